@@ -1,0 +1,12 @@
+"""Errors that a command turns into one line and an exit code."""
+
+
+class BadInput(ValueError):
+  """The user's input breaks a rule; exit code 2.
+
+  The message is one line that names the key, the value, the rule and the fix.
+  """
+
+
+class RunFailure(RuntimeError):
+  """The run could not go on (judge gone, disk full); what was saved is intact; exit code 1."""

@@ -1,0 +1,59 @@
+"""The device mesh ("data", "fsdp", "tensor"); one device is the mesh (1, 1, 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import MeshConfig
+
+AXES = ("data", "fsdp", "tensor")
+
+
+def sizes(config: MeshConfig, devices: int) -> tuple[int, int, int]:
+  """Axis sizes with -1 filled in.
+
+  Raises BadInput where the sizes do not multiply to `devices`.
+  """
+  wanted = [config.data, config.fsdp, config.tensor]
+  fixed = 1
+  for size in wanted:
+    fixed *= size if size != -1 else 1
+  if -1 in wanted and devices % fixed == 0:
+    wanted[wanted.index(-1)] = devices // fixed
+    fixed = devices
+  if fixed != devices:
+    shape = ", ".join(f"mesh.{axis}={size}" for axis, size in zip(AXES, wanted))
+    raise BadInput(
+      f"{shape}: does not divide {devices} devices; choose sizes whose product is {devices}"
+    )
+  return wanted[0], wanted[1], wanted[2]
+
+
+def make(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Builds the mesh over `devices` (default: all)."""
+  devices = jax.devices() if devices is None else list(devices)
+  # Auto: jax 0.9 made Explicit the default, and our programs leave propagation to the compiler.
+  return jax.make_mesh(
+    sizes(config, len(devices)), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+  )
+
+
+def check_model(
+  mesh_sizes: tuple[int, int, int], dimensions: dict[str, tuple[str, int]], model: str
+) -> None:
+  """Checks that mesh axes divide the model's dimensions.
+
+  dimensions: mesh axis -> list of (name, size) is given as {"name": (axis, size)}.
+  Raises BadInput naming the first axis that does not divide.
+  """
+  by_axis = dict(zip(AXES, mesh_sizes))
+  for name, (axis, size) in dimensions.items():
+    if size % by_axis[axis]:
+      fits = [d for d in range(1, size + 1) if size % d == 0]
+      raise BadInput(
+        f"mesh.{axis}={by_axis[axis]} does not divide {name}={size} ({model}); use one of {fits[:8]}"
+      )

@@ -1,0 +1,104 @@
+"""Pytrees that cross the borders between rooms, and the legend of axis letters.
+
+Axes, used as suffixes of array names (`logits_BTV`):
+  B rows (= P prompts x G samples)   P prompts   G samples of one prompt   T time (tokens)
+  C completion time   S cache slots   D width   N query heads   K key/value heads   H head dim
+  F mlp width   V vocabulary   L layers   U user types (DQ, VQ)   A actions (DA, CQ, AQ)
+  R roles (LLM, user)
+Masks are bool or 0/1 float; True (1) means the entry counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+  import jax
+
+  Array = jax.Array
+else:
+  Array = Any
+
+USER_TYPES = ("DQ", "VQ")
+ACTIONS = ("DA", "CQ", "AQ")
+ROLES = ("LLM", "user")
+CELLS = tuple(f"{user}_{action}" for user in USER_TYPES for action in ACTIONS)  # index 3*u + a
+BLOCKS = ("thinking", "payoff", "analyze", "response")
+
+
+class Prompts(NamedTuple):
+  """One batch of tokenised prompts, right-padded.
+
+  tokens_PT: int32 token ids. length_P: int32 number of real tokens in each row.
+  row_P: int32 global index of the prompt within its step; sampling keys are derived from it.
+  """
+
+  tokens_PT: Array
+  length_P: Array
+  row_P: Array
+
+
+class KVCache(NamedTuple):
+  """Keys (after rope) and values of attended tokens; heads before time.
+
+  k, v: [L, B, K, S, H] stacked, or a tuple of L arrays [B, K, S, H] where a decode loop donates them.
+  """
+
+  k: Any
+  v: Any
+
+
+class Context(NamedTuple):
+  """Prompt KV that the G completions of each prompt attend to.
+
+  cache: KVCache over P rows. mask_PS: which slots are real. positions_PS: int32 rope positions.
+  """
+
+  cache: KVCache
+  mask_PS: Array
+  positions_PS: Array
+
+
+class Rollout(NamedTuple):
+  """Completions of one batch of prompts, rows ordered prompt-major (row = p * G + g).
+
+  tokens_BC: sampled ids, right-padded. mask_BC: True for sampled tokens, the EOS included.
+  logp_BC: f32 log-probability of each token under the tempered, untruncated policy.
+  truncated_logp_BC: f32 log-probability under the truncated (top-k/p, min-p) policy it was drawn from.
+  stopped_B: True where the row ended by EOS or a stop string, False where it ran out of budget.
+  """
+
+  tokens_BC: Array
+  mask_BC: Array
+  logp_BC: Array
+  truncated_logp_BC: Array
+  stopped_B: Array
+
+
+class TrainBatch(NamedTuple):
+  """What one optimiser step sees; B = P * G.
+
+  prompt: the prompts once each. tokens_BC, mask_BC: completions. advantage_B: f32, 0 where invalid.
+  sampler_logp_BC: f32 as sampled. old_logp_BC, ref_logp_BC: f32 or None (None = not needed).
+  """
+
+  prompt: Prompts
+  tokens_BC: Array
+  mask_BC: Array
+  advantage_B: Array
+  sampler_logp_BC: Array
+  old_logp_BC: Array | None
+  ref_logp_BC: Array | None
+
+
+class TrainState(NamedTuple):
+  """Everything that a step changes and a checkpoint holds.
+
+  step: int32 scalar. params: pytree. opt_state: optax state. skipped: int32 count of updates left
+  out for non-finite gradients.
+  """
+
+  step: Array
+  params: Any
+  opt_state: Any
+  skipped: Array

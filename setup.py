@@ -1,0 +1,68 @@
+"""Packaging of gtalign_jax; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+REQUIRED = [
+  "jax>=0.10.2",
+  "flax>=0.12.7",
+  "optax>=0.2.8",
+  "orbax-checkpoint>=0.12.7",
+  "chex>=0.1.90",
+  "numpy>=2.0",
+  "transformers>=5.0",
+  "tokenizers>=0.22",
+  "safetensors>=0.6",
+  "gguf>=0.17",
+  "jinja2>=3.1",  # chat templates
+  "datasets>=4.0",
+  "tensorflow-datasets>=4.9.9",
+  "array_record>=0.8",
+  "grain>=0.2.12",
+  "math-verify[antlr4_13_2]>=0.8",
+  "sacrebleu>=2.5",
+  "nltk>=3.9",
+  "openai>=2.0",
+  "matplotlib>=3.9",
+  "rich>=13",
+]
+EXTRAS = {
+  "cpu": [],  # the default: plain jax already runs on CPU
+  "tpu": ["jax[tpu]>=0.10.2"],
+  "cuda12": ["jax[cuda12]>=0.10.2"],
+  "cuda13": ["jax[cuda13]>=0.10.2"],
+  "tensorboard": ["tensorboardX>=2.6"],
+  "wandb": ["wandb>=0.18"],
+  "dev": [
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "ruff>=0.8",
+    "mypy>=1.13",
+    "nashpy>=0.0.41",
+    "moocore>=0.1.8",
+    "tensorboardX>=2.6",
+  ],
+  # torch is the reference implementation in tests/parity, never a dependency of the package.
+  "parity": ["torch==2.13.0"],
+}
+
+setup(
+  name="gtalign-jax",
+  version="0.1.0",
+  description="GTAlign (arXiv 2510.08872) in JAX: game-theoretic alignment of assistants",
+  long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=find_packages(include=["gtalign_jax", "gtalign_jax.*"]),
+  package_data={
+    "gtalign_jax": ["data/sample/*.jsonl", "data/templates/*.txt", "data/templates/*.md"]
+  },
+  install_requires=REQUIRED,
+  extras_require=EXTRAS,
+  entry_points={"console_scripts": ["gtalign=gtalign_jax.cli.main:main"]},
+)
