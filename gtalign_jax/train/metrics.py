@@ -1,0 +1,302 @@
+"""Where the numbers of a run go: metrics.jsonl always, TensorBoard and W&B where configured.
+
+`metrics.jsonl` holds one object a line: `phase` (sft | grpo | eval), `step` (counted from 1: the line
+of step k is written after update k; an evaluation carries the number of GRPO updates done), then the
+metrics of docs/metrics.md. Lines appear in the order of the run, so a resumed run cuts the file at
+the first line beyond its checkpoint and goes on; the file then equals an uninterrupted run's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.sections import LogConfig
+
+log = logging.getLogger(__name__)
+
+PHASES = ("sft", "grpo", "eval")
+# What the terminal's one line a step shows, where the step has it: (metric, short name, format).
+SHOWN = (
+  ("policy", "", "s"),
+  ("loss", "loss", ".4f"),
+  ("reward", "reward", ".3f"),
+  ("rewards/welfare/mean", "W", ".3f"),
+  ("rewards/user/mean", "U", ".3f"),
+  ("rewards/llm/mean", "L", ".3f"),
+  ("chain/parse_rate", "parse", ".2f"),
+  ("rewards/decision/mean", "decision", ".2f"),
+  ("completions/mean_length", "length", ".0f"),
+  ("kl", "kl", ".4f"),
+  ("entropy", "entropy", ".3f"),
+  ("grad_norm", "grad", ".3f"),
+  ("lr", "lr", ".1e"),
+  ("step_time", "seconds", ".1f"),
+)
+
+
+def truncate(path: Path, position: Mapping[str, int]) -> int:
+  """Cuts `path` before its first line beyond `position`; returns the number of lines kept.
+
+  position: {"sft": n, "grpo": m}, the last committed steps. A line is beyond it if its step is
+  greater (evaluations count GRPO steps) or if it is no whole JSON object, as after a kill in the
+  middle of a write; whatever follows such a line goes too. The file is cut in
+  place by one system call, so a kill leaves it whole or cut, never less.
+  """
+  kept = end = 0
+  if not path.exists():
+    return 0
+  with path.open("rb") as file:
+    for line in file:
+      row = _object(line)
+      if row is None or row["step"] > position.get(_counter(row["phase"]), 0):
+        break
+      kept, end = kept + 1, end + len(line)
+  if end < path.stat().st_size:
+    os.truncate(path, end)
+  return kept
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+  """The whole lines of a metrics.jsonl; a half-written last line is left out, a missing file is []."""
+  if not path.exists():
+    return []
+  rows = map(_object, path.read_bytes().splitlines(keepends=True))
+  return [row for row in rows if row is not None]
+
+
+def _counter(phase: str) -> str:
+  return "sft" if phase == "sft" else "grpo"
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+  try:
+    row = json.loads(line)
+  except ValueError:
+    return None
+  whole = isinstance(row, dict) and {"phase", "step"} <= row.keys() and line.endswith(b"\n")
+  return row if whole else None
+
+
+def _plain(value: Any) -> Any:
+  """A JSON value: numbers of any array library, NaN, infinities and None become null."""
+  if value is None or isinstance(value, (str, bool, int)):
+    return value
+  number = float(value)
+  return number if math.isfinite(number) else None
+
+
+def describe(phase: str, step: int, metrics: Mapping[str, Any]) -> str:
+  """The readable line of one step."""
+  parts = [f"{phase:<4} {step:>4}"]
+  for key, name, form in SHOWN:
+    if metrics.get(key) is not None:
+      parts.append(f"{name} {metrics[key]:{form}}".strip())
+  return "  ".join(parts)
+
+
+class Writer:
+  """Writes the metrics of one run; a context manager. Only the main process touches the disk.
+
+  workdir: where metrics.jsonl, samples/, tensorboard/ go. main: False on every process but the first.
+  Raises BadInput if a configured extra is not installed, RunFailure if the disk is full.
+  """
+
+  def __init__(self, workdir: str | Path, config: LogConfig, main: bool = True):
+    self._workdir, self._config, self._main = Path(workdir), config, main
+    self._path = self._workdir / "metrics.jsonl"
+    self._file: int | None = None
+    self._evaluated: set[tuple[int, str]] = set()
+    self._position: Mapping[str, int] = {}
+    self._boards: dict[str, Any] = {}
+    self._wandb: Any = None
+    if main:
+      self._workdir.mkdir(parents=True, exist_ok=True)
+      _require("tensorboardX", "tensorboard", config.tensorboard, "log.tensorboard=True")
+      _require("wandb", "wandb", bool(config.wandb), f"log.wandb={config.wandb!r}")
+
+  def __enter__(self) -> Writer:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
+  def resume(self, position: Mapping[str, int]) -> None:
+    """Drops what lies beyond `position` = {"sft": n, "grpo": m}, the last committed steps.
+
+    Call it before the first `write`, with zeros where there is no checkpoint yet.
+    """
+    if not self._main:
+      return
+    self._position = dict(position)
+    kept = truncate(self._path, position)
+    evaluations = [row for row in read(self._path) if row["phase"] == "eval"]
+    self._evaluated = {(row["step"], row.get("policy", "")) for row in evaluations}
+    if kept:
+      log.info("metrics.jsonl continues after %d lines", kept)
+
+  def write(self, phase: str, step: int, metrics: Mapping[str, Any]) -> None:
+    """Appends one line; NaN, infinities and None become null.
+
+    metrics: numbers, and in evaluations `policy`, a name. An evaluation that is already in the file
+    (same step and policy, from before a resume) is not written twice.
+    """
+    if phase not in PHASES:
+      raise ValueError(f"phase {phase!r} is not one of {PHASES}")
+    row = {key: _plain(value) for key, value in metrics.items()}
+    if self._main and self._is_new(phase, step, row):
+      text = json.dumps({"phase": phase, "step": int(step), **row}) + "\n"
+      self._append(text.encode())
+      self._mirror(phase, step, {k: v for k, v in row.items() if isinstance(v, (int, float))})
+      log.info("%s", describe(phase, step, row))
+
+  def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the first `log.samples` rows as samples/step_NNNNNN.jsonl, whole or not at all."""
+    if not self._main or not self._config.samples:
+      return
+    path = self._workdir / "samples" / f"step_{step:06d}.jsonl"
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows[: self._config.samples]]
+    with _disk(path):
+      replace(path, "".join(lines))
+
+  def sync(self) -> None:
+    """Forces the lines onto the disk; called before a checkpoint is committed.
+
+    Between these calls a line is safe from a killed process but not from a power cut.
+    """
+    if self._file is not None:
+      os.fsync(self._file)
+
+  def close(self) -> None:
+    """Flushes and closes everything; safe to call twice."""
+    if self._file is not None:
+      self.sync()
+      os.close(self._file)
+      self._file = None
+    for board in self._boards.values():
+      board.close()
+    self._boards = {}
+    if self._wandb is not None:
+      self._wandb.finish()
+      self._wandb = None
+
+  def _is_new(self, phase: str, step: int, row: Mapping[str, Any]) -> bool:
+    key = (int(step), row.get("policy", ""))
+    if phase != "eval":
+      return True
+    new = key not in self._evaluated
+    self._evaluated.add(key)
+    return new
+
+  def _append(self, line: bytes) -> None:
+    with _disk(self._path):
+      if self._file is None:
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+      # One write call a line: a kill before or after it leaves whole lines only.
+      if os.write(self._file, line) != len(line):
+        raise OSError(28, "No space left on device")
+
+  def _mirror(self, phase: str, step: int, numbers: Mapping[str, float]) -> None:
+    if self._config.tensorboard:
+      board = self._board(phase)
+      for key, value in numbers.items():
+        board.add_scalar(key, value, step)
+    if self._config.wandb:
+      run = self._wandb_run()
+      run.log({f"{phase}/{k}": v for k, v in numbers.items()} | {f"{phase}/step": step})
+
+  def _board(self, phase: str) -> Any:
+    if phase not in self._boards:
+      from tensorboardX import SummaryWriter
+
+      # A phase counts its own steps, so each is a TensorBoard run; purge hides steps done again.
+      done = self._position.get(_counter(phase), 0)
+      folder = self._workdir / "tensorboard" / phase
+      self._boards[phase] = SummaryWriter(str(folder), purge_step=done + (phase != "eval"))
+    return self._boards[phase]
+
+  def _wandb_run(self) -> Any:
+    if self._wandb is None:
+      import wandb
+
+      name = self._workdir / "wandb_id"  # one id a work directory: a resumed run stays one run
+      if not name.exists():
+        replace(name, uuid.uuid4().hex[:12])
+      self._wandb = wandb.init(
+        project=self._config.wandb, dir=str(self._workdir), id=name.read_text(), resume="allow"
+      )
+      for phase in PHASES:
+        self._wandb.define_metric(f"{phase}/step")
+        self._wandb.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+    return self._wandb
+
+
+def _require(package: str, extra: str, wanted: bool, key: str) -> None:
+  if not wanted:
+    return
+  try:
+    __import__(package)
+  except ImportError as error:
+    raise BadInput(
+      f"{key} needs the package {package}; pip install 'gtalign-jax[{extra}]', or unset the key"
+    ) from error
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise RunFailure(
+      f"cannot write {path}: {error.strerror}; free some space and run the same command again"
+    ) from error
+
+
+def replace(path: Path, text: str) -> None:
+  """Writes a text file whole: readers and a killed run see the old file or the new one."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  # Completions can hold lone surrogates: they become \udxxx, which JSON reads back.
+  partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+  os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def progress(label: str, seconds: float = 20.0) -> Iterator[Callable[[int, int], None]]:
+  """Shows how far long work is: a bar on a terminal, a plain log line every `seconds` elsewhere.
+
+  Yields `advance(done, total)`, which fits `on_batch` of evaluate.suites.
+  """
+  if sys.stderr.isatty():
+    with _bar(label) as advance:
+      yield advance
+    return
+  last = time.monotonic()
+
+  def advance(done: int, total: int) -> None:
+    nonlocal last
+    if done >= total or time.monotonic() - last >= seconds:
+      last = time.monotonic()
+      log.info("%s %d/%d", label, done, total)
+
+  yield advance
+
+
+@contextlib.contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+  from rich.console import Console
+  from rich.progress import Progress
+
+  with Progress(console=Console(stderr=True), transient=True) as bars:
+    task = bars.add_task(label, total=None)
+    yield lambda done, total: bars.update(task, completed=done, total=total)
