@@ -20,3 +20,13 @@ def namespace(*arrays: Any) -> ModuleType:
   import jax.numpy as jnp  # deferred: commands that score on the host start without jax
 
   return jnp
+
+
+def floats(*arrays: Any) -> tuple[Any, ...]:
+  """Returns (namespace, *arrays) with integers and booleans made floating; float dtypes are kept."""
+  xp = namespace(*arrays)
+  out = []
+  for array in map(xp.asarray, arrays):
+    floating = xp.issubdtype(array.dtype, xp.floating)
+    out.append(array if floating else array.astype(float))  # jax: float32 unless x64 is on
+  return xp, *out

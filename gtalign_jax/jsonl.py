@@ -1,0 +1,92 @@
+"""JSON lines on disk: errors that name file and line, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gtalign_jax.errors import BadInput
+
+
+def read(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
+  """Reads (line number, object) of every line that is not blank.
+
+  Raises BadInput, naming file and line, where the file cannot be read or a line is no JSON object.
+  """
+  try:
+    with open(path, "rb") as file:
+      return [row for row in _rows(path, file)]
+  except OSError as error:
+    raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _rows(path: str | Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+  for number, line in enumerate(lines, start=1):
+    try:
+      text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+      if text.isspace() or not text:
+        continue
+      row = json.loads(text)
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, absurd digits or depth
+      raise BadInput(f"{path}:{number}: not a line of JSON ({error})") from None
+    if not isinstance(row, dict):
+      raise BadInput(f"{path}:{number}: expected a JSON object, got {type(row).__name__}")
+    yield number, row
+
+
+def number(row: dict[str, Any], key: str, where: str) -> float:
+  """The finite number `row[key]`; NaN for null or an absent key. `where` is "file:line"."""
+  value = row.get(key)
+  if value is None:
+    return math.nan
+  if isinstance(value, bool) or not isinstance(value, (int, float)):
+    raise BadInput(f"{where}: {key}={str(value)[:40]!r} must be a number or null")
+  try:
+    value = float(value)
+  except OverflowError:
+    value = math.inf
+  if not math.isfinite(value):
+    raise BadInput(f"{where}: {key} must be a finite number or null")
+  return value
+
+
+def dumps(row: Any) -> str:
+  """One line of strict JSON; ASCII, so that lone surrogates in model text survive."""
+  return json.dumps(row, allow_nan=False)
+
+
+def write(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
+  """Writes rows as JSON lines, atomically: on any error the old file (or none) stays.
+
+  Raises BadInput where the place cannot be written.
+  """
+  path = Path(path)
+  try:
+    if path.exists() and not path.is_file():  # a pipe or /dev/stdout: nothing to replace
+      path.write_text("".join(dumps(row) + "\n" for row in rows), encoding="utf-8")
+      return
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+  except OSError as error:
+    raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
+  try:
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+      file.writelines(dumps(row) + "\n" for row in rows)
+    os.chmod(temporary, 0o666 & ~_umask())
+    os.replace(temporary, path)
+  except BaseException as error:
+    os.unlink(temporary)
+    if isinstance(error, OSError):
+      raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
+    raise
+
+
+def _umask() -> int:
+  """The process's umask; mkstemp ignores it and would leave files that only their owner reads."""
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
