@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 
 def initialize() -> None:
@@ -52,3 +54,23 @@ def to_host(array: jax.Array) -> np.ndarray:
     return np.asarray(array.addressable_data(0) if array.is_fully_replicated else array)
   shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
   return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+
+
+def gather_rows(rows: list[dict]) -> list[dict]:
+  """All processes' rows (JSON objects) in process order; every process gets the same list."""
+  if jax.process_count() == 1:
+    return rows
+  mine = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int64(mine.size))
+  padded = np.zeros(int(sizes.max()), np.uint8)
+  padded[: mine.size] = mine
+  everyone = multihost_utils.process_allgather(padded)
+  parts = [json.loads(bytes(row[: int(size)])) for row, size in zip(everyone, sizes, strict=True)]
+  return [row for part in parts for row in part]
+
+
+def agree(flag: bool) -> bool:
+  """The main process's `flag`, on every process."""
+  if jax.process_count() == 1:
+    return flag
+  return bool(multihost_utils.broadcast_one_to_all(np.int32(flag)))

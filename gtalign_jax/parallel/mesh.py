@@ -57,3 +57,11 @@ def check_model(
       raise BadInput(
         f"mesh.{axis}={by_axis[axis]} does not divide {name}={size} ({model}); use one of {fits[:8]}"
       )
+
+
+def check_rows(key: str, rows: int, shards: int) -> None:
+  """Raises BadInput where a batch of `rows` does not split over the data and fsdp axes."""
+  if rows % shards:
+    raise BadInput(
+      f"{key}={rows} does not split over mesh.data*mesh.fsdp={shards}; use a multiple of {shards}"
+    )

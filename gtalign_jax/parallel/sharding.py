@@ -47,6 +47,15 @@ def tree_shardings(mesh: Mesh, names_tree: Any) -> Any:
   )
 
 
+def without(names_tree: Any, mesh_axis: str) -> Any:
+  """The names tree with every axis that lies on `mesh_axis` gathered (not split)."""
+
+  def gather(names: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    return tuple(None if name and RULES[name] == mesh_axis else name for name in names)
+
+  return jax.tree.map(gather, names_tree, is_leaf=lambda x: isinstance(x, tuple))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
   """The whole array on every device."""
   return NamedSharding(mesh, PartitionSpec())

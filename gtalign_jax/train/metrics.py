@@ -145,6 +145,10 @@ class Writer:
     if kept:
       log.info("metrics.jsonl continues after %d lines", kept)
 
+  def evaluated(self, step: int, policy: str) -> bool:
+    """Whether the file holds this evaluation already."""
+    return (int(step), policy) in self._evaluated
+
   def write(self, phase: str, step: int, metrics: Mapping[str, Any]) -> None:
     """Appends one line; NaN, infinities and None become null.
 

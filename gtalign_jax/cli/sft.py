@@ -1,0 +1,28 @@
+"""`gtalign sft CONFIG.py [key=value …]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from gtalign_jax.config import load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
+  parser.add_argument("config", metavar="CONFIG.py")
+  parser.add_argument("overrides", nargs="*", metavar="key=value")
+  parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+  """Runs the supervised warm start; the policy is then in `<workdir>/model`."""
+  config = load(args.config, args.overrides)
+  from gtalign_jax.train import loop
+
+  workdir = loop.warm_start(config)
+  sys.stdout.write(f"{workdir / 'model'}\n")
+  if args.json:
+    sys.stdout.write(json.dumps({"workdir": str(workdir), "done": True}) + "\n")
+  return 0

@@ -1,0 +1,65 @@
+"""Prompts computed once and shared by their completions, for sampling and for training alike.
+
+A prompt of T tokens with G completions of C tokens costs T + G*C token passes instead of G*(T + C).
+Gradients flow through the shared keys and values, so the result is that of the plain layout.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gtalign_jax.models import decoder
+from gtalign_jax.types import Context, Prompts
+
+
+def prompt_context(
+  arch, params, prompts: Prompts, *, dtype: str, remat: str = "none"
+) -> tuple[jax.Array, Context]:
+  """Prompt forward pass: hidden state of each prompt's last token [P, D], and its KV as a Context."""
+  slots_T = jnp.arange(prompts.tokens_PT.shape[1], dtype=jnp.int32)
+  mask_PT = slots_T[None] < prompts.length_P[:, None]
+  positions_PT = jnp.broadcast_to(slots_T[None], mask_PT.shape)
+  hidden_PTD, cache = decoder.forward(
+    arch, params, prompts.tokens_PT, positions_PT, mask_PT, dtype=dtype, remat=remat
+  )
+  last_P11 = jnp.maximum(prompts.length_P - 1, 0)[:, None, None]
+  last_PD = jnp.take_along_axis(hidden_PTD, last_P11, axis=1)[:, 0]
+  return last_PD, Context(cache, mask_PT, positions_PT)
+
+
+def completion_hidden(
+  arch,
+  params,
+  last_PD: jax.Array,
+  context: Context,
+  length_P: jax.Array,
+  tokens_BC: jax.Array,
+  mask_BC: jax.Array,
+  *,
+  dtype: str,
+  remat: str = "none",
+) -> jax.Array:
+  """Hidden states that predict each completion token, [B, C, D].
+
+  last_PD, context: of `prompt_context`. tokens_BC, mask_BC: completions, B = P * G prompt-major. The
+  last token predicts nothing that is trained, so it is not fed.
+  """
+  G = tokens_BC.shape[0] // length_P.shape[0]
+  first_B1D = jnp.repeat(last_PD, G, axis=0)[:, None]
+  if tokens_BC.shape[1] == 1:
+    return first_B1D
+  positions_BC = jnp.repeat(length_P, G)[:, None] + jnp.arange(
+    tokens_BC.shape[1] - 1, dtype=jnp.int32
+  )
+  hidden_BCD, _ = decoder.forward(
+    arch,
+    params,
+    tokens_BC[:, :-1],
+    positions_BC,
+    mask_BC[:, :-1].astype(bool),
+    context=context,
+    dtype=dtype,
+    remat=remat,
+  )
+  return jnp.concatenate([first_B1D.astype(hidden_BCD.dtype), hidden_BCD], axis=1)

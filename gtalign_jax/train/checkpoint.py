@@ -1,0 +1,164 @@
+"""Checkpoints of a run (Orbax). The only module that imports orbax.
+
+Layout under `<workdir>/checkpoints`: `sft/<step>` and `grpo/<step>` hold the whole state of a phase
+(parameters, optimizer, counters) and its progress as JSON; `best/<step>` holds parameters alone. A step becomes
+visible by one rename, so a process killed in the middle of a save leaves the previous step intact.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from gtalign_jax.errors import RunFailure
+from gtalign_jax.types import TrainState
+
+log = logging.getLogger(__name__)
+logging.getLogger("absl").setLevel(logging.WARNING)  # orbax narrates every file it writes
+
+
+@contextmanager
+def _disk_errors(directory: Path) -> Iterator[None]:
+  """Turns a full or read-only disk into one line; the newest complete checkpoint stays valid."""
+  try:
+    yield
+  except Exception as error:  # orbax and tensorstore wrap OSError in several ways
+    text = str(error)
+    code = getattr(error, "errno", None)
+    full = (
+      code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "quota" in text.lower()
+    )
+    denied = code in (errno.EACCES, errno.EROFS) or "Permission denied" in text
+    if not (full or denied):
+      raise
+    why = "no space left on the disk" if full else "the folder is not writable"
+    raise RunFailure(
+      f"could not save a checkpoint in {directory}: {why}; earlier checkpoints are intact, "
+      "mend it and run the same command again"
+    ) from error
+
+
+class Checkpoints:
+  """The checkpoints of one phase; a host resource, close it (or use `with`).
+
+  directory: folder of the phase. keep: how many newest steps stay.
+  """
+
+  def __init__(self, directory: Path, keep: int):
+    self.directory = Path(directory).absolute()
+    with _disk_errors(self.directory):
+      self._manager = ocp.CheckpointManager(
+        self.directory,
+        options=ocp.CheckpointManagerOptions(
+          max_to_keep=keep, create=True, enable_async_checkpointing=True
+        ),
+        item_names=("state", "progress"),
+      )
+
+  def __enter__(self) -> Checkpoints:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
+  def latest(self) -> int | None:
+    """Newest complete step, or None."""
+    return self._manager.latest_step()
+
+  def save(self, step: int, state: Any, progress: dict[str, Any]) -> None:
+    """Starts writing `state` (a pytree of arrays) and `progress` (JSON) as `step`.
+
+    Returns when the arrays are safe to donate; an earlier save that failed raises here.
+    """
+    with _disk_errors(self.directory):
+      self._manager.wait_until_finished()
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+        ),
+        force=True,
+      )
+
+  def wait(self) -> None:
+    """Blocks until the save under way is complete; raises what went wrong with it."""
+    with _disk_errors(self.directory):
+      self._manager.wait_until_finished()
+
+  def restore(self, step: int, like: Any) -> Any:
+    """The state of `step` onto the shapes, dtypes and shardings of `like` (ShapeDtypeStructs)."""
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
+    )
+    return restored["state"]
+
+  def progress(self, step: int) -> dict[str, Any]:
+    """The JSON stored with `step`."""
+    restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))
+    return restored["progress"]
+
+  def close(self) -> None:
+    """Finishes the save under way and releases threads."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+
+def save_params(directory: Path, step: int, params: Any, progress: dict[str, Any]) -> None:
+  """Writes parameters alone as the only step of `directory` (the best policy so far)."""
+  with Checkpoints(directory, keep=1) as checkpoints:
+    if checkpoints.latest() != step:
+      checkpoints.save(step, params, progress)
+
+
+def find(workdir: Path, which: str | int | None) -> tuple[Path, int]:
+  """Folder of the phase and step of a stored policy.
+
+  which: None = the newest of GRPO, else of SFT; "best" = the best evaluated one; an int = that GRPO step.
+  Raises FileNotFoundError where there is none.
+  """
+  root = Path(workdir) / "checkpoints"
+  root = root if root.is_dir() else Path(workdir)  # the checkpoints folder itself is accepted too
+  phases = (
+    ("best",) if which == "best" else ("grpo",) if isinstance(which, int) else ("grpo", "sft")
+  )
+  for phase in phases:
+    if (root / phase).is_dir():
+      with Checkpoints(root / phase, keep=1_000_000) as checkpoints:
+        step = which if isinstance(which, int) else checkpoints.latest()
+      if step is not None and (root / phase / str(step)).is_dir():
+        return root / phase, step
+  raise FileNotFoundError(f"no checkpoint {'' if which is None else which!r} under {root}")
+
+
+def restore_params(directory: Path, step: int, like: Any) -> Any:
+  """Parameters of a stored step (whole state or parameters alone) onto the tree `like`."""
+  with Checkpoints(directory, keep=1_000_000) as checkpoints:
+    if directory.name == "best":
+      return checkpoints.restore(step, like)
+    manager = ocp.PyTreeCheckpointer()
+    # partial restore: the optimizer's moments are not read
+    restored = manager.restore(
+      directory / str(step) / "state",
+      args=ocp.args.PyTreeRestore(
+        item={"params": like},
+        restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}),
+        partial_restore=True,
+      ),
+    )
+    return restored["params"]
+
+
+def abstract(state: TrainState, shardings: Any) -> Any:
+  """ShapeDtypeStructs of `state` with `shardings`, for `restore`."""
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
+  )

@@ -1,0 +1,176 @@
+"""The GRPO phase: rollout, reward, update, step after step."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from gtalign_jax.algorithms import update
+from gtalign_jax.algorithms.advantages import group_advantages, overlong_penalty
+from gtalign_jax.data import batches
+from gtalign_jax.errors import RunFailure
+from gtalign_jax.evaluate import suites
+from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.rewards import normalize
+from gtalign_jax.train import checkpoint, numbers
+from gtalign_jax.train.phase import Phase
+from gtalign_jax.train.run import Run
+from gtalign_jax.types import TrainBatch, TrainState
+
+log = logging.getLogger(__name__)
+
+
+def rewards(run: Run, sampled: suites.Sampled) -> np.ndarray:
+  """Rewards [P, G, 1], or [P, G, 2] = (U, L) for gdpo; NaN where a row has no verdict."""
+  config, G = run.config, run.config.rollout.group_size
+
+  def column(name: str) -> np.ndarray:
+    return np.asarray([np.nan if s[name] is None else s[name] for s in sampled.scored], np.float64)
+
+  if config.grpo.advantage == "gdpo":
+    return np.stack([column("user_reward"), column("llm_reward")], axis=-1).reshape(-1, G, 2)
+  reward_B = column("score")
+  if config.rewards.source_norm != "none":
+    names = [row["data_source"] for row in sampled.rows]
+    reward_B = normalize.normalize(reward_B, names, config.rewards.source_norm)
+  if config.grpo.overlong_buffer:
+    length_B = np.asarray([row["completion_tokens"] for row in sampled.rows])
+    reward_B = reward_B + overlong_penalty(
+      length_B, config.rollout.max_new_tokens, config.grpo.overlong_buffer
+    )
+  return reward_B.reshape(-1, G, 1)
+
+
+def check_judge(run: Run, step: int, scored: list[dict]) -> None:
+  """Stops the run where too few rows have a verdict; what is saved stays as it is."""
+  share = float(np.mean([not row["valid"] for row in scored]))
+  limit = run.config.rewards.judge.max_invalid_frac
+  if share > limit:
+    raise RunFailure(
+      f"step {step}: {share:.0%} of the rows have no verdict, more than "
+      f"rewards.judge.max_invalid_frac={limit:g}; mend the judge and run the same command again"
+    )
+
+
+def _logps(plan: update.Plan, trainable: Any, frozen: Any, batch: TrainBatch) -> jax.Array:
+  return update.score(plan, trainable, frozen, batch)[0]
+
+
+class Learner:
+  """The GRPO phase of a run; host code around the sampler and the updater."""
+
+  def __init__(self, run: Run, start: Any):
+    config = run.config
+    self.run, self.config = run, config.grpo
+    updates = config.grpo.steps * config.grpo.inner_epochs
+    self.phase = Phase(
+      run, "grpo", config.grpo.steps, config.optim, config.grpo, config.checkpoint.every, updates
+    )
+    self.actor = run.actor(config.grpo.prompts_per_step)
+    # the update donates its state, so the policy that KL is measured against is a copy
+    self.reference = jax.tree.map(lambda x: x.copy(), start) if config.grpo.kl_coef else None
+    self._score = jax.jit(functools.partial(_logps, self.phase.updater.plan))
+    self._advantages = jax.jit(
+      lambda reward, valid: group_advantages(
+        reward if config.grpo.advantage == "gdpo" else reward[..., 0],
+        valid,
+        kind=config.grpo.advantage,
+        weights=config.grpo.gdpo_weights,
+      ).reshape(-1)
+    )
+
+  def batch(self, sampled: suites.Sampled) -> TrainBatch:
+    """The optimiser batch on the mesh, advantages computed on the device over [P, G]."""
+    run, mesh = self.run, self.run.mesh
+    reward_PGC = rewards(run, sampled)
+    valid_PG = np.isfinite(reward_PGC).all(-1)
+    mine = distributed.share(run.config.grpo.prompts_per_step)
+    rows = sharding.sharding(mesh, ("batch",))
+    reward, valid = distributed.to_device(
+      (reward_PGC[mine].astype(np.float32), valid_PG[mine]), (rows, rows)
+    )
+    rollout = sampled.rollout
+    mask_BC = rollout.mask_BC
+    if self.config.mask_truncated:
+      mask_BC = mask_BC & rollout.stopped_B[:, None]
+    batch = TrainBatch(
+      sampled.prompts,
+      rollout.tokens_BC,
+      mask_BC,
+      self._advantages(reward, valid),
+      rollout.logp_BC,
+      None,
+      None,
+    )
+    if self.reference is not None:
+      ref_BC = self._score(self.reference, run.held.frozen, batch)
+      batch = batch._replace(ref_logp_BC=ref_BC)
+    return batch
+
+  def step(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
+    """One step of the algorithm; `step` counts from 0."""
+    run, clock = self.run, self.run.clock
+    began = time.perf_counter()
+    records, ids = batches.batch_at(
+      run.train_set, run.config.data, run.config.grpo.prompts_per_step, step
+    )
+    with clock.phase("rollout"):
+      params = run.decode_params(state.params)
+    sampled = suites.sample_and_score(
+      self.actor, params, records, ids, run.train_key, np.int32(step), phase=clock.phase
+    )
+    check_judge(run, step + 1, sampled.scored)
+    with clock.phase("update"):
+      update_began = time.perf_counter()
+      batch = self.batch(sampled)
+      for epoch in range(self.config.inner_epochs):
+        state, metrics, logps = self.phase.updater(state, run.held.frozen, [batch])
+        if epoch == 0:
+          batch = batch._replace(old_logp_BC=logps[0])
+      values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+      update_s = time.perf_counter() - update_began
+    values["lr"] = self.phase.learning_rate((step + 1) * self.config.inner_epochs - 1)
+    values |= numbers.rewards(run.config, sampled, rewards(run, sampled))
+    values |= numbers.work(sampled, update_s, self.phase.progress)
+    values |= run.judge.statistics()
+    values["step_time"] = time.perf_counter() - began
+    return state, values
+
+  def evaluate(self, state: TrainState, step: int) -> None:
+    """Evaluates, and keeps the parameters if their welfare is the best so far."""
+    summary = self.run.evaluate("grpo", state.params, step)
+    best = self.phase.progress.get("best_welfare")
+    if best is None or summary["rewards/welfare/mean"] > best:
+      self.phase.progress |= {"best_welfare": summary["rewards/welfare/mean"], "best_step": step}
+      with self.run.clock.phase("checkpoint"):
+        folder = self.run.workdir / "checkpoints" / "best"
+        checkpoint.save_params(folder, step, state.params, dict(self.phase.progress))
+
+  def train(self, state: TrainState) -> TrainState:
+    """Runs from `state` to the last step."""
+    run, every = self.run, self.run.config.eval.every
+    with jax.set_mesh(run.mesh):
+      for step in range(self.phase.resume_step, self.config.steps):
+        state, values = self.step(state, step)
+        run.writer.write("grpo", step + 1, values)
+        last = step + 1 == self.config.steps
+        if last or (every and (step + 1) % every == 0):
+          self.evaluate(state, step + 1)
+        self.phase.save_if_due(step + 1, state)
+    return state
+
+
+def train(run: Run, start: Any) -> Any:
+  """Runs GRPO from the trainable parameters `start` (resuming where it stopped)."""
+  learner = Learner(run, start)
+  try:
+    state = learner.phase.begin(start)
+    run.writer.resume({"sft": run.config.sft.steps, "grpo": learner.phase.resume_step})
+    return learner.train(state).params
+  finally:
+    learner.phase.close()

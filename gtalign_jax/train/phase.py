@@ -1,0 +1,83 @@
+"""What the supervised and the GRPO phase share: state, checkpoints and exact resumption."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gtalign_jax.algorithms import optimizer, update
+from gtalign_jax.sections import GRPOConfig, OptimConfig
+from gtalign_jax.train import checkpoint, state
+from gtalign_jax.train.run import Run
+from gtalign_jax.types import TrainState
+
+log = logging.getLogger(__name__)
+
+
+class Phase:
+  """One phase of a run: its train state, where it resumes, and its checkpoints.
+
+  name: "sft" or "grpo". steps: its optimiser batches. updates: optimiser updates in all (inner
+  epochs counted), for the schedule. config: GRPO section, or None for supervised.
+  """
+
+  def __init__(
+    self,
+    run: Run,
+    name: str,
+    steps: int,
+    optim: OptimConfig,
+    config: GRPOConfig | None,
+    every: int,
+    updates: int,
+  ):
+    self.run, self.name, self.steps, self.every = run, name, steps, every
+    self._rates = optimizer.schedule(optim, updates)
+    tx = optimizer.make(optim, updates)
+    self._shardings = state.state_shardings(run.held, tx)
+    self.updater = update.Updater(run.plan(), config, tx, self._shardings)
+    self.checkpoints = checkpoint.Checkpoints(
+      run.workdir / "checkpoints" / name, run.config.checkpoint.keep
+    )
+    self._fresh: Callable[[Any], TrainState] = lambda trainable: state.create(
+      run.held._replace(trainable=trainable), tx, self._shardings
+    )
+    self.progress: dict[str, Any] = {}
+
+  @property
+  def resume_step(self) -> int:
+    """Steps that the newest complete checkpoint holds."""
+    return self.checkpoints.latest() or 0
+
+  def begin(self, trainable: Any) -> TrainState:
+    """The state to go on from: the newest checkpoint's, else a fresh one around `trainable`."""
+    step = self.checkpoints.latest()
+    fresh = self._fresh(trainable)
+    if step is None:
+      return fresh
+    log.info("%s: resuming after step %d of %d", self.name, step, self.steps)
+    self.progress = self.checkpoints.progress(step)
+    return self.checkpoints.restore(step, checkpoint.abstract(fresh, self._shardings))
+
+  def learning_rate(self, count: int) -> float:
+    """Learning rate of update number `count` (from 0)."""
+    return float(jax.device_get(self._rates(jnp.int32(count))))
+
+  def save_if_due(self, step: int, train_state: TrainState) -> None:
+    """Saves after step number `step` (from 1) every `every` steps and after the last."""
+    if step % self.every and step != self.steps:
+      return
+    with self.run.clock.phase("checkpoint"):
+      # lines are on disk before the step commits: a resumed run finds every line up to it
+      self.run.writer.sync()
+      self.checkpoints.save(step, train_state, self.progress)
+    self.run.clock.save()
+
+  def close(self) -> None:
+    """Finishes the save under way."""
+    with self.run.clock.phase("checkpoint"):
+      self.checkpoints.close()

@@ -1,0 +1,153 @@
+"""The resources of one run, opened once and shared by its phases."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from gtalign_jax.algorithms import update
+from gtalign_jax.config import Config
+from gtalign_jax.data import batches, prompts, sources
+from gtalign_jax.evaluate import suites
+from gtalign_jax.models import decoder, lora
+from gtalign_jax.parallel import distributed, mesh, sharding
+from gtalign_jax.rewards import judges
+from gtalign_jax.rollout import generate, stop
+from gtalign_jax.train import metrics, state, timing
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+  """A loaded policy with its data, judge, sampler, writer and clock; close it (or use `with`)."""
+
+  def __init__(self, config: Config, workdir: Path):
+    self.config, self.workdir = config, workdir
+    self.main = distributed.is_main()
+    self.clock = timing.Clock(workdir)
+    with self.clock.phase("load"):
+      self.mesh = mesh.make(config.mesh)
+      self.held = state.hold(config, self.mesh)
+      self.train_set = self._encode(config.data.train_split)
+      self.test_set = batches.held_out(
+        self._encode(config.data.eval_split), config.eval.prompts, config.data.seed
+      )
+      self.judge = judges.make(config.rewards.judge, workdir)
+    self.writer = metrics.Writer(workdir, config.log, main=self.main)
+    # one key for training, one for evaluation, so that evaluating more often changes no sample
+    self.train_key, self.eval_key = jax.random.split(jax.random.key(config.seed))
+    self.stop_table = stop.stop_table(
+      self.held.tokenizer, config.rollout.stop, self.held.arch.vocab
+    )
+
+  def _encode(self, split: str) -> prompts.Encoded:
+    records = sources.load(self.config.data, split)
+    encoded = prompts.encode(records, self.held.tokenizer, self.config.data)
+    if encoded.left_out:
+      limit = self.config.data.max_prompt_tokens
+      log.info("%s: left out %d prompts over %d tokens", split, encoded.left_out, limit)
+    return encoded
+
+  def __enter__(self) -> Run:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.writer.close()
+    self.judge.close()
+    self.clock.close()
+
+  def actor(self, width: int, **changes: Any) -> suites.Actor:
+    """Something that samples and scores `width` prompts at once; `changes` to the sampling."""
+    held = self.held
+    pad = held.tokenizer.pad_token_id
+    plan = generate.sampling_of(
+      self.config.rollout,
+      held.eos_ids,
+      held.eos_ids[0] if pad is None else pad,
+      self.config.policy.dtype,
+      **changes,
+    )
+    return suites.Actor(
+      held.tokenizer,
+      generate.Sampler(held.arch, plan, self.stop_table),
+      self.config.rewards,
+      self.judge,
+      self.config.rollout.prompt_buckets,
+      width,
+      self.mesh,
+    )
+
+  @functools.cached_property
+  def evaluator(self) -> suites.Actor:
+    """The actor of evaluations; as wide as the mesh needs and not wider than training."""
+    shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+    width = min(self.config.eval.prompts, max(self.config.grpo.prompts_per_step, shards))
+    width = -(-width // shards) * shards
+    return self.actor(
+      width, group_size=self.config.eval.group_size, temperature=self.config.eval.temperature
+    )
+
+  @functools.cached_property
+  def decode_params(self):
+    """Jitted trainable parameters -> what decoding reads: joined, cast, gathered over fsdp once."""
+    held, dtype = self.held, self.config.policy.dtype
+    names = decoder.logical_axes(held.arch)
+    gathered = sharding.tree_shardings(self.mesh, sharding.without(names, "fsdp"))
+    alone = self.mesh.size == 1 and held.frozen is None and dtype == self.config.policy.param_dtype
+    if alone:
+      return lambda trainable: trainable
+
+    def prepare(frozen, trainable):
+      params = trainable
+      if frozen is not None:
+        params = lora.merge(held.arch, frozen, trainable, self.config.policy)
+      return jax.tree.map(lambda x: x.astype(dtype), params)
+
+    return functools.partial(jax.jit(prepare, out_shardings=gathered), held.frozen)
+
+  def plan(self) -> update.Plan:
+    """The static part of the updates of this run."""
+    return update.Plan(
+      arch=self.held.arch,
+      dtype=self.config.policy.dtype,
+      remat=self.config.policy.remat,
+      temperature=self.config.rollout.temperature,
+      max_tokens=self.config.rollout.max_new_tokens,
+      join=state.joined,
+    )
+
+  def evaluate_once(self, name: str, trainable: Any) -> None:
+    """Evaluates a policy from before GRPO, unless an earlier start of this run has."""
+    # the decision is the main process's: only it knows the file, and all must take the same path
+    if not distributed.agree(self.writer.evaluated(0, name)):
+      self.evaluate(name, trainable, 0)
+
+  def evaluate(self, name: str, trainable: Any, step: int) -> dict[str, float]:
+    """Evaluates a policy on the held-out prompts; writes `eval/<name>.jsonl` and a metrics line."""
+    with self.clock.phase("evaluation"):
+      with metrics.progress(f"eval {name}") as advance, jax.set_mesh(self.mesh):
+        rows = suites.evaluate(
+          self.evaluator,
+          self.decode_params(trainable),
+          self.test_set.records,
+          self.test_set.ids,
+          self.eval_key,
+          on_batch=advance,
+        )
+      summary = suites.summary(rows)
+      if self.main:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        metrics.replace(self.workdir / "eval" / f"{name}.jsonl", lines)
+      self.writer.write("eval", step, {"policy": name} | summary)
+    return summary
+
+
+def sft_config(config: Config) -> Config:
+  """The same run without its GRPO phase."""
+  return dataclasses.replace(config, grpo=dataclasses.replace(config.grpo, steps=0))

@@ -1,0 +1,78 @@
+"""Where the time of a run went, over all its resumptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+
+from gtalign_jax.train.metrics import replace
+
+# order in which the table shows them
+PHASES = (
+  "install", "load", "compile", "sft", "rollout", "reward", "update", "evaluation", "checkpoint",
+  "other",
+)  # fmt: skip
+
+
+class Clock:
+  """Adds up wall seconds by phase; compilation is counted apart wherever it happens.
+
+  Kept in `<workdir>/timings.json`, so that a resumed run goes on counting. A host resource.
+  """
+
+  def __init__(self, workdir: Path):
+    self._path = Path(workdir) / "timings.json"
+    self.seconds = dict.fromkeys(PHASES, 0.0)
+    if self._path.exists():
+      self.seconds |= json.loads(self._path.read_text(encoding="utf-8"))
+    install = os.environ.get("GTALIGN_INSTALL_SECONDS")
+    if install:
+      self.seconds["install"] = float(install)
+    self._compile = 0.0
+    self._last = time.perf_counter()
+    self._inside: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(self._heard)
+
+  def _heard(self, event: str, seconds: float, **_: object) -> None:
+    if event in (
+      "/jax/core/compile/backend_compile_duration",
+      "/jax/core/compile/jaxpr_trace_duration",
+    ):
+      self._compile += seconds
+
+  def _settle(self) -> None:
+    now = time.perf_counter()
+    phase = self._inside[-1] if self._inside else "other"
+    elapsed = now - self._last
+    compiled = min(self._compile, elapsed)
+    self.seconds["compile"] += compiled
+    self.seconds[phase] += elapsed - compiled
+    self._compile, self._last = 0.0, now
+
+  @contextmanager
+  def phase(self, name: str) -> Iterator[None]:
+    """Books the time inside to `name`; an inner phase takes its time away from the outer."""
+    self._settle()
+    self._inside.append(name)
+    try:
+      yield
+    finally:
+      self._settle()
+      self._inside.pop()
+
+  def save(self) -> None:
+    """Writes the sums so far."""
+    self._settle()
+    rounded = {name: round(value, 3) for name, value in self.seconds.items()}
+    replace(self._path, json.dumps(rounded) + "\n")
+
+  def close(self) -> None:
+    """Saves and stops listening."""
+    self.save()
+    jax.monitoring.unregister_event_duration_listener(self._heard)
