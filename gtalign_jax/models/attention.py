@@ -1,0 +1,139 @@
+"""Attention, its masks and rotary positions: pure functions of arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gtalign_jax.models.variants import Rope
+
+# Finite, so that a query with nothing to attend to gets the mean of all values instead of NaN.
+MASKED = -1e30
+
+
+def inverse_frequencies(rope: Rope, head_dim: int) -> np.ndarray:
+  """Angle per position of each pair of a head, f32 [H/2].
+
+  `llama3`: wavelengths beyond the original context are stretched by `factor`, short ones are kept, and
+  those in between are interpolated (Llama 3.1; transformers `modeling_rope_utils`).
+  """
+  frequency = rope.theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+  if rope.kind == "linear":
+    frequency = frequency / rope.factor
+  elif rope.kind == "llama3":
+    turns = rope.original_positions * frequency / (2 * math.pi)  # within the original context
+    span = rope.high_freq_factor - rope.low_freq_factor
+    keep = np.clip((turns - rope.low_freq_factor) / span, 0.0, 1.0)
+    frequency = (1 - keep) * frequency / rope.factor + keep * frequency
+  return frequency.astype(np.float32)
+
+
+class Angles(NamedTuple):
+  """cos and sin of the rotary angles of each position, f32 [..., 1, H/2] (1 = any head)."""
+
+  cos: jax.Array
+  sin: jax.Array
+
+
+def angles(rope: Rope, head_dim: int, positions: jax.Array) -> Angles:
+  """Angles of int32 `positions` of any shape."""
+  # f32: bf16 cannot hold position 257 and rope then repeats.
+  phase = positions[..., None, None].astype(jnp.float32) * inverse_frequencies(rope, head_dim)
+  return Angles(jnp.cos(phase), jnp.sin(phase))
+
+
+def rotate(x: jax.Array, by: Angles) -> jax.Array:
+  """Rotates pairs (i, i + H/2) of each head, x: [..., heads, H]."""
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  turned = [first * by.cos - second * by.sin, second * by.cos + first * by.sin]
+  return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+
+def causal_mask(positions_BT: jax.Array, mask_BT: jax.Array, window: int) -> jax.Array:
+  """Which slots each token sees, bool [B, T, T]: real ones up to its own slot, inside the window.
+
+  The order is that of slots; the window (0 = none) is counted in positions.
+  """
+  T = positions_BT.shape[1]
+  seen_BTT = jnp.tril(jnp.ones((T, T), bool)) & mask_BT[:, None, :].astype(bool)
+  if window:
+    seen_BTT &= positions_BT[:, :, None] - positions_BT[:, None, :] < window
+  return seen_BTT
+
+
+def context_mask(
+  positions_BT: jax.Array, positions_PS: jax.Array, mask_PS: jax.Array, window: int
+) -> jax.Array:
+  """Which context slots each token sees, bool [P, G or 1, T or 1, S]."""
+  P = mask_PS.shape[0]
+  seen_PGTS = mask_PS[:, None, None, :].astype(bool)
+  if window:
+    at_PGT1 = positions_BT.reshape(P, -1, positions_BT.shape[1])[..., None]
+    seen_PGTS = seen_PGTS & (at_PGT1 - positions_PS[:, None, None, :] < window)
+  return seen_PGTS
+
+
+def attend(
+  q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, mask_BTT: jax.Array, scale: float
+) -> jax.Array:
+  """Attention of a sequence to itself, [B, T, N, H]; softmax in f32."""
+  return jax.nn.dot_product_attention(q_BTNH, k_BTKH, v_BTKH, mask=mask_BTT[:, None], scale=scale)
+
+
+class Shared(NamedTuple):
+  """One layer's keys and values of the prompts, and what each query sees of them.
+
+  k, v: [P, K, S, H]. mask: bool, broadcasts to [P, G, T, S].
+  """
+
+  k: jax.Array
+  v: jax.Array
+  mask: jax.Array
+
+
+def attend_shared(
+  q_BTNH: jax.Array,
+  k_BKCH: jax.Array,
+  v_BKCH: jax.Array,
+  mask_BTC: jax.Array,
+  shared: Shared,
+  scale: float,
+) -> jax.Array:
+  """Attention to own slots and to those of the row's prompt (row b: prompt b // G), [B, T, N, H].
+
+  One softmax over both parts, computed part by part and merged, so that the prompt's keys and values are
+  neither copied G times nor concatenated. mask_BTC broadcasts over B and T.
+  """
+  B, T, N, H = q_BTNH.shape
+  P, K, G = shared.k.shape[0], shared.k.shape[1], B // shared.k.shape[0]
+  q_BTKRH = q_BTNH.reshape(B, T, K, N // K, H)
+  q_PGTKRH = q_BTKRH.reshape(P, G, T, K, N // K, H)
+  f32 = jnp.float32
+  far = jnp.einsum("pgtkrh,pksh->pkgtrs", q_PGTKRH, shared.k, preferred_element_type=f32) * scale
+  near = jnp.einsum("btkrh,bkch->bktrc", q_BTKRH, k_BKCH, preferred_element_type=f32) * scale
+  far = jnp.where(shared.mask[:, None, :, :, None, :], far, MASKED)
+  near = jnp.where(mask_BTC[:, None, :, None, :], near, MASKED)
+
+  def by_row(x_PKGTR):  # [P, K, G, ...] -> [B, K, ...]
+    return jnp.swapaxes(x_PKGTR, 1, 2).reshape(B, K, T, N // K)
+
+  def by_prompt(x_BKTR):
+    return jnp.swapaxes(x_BKTR.reshape(P, G, K, T, N // K), 1, 2)
+
+  top_BKTR = jax.lax.stop_gradient(jnp.maximum(by_row(far.max(-1)), near.max(-1)))
+  far = jnp.exp(far - by_prompt(top_BKTR)[..., None])
+  near = jnp.exp(near - top_BKTR[..., None])
+  total_BTKR = jnp.swapaxes(by_row(far.sum(-1)) + near.sum(-1), 1, 2)
+  dtype = q_BTNH.dtype
+  out_PGTKRH = jnp.einsum(
+    "pkgtrs,pksh->pgtkrh", far.astype(dtype), shared.v, preferred_element_type=f32
+  )
+  out_BTKRH = jnp.einsum(
+    "bktrc,bkch->btkrh", near.astype(dtype), v_BKCH, preferred_element_type=f32
+  )
+  out_BTKRH += out_PGTKRH.reshape(out_BTKRH.shape)
+  return (out_BTKRH / total_BTKR[..., None]).astype(dtype).reshape(B, T, N, H)

@@ -1,0 +1,149 @@
+"""Linen modules of one decoder layer. Parameters carry logical axis names (parallel/sharding.py)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from gtalign_jax.models.attention import Angles, Shared, attend, attend_shared, rotate
+from gtalign_jax.models.variants import Arch
+from gtalign_jax.parallel.sharding import constrain
+
+# What remat="names" keeps: with these, the backward pass recomputes the mlp but no attention.
+SAVED_NAMES = ("query", "key", "value", "attention")
+ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": lambda x: nn.gelu(x, approximate=True)}
+INIT_STD = 0.02
+
+
+class RMSNorm(nn.Module):
+  """x / rms(x) * (offset + scale), in f32, over the last axis."""
+
+  width: int
+  eps: float
+  offset: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    start = nn.initializers.zeros if self.offset else nn.initializers.ones
+    scale = self.param("scale", nn.with_logical_partitioning(start, ("norm",)), (self.width,))
+    wide = x.astype(jnp.float32)
+    normed = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.eps)
+    return (normed * (self.offset + scale.astype(jnp.float32))).astype(x.dtype)
+
+
+class Projection(nn.Module):
+  """Linear map of the last `len(inputs)` axes of x to `outputs`, computed in the dtype of x.
+
+  Where the parameters hold `lora_a` and `lora_b` (models/lora.py), their product is added.
+  """
+
+  inputs: tuple[int, ...]
+  outputs: tuple[int, ...]
+  names: tuple[str, ...]  # logical names of inputs and outputs
+  bias: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), self.names)
+    kernel = self.param("kernel", normal, self.inputs + self.outputs)
+    axes = len(self.inputs)
+    y = jnp.tensordot(x, kernel.astype(x.dtype), axes=axes)
+    if self.has_variable("params", "lora_a"):
+      low = jnp.tensordot(x, self.get_variable("params", "lora_a").astype(x.dtype), axes=axes)
+      y += jnp.tensordot(low, self.get_variable("params", "lora_b").astype(x.dtype), axes=1)
+    if self.bias:
+      zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.names[axes:])
+      y += self.param("bias", zeros, self.outputs).astype(x.dtype)
+    return y
+
+
+class View(NamedTuple):
+  """What the tokens of a layer see and where they stand, for layers without or with a window.
+
+  angles: rotary angles. own: bool mask over own slots, [B or 1, T, slots]. context: bool mask over
+  context slots [P, G or 1, T or 1, S], or None.
+  """
+
+  angles: Angles
+  own: jax.Array
+  context: jax.Array | None
+
+
+class Block(nn.Module):
+  """One layer: attention and gated mlp, each with its norms and residual."""
+
+  arch: Arch
+
+  def setup(self):
+    a = self.arch
+    heads, kv = ("embed", "heads", "head_dim"), ("embed", "kv_heads", "head_dim")
+    self.attn_norm = self._norm(a.width)
+    self.q = Projection((a.width,), (a.num_heads, a.head_dim), heads, a.qkv_bias)
+    self.k = Projection((a.width,), (a.num_kv_heads, a.head_dim), kv, a.qkv_bias)
+    self.v = Projection((a.width,), (a.num_kv_heads, a.head_dim), kv, a.qkv_bias)
+    self.o = Projection(
+      (a.num_heads, a.head_dim), (a.width,), ("heads", "head_dim", "embed"), a.o_bias
+    )
+    if a.qk_norm:
+      self.q_norm, self.k_norm = self._norm(a.head_dim), self._norm(a.head_dim)
+    self.mlp_norm = self._norm(a.width)
+    self.gate = Projection((a.width,), (a.mlp_width,), ("embed", "mlp"), a.mlp_bias)
+    self.up = Projection((a.width,), (a.mlp_width,), ("embed", "mlp"), a.mlp_bias)
+    self.down = Projection((a.mlp_width,), (a.width,), ("mlp", "embed"), a.mlp_bias)
+    if a.post_norms:
+      self.post_attn_norm, self.post_mlp_norm = self._norm(a.width), self._norm(a.width)
+
+  def _norm(self, width: int) -> RMSNorm:
+    return RMSNorm(width, self.arch.norm_eps, self.arch.norm_offset)
+
+  def _qkv(self, x: jax.Array, by: Angles) -> tuple[jax.Array, jax.Array, jax.Array]:
+    normed = self.attn_norm(x)
+    q, k, v = self.q(normed), self.k(normed), self.v(normed)
+    if self.arch.qk_norm:
+      q, k = self.q_norm(q), self.k_norm(k)
+    q, k = checkpoint_name(rotate(q, by), "query"), checkpoint_name(rotate(k, by), "key")
+    return q, k, checkpoint_name(v, "value")
+
+  def _rest(self, x: jax.Array, attended: jax.Array) -> jax.Array:
+    update = self.o(checkpoint_name(attended, "attention"))
+    x = x + (self.post_attn_norm(update) if self.arch.post_norms else update)
+    normed = self.mlp_norm(x)
+    update = self.down(ACTIVATIONS[self.arch.activation](self.gate(normed)) * self.up(normed))
+    return x + (self.post_mlp_norm(update) if self.arch.post_norms else update)
+
+  def __call__(self, x_BTD, layer, views):
+    """A whole sequence. Returns x_BTD and (k, v) of this layer as [B, K, T, H].
+
+    layer: {"local": bool scalar or None, "k", "v": context [P, K, S, H] or None}.
+    views: (View without window, View with window or None).
+    """
+    view = _pick(layer["local"], *views)
+    x_BTD = constrain(x_BTD, ("batch", "time", "act_embed"))
+    q_BTNH, k_BTKH, v_BTKH = self._qkv(x_BTD, view.angles)
+    k_BKTH, v_BKTH = jnp.swapaxes(k_BTKH, 1, 2), jnp.swapaxes(v_BTKH, 1, 2)
+    if layer["k"] is None:
+      out = attend(q_BTNH, k_BTKH, v_BTKH, view.own, self.arch.scale)
+    else:
+      shared = Shared(layer["k"], layer["v"], view.context)
+      out = attend_shared(q_BTNH, k_BKTH, v_BKTH, view.own, shared, self.arch.scale)
+    return self._rest(x_BTD, out), (k_BKTH, v_BKTH)
+
+  def step(self, x_BD, k_BKCH, v_BKCH, t, view: View, shared_k, shared_v):
+    """One token a row, written to slot t of the caches. Returns x_BD and the caches."""
+    q_BNH, k_BKH, v_BKH = self._qkv(x_BD, view.angles)
+    k_BKCH = jax.lax.dynamic_update_slice_in_dim(k_BKCH, k_BKH[:, :, None], t, axis=2)
+    v_BKCH = jax.lax.dynamic_update_slice_in_dim(v_BKCH, v_BKH[:, :, None], t, axis=2)
+    shared = Shared(shared_k, shared_v, view.context)
+    out_B1NH = attend_shared(q_BNH[:, None], k_BKCH, v_BKCH, view.own, shared, self.arch.scale)
+    return self._rest(x_BD, out_B1NH[:, 0]), k_BKCH, v_BKCH
+
+
+def _pick(local, full: View | None, windowed: View | None) -> View:
+  """The view of this layer; `local` is traced only where layers of both kinds share one scan."""
+  if full is None or windowed is None:
+    return full or windowed
+  return jax.tree.map(lambda a, b: jnp.where(local, b, a), full, windowed)
