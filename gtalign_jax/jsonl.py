@@ -56,8 +56,19 @@ def number(row: dict[str, Any], key: str, where: str) -> float:
 
 
 def dumps(row: Any) -> str:
-  """One line of strict JSON; ASCII, so that lone surrogates in model text survive."""
-  return json.dumps(row, allow_nan=False)
+  """One line of strict JSON: NaN and infinities become null; ASCII, so that lone surrogates survive."""
+  try:
+    return json.dumps(row, allow_nan=False)
+  except ValueError:
+    return json.dumps(_finite(row), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _finite(each) for key, each in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_finite(each) for each in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:

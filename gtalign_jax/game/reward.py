@@ -1,0 +1,143 @@
+"""The mutual-welfare reward as one kernel over rows: features and payoffs -> U, L, W, score.
+
+Texts, lengths and verdicts are read by `rewards/`; here are only arrays. Host scoring passes NumPy
+float64 (equal to the published formulas to rounding), training may jit the same code.
+Sources: GTAlign (arXiv 2510.08872) for paper mode; FORMULAS sections 2 and 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gtalign_jax.arrays import floats
+from gtalign_jax.errors import BadInput
+from gtalign_jax.game import payoff as matrices
+from gtalign_jax.game.welfare import welfare
+from gtalign_jax.types import Array
+
+# The paper's pareto variant has its own weights of the LLM's utility (paper mode only).
+PARETO = {"pareto": 0.2, "pay": 0.2, "format": 0.2, "answer": 0.35, "length": 0.05}
+VARIANTS = ("cobb_douglas", "user", "llm", "linear", "pareto")
+
+
+class Features(NamedTuple):
+  """What the reward needs of each row, arrays [B] of one float dtype.
+
+  answer_user, answer_llm: A_user, A_llm in [0, 1]; NaN = no verdict (the row's utilities are NaN).
+  response_words, completion_words: word counts. brief_chars: characters of reasoning, NaN = none to
+  count (brief is 0). format: 0 or 1. decision: d (corrected mode) or pay (paper mode).
+  pareto: the second judge's score po (paper mode's pareto variant).
+  """
+
+  answer_user: Array
+  answer_llm: Array
+  response_words: Array
+  completion_words: Array
+  brief_chars: Array
+  format: Array
+  decision: Array
+  pareto: Array | float = 0.0
+
+
+class Terms(NamedTuple):
+  """U, L, W and the score of each row [B]; NaN where the row has no verdict."""
+
+  user: Array
+  llm: Array
+  welfare: Array
+  score: Array
+
+
+def terms(features: Features, weights: Any, mode: str, variant: str = "cobb_douglas") -> Terms:
+  """Utilities and score. `weights`: sections.RewardConfig (its weights, bands, slope, alpha).
+
+  U = floor + w_answer A_user + w_length len(response) + w_brief brief
+  L = floor + w_format format + w_decision decision + w_answer A_llm + w_length len(completion)
+  W = sqrt(U L) in paper mode, U^alpha L^(1-alpha) in corrected mode. Score by variant: cobb_douglas
+  W, user U, llm L, linear (U + L)/2; pareto (paper mode) takes L with the weights of `PARETO` and
+  scores sqrt(U L). Rows that paper mode zeroes as a whole are the caller's to zero.
+  """
+  if variant not in VARIANTS or (variant == "pareto" and mode != "paper"):
+    raise BadInput(f"rewards.variant={variant!r} does not exist in rewards.mode={mode!r}")
+  xp, *arrays = floats(*features)
+  f = Features(*arrays)
+  user = _user_utility(xp, f, weights)
+  llm = (_llm_utility_pareto if variant == "pareto" else _llm_utility)(xp, f, weights)
+  total = welfare("cobb_douglas", user, llm, 0.5 if mode == "paper" else weights.alpha)
+  score = {"user": user, "llm": llm, "linear": (user + llm) / 2}.get(variant, total)
+  return Terms(user, llm, total, score)
+
+
+def band(words: Array, low: float, high: float, slope: float) -> Array:
+  """len(n; a, b) = sigmoid(slope (n - a)) sigmoid(slope (b - n)): a soft band of lengths."""
+  xp, words = floats(words)
+  return _sigmoid(xp, slope * (words - low)) * _sigmoid(xp, slope * (high - words))
+
+
+def brief(chars: Array, scale: float) -> Array:
+  """exp(-chars / scale); 0 where `chars` is NaN (no reasoning to count)."""
+  xp, chars = floats(chars)
+  missing = xp.isnan(chars)
+  return xp.where(missing, 0.0, xp.exp(-xp.where(missing, 0.0, chars) / scale))
+
+
+def pay_score(payoff_BUAR: Array) -> Array:
+  """pay of paper mode: over the cells, 1/12 [user != LLM] + 1/12 [they differ by more than 10 %].
+
+  The difference is relative to max(|user|, |LLM|, 1e-8). Use float64: float32 flips the test at its
+  edge. NaN and infinities compare as Python floats do.
+  """
+  xp, payoff_BUAR = floats(payoff_BUAR)
+  cells = matrices.split(payoff_BUAR)
+  count: Any = 0
+  for llm, user in zip(*cells):
+    largest = xp.maximum(xp.maximum(abs(user), abs(llm)), 1e-8)
+    # a/b > 0.1 as the published code divides; a > 0.1 b rounds differently at the edge
+    far = abs(user - llm) / largest > 0.1
+    count = count + (user != llm).astype(payoff_BUAR.dtype) + far.astype(payoff_BUAR.dtype)
+  return count / 12
+
+
+def decision_score(choice_B: Array, carried_out_B: Array) -> Array:
+  """d = choice/2 + carried_out/2 (corrected mode), in [0, 1]."""
+  _, choice_B, carried_out_B = floats(choice_B, carried_out_B)
+  return 0.5 * choice_B + 0.5 * carried_out_B
+
+
+def _user_utility(xp, f: Features, w: Any) -> Array:
+  length = band(f.response_words, *w.response_words, w.length_slope)
+  return (
+    w.floor
+    + w.user_answer * f.answer_user
+    + w.user_length * length
+    + w.user_brief * brief(f.brief_chars, w.brief_scale)
+  )
+
+
+def _llm_utility(xp, f: Features, w: Any) -> Array:
+  length = band(f.completion_words, *w.completion_words, w.length_slope)
+  return (
+    w.floor
+    + w.llm_format * f.format
+    + w.llm_decision * f.decision
+    + w.llm_answer * f.answer_llm
+    + w.llm_length * length
+  )
+
+
+def _llm_utility_pareto(xp, f: Features, w: Any) -> Array:
+  length = band(f.completion_words, *w.completion_words, w.length_slope)
+  return (
+    w.floor
+    + PARETO["pareto"] * f.pareto
+    + PARETO["pay"] * f.decision
+    + PARETO["format"] * f.format
+    + PARETO["answer"] * f.answer_llm
+    + PARETO["length"] * length
+  )
+
+
+def _sigmoid(xp, x: Array) -> Array:
+  """1 / (1 + exp(-x)) without overflow at either end."""
+  small = xp.exp(-abs(x))
+  return xp.where(x >= 0, 1.0, small) / (1.0 + small)
