@@ -117,7 +117,7 @@ class Writer:
     self._path = self._workdir / "metrics.jsonl"
     self._file: int | None = None
     self._evaluated: set[tuple[int, str]] = set()
-    self._position: Mapping[str, int] = {}
+    self._position: dict[str, int] = {}
     self._boards: dict[str, Any] = {}
     self._wandb: Any = None
     if main:
@@ -134,12 +134,14 @@ class Writer:
   def resume(self, position: Mapping[str, int]) -> None:
     """Drops what lies beyond `position` = {"sft": n, "grpo": m}, the last committed steps.
 
-    Call it before the first `write`, with zeros where there is no checkpoint yet.
+    Call it before the first `write`, with zeros where there is no checkpoint yet. A later call never
+    goes behind an earlier one: each phase may state the position as it knows it.
     """
     if not self._main:
       return
-    self._position = dict(position)
-    kept = truncate(self._path, position)
+    known = self._position
+    self._position = {name: max(known.get(name, 0), step) for name, step in position.items()}
+    kept = truncate(self._path, self._position)
     evaluations = [row for row in read(self._path) if row["phase"] == "eval"]
     self._evaluated = {(row["step"], row.get("policy", "")) for row in evaluations}
     if kept:

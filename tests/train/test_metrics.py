@@ -72,6 +72,16 @@ def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path_factory, sft, grpo,
   assert (broken / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
+def test_a_later_resume_never_goes_back(tmp_path):
+  run(tmp_path, PLAN)
+  before = (tmp_path / "metrics.jsonl").read_bytes()
+  with metrics.Writer(tmp_path, LogConfig()) as writer:
+    writer.resume({"sft": 5, "grpo": 4})
+    writer.resume({"sft": 5, "grpo": 0})
+    assert writer.evaluated(0, "base") and not writer.evaluated(2, "grpo")
+  assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
 def test_truncate_cuts_garbage_and_what_follows(tmp_path):
   path = tmp_path / "metrics.jsonl"
   good = b'{"phase": "sft", "step": 1}\n'
