@@ -43,7 +43,7 @@ class Run:
     # one key for training, one for evaluation, so that evaluating more often changes no sample
     self.train_key, self.eval_key = jax.random.split(jax.random.key(config.seed))
     self.stop_table = stop.stop_table(
-      self.held.tokenizer, config.rollout.stop, self.held.arch.vocab
+      self.held.tokenizer, config.rollout.stop, self.held.arch.vocab_size
     )
 
   def _encode(self, split: str) -> prompts.Encoded:

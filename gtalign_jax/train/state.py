@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from gtalign_jax import models
 from gtalign_jax.config import Config
 from gtalign_jax.models import decoder, lora
+from gtalign_jax.models.variants import mesh_dimensions
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import sharding
 from gtalign_jax.types import TrainState
@@ -36,17 +37,7 @@ class Held(NamedTuple):
 def check_mesh(config: Config, arch: Any, mesh: Mesh) -> None:
   """Raises BadInput where a mesh axis does not divide what it splits."""
   sizes = tuple(mesh.shape[axis] for axis in meshes.AXES)
-  meshes.check_model(
-    sizes,
-    {
-      "num_kv_heads": ("tensor", arch.kv_heads),
-      "num_heads": ("tensor", arch.heads),
-      "mlp width": ("tensor", arch.mlp),
-      "vocabulary": ("tensor", arch.vocab),
-      "width": ("fsdp", arch.width),
-    },
-    config.model,
-  )
+  meshes.check_model(sizes, mesh_dimensions(arch), config.model)
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
   meshes.check_rows("grpo.prompts_per_step", config.grpo.prompts_per_step, rows)
   if config.sft.steps:
