@@ -7,6 +7,7 @@ NumPy in, NumPy out; jax arrays and tracers in, jax out (FORMULAS: the game).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gtalign_jax.arrays import floats, namespace
@@ -117,7 +118,7 @@ def _choice(xp, cells: Cells, optimal: tuple[Array, ...], in_play: list[Array | 
   Halves keep sums of finite numbers finite. "Then LLM" needs no step of its own: two optimal cells
   with equal user payoff have equal LLM payoff.
   """
-  finite = _fold(
+  finite = fold(
     xp.logical_and,
     [~xp.asarray(p) | (xp.isfinite(l) & xp.isfinite(u)) for p, l, u in zip(in_play, *cells)],
   )
@@ -125,18 +126,19 @@ def _choice(xp, cells: Cells, optimal: tuple[Array, ...], in_play: list[Array | 
   floor = -xp.inf
   total = [0.5 * l + 0.5 * u for l, u in zip(llm, user)]
   size = [0.5 * abs(l) + 0.5 * abs(u) for l, u in zip(llm, user)]
-  best = _fold(xp.maximum, [xp.where(o, t, floor) for o, t in zip(optimal, total)])
-  scale = _fold(xp.maximum, [xp.where(o, s, 0.5) for o, s in zip(optimal, size)])
+  best = fold(xp.maximum, [xp.where(o, t, floor) for o, t in zip(optimal, total)])
+  scale = fold(xp.maximum, [xp.where(o, s, 0.5) for o, s in zip(optimal, size)])
   slack = 4 * float(xp.finfo(best.dtype).eps) * xp.maximum(scale, 0.5)
   tied = [o & (best - t <= slack) for o, t in zip(optimal, total)]
-  user_best = _fold(xp.maximum, [xp.where(t, u, floor) for t, u in zip(tied, user)])
+  user_best = fold(xp.maximum, [xp.where(t, u, floor) for t, u in zip(tied, user)])
   index = -1
   for cell in reversed(range(NUM_CELLS)):
     index = xp.where(tied[cell] & (user[cell] == user_best), cell, index)
   return xp.where(finite, index, -1)
 
 
-def _fold(combine, arrays):
+def fold(combine: Callable, arrays: Sequence[Array]) -> Array:
+  """combine(combine(a0, a1), a2) …; unlike stack-and-reduce it fuses into one loop."""
   result = arrays[0]
   for each in arrays[1:]:
     result = combine(result, each)

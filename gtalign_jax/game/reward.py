@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from gtalign_jax.arrays import floats
 from gtalign_jax.errors import BadInput
+from gtalign_jax.game import equilibrium
 from gtalign_jax.game import payoff as matrices
 from gtalign_jax.game.welfare import welfare
 from gtalign_jax.types import Array
@@ -48,6 +49,17 @@ class Terms(NamedTuple):
   score: Array
 
 
+class Play(NamedTuple):
+  """Everything the kernel says of each row [B]; choice: int cell index, decision: d or pay."""
+
+  terms: Terms
+  choice: Array
+  choice_score: Array
+  decision: Array
+  equilibria: equilibrium.Equilibria
+  outcome: equilibrium.Outcome
+
+
 def terms(features: Features, weights: Any, mode: str, variant: str = "cobb_douglas") -> Terms:
   """Utilities and score. `weights`: sections.RewardConfig (its weights, bands, slope, alpha).
 
@@ -66,6 +78,42 @@ def terms(features: Features, weights: Any, mode: str, variant: str = "cobb_doug
   total = welfare("cobb_douglas", user, llm, 0.5 if mode == "paper" else weights.alpha)
   score = {"user": user, "llm": llm, "linear": (user + llm) / 2}.get(variant, total)
   return Terms(user, llm, total, score)
+
+
+def play(
+  payoff_BUAR: Array,
+  features: Features,
+  named_cell: Array,
+  user_type: Array,
+  carried_out: Array,
+  weights: Any,
+  mode: str,
+  variant: str = "cobb_douglas",
+) -> Play:
+  """The whole kernel: payoffs and features -> U, L, W, choice, equilibria.
+
+  `features.decision` is not read: it is d of the named cell (int_B, -1 = none), the user type
+  (int_B, -1 = undeclared) and carried_out in corrected mode, pay in paper mode. A matrix that is
+  not finite has no choice (-1), no equilibria, and choice score 0.
+  """
+  xp, payoff_BUAR = floats(payoff_BUAR)
+  cells = matrices.split(payoff_BUAR)
+  front = matrices.front_of(xp, cells, user_type)
+  choice_score = matrices.score_named(front, named_cell, payoff_BUAR)
+  if mode == "paper":
+    decision = pay_score(payoff_BUAR)
+  else:
+    decision = decision_score(choice_score, carried_out)
+  found = equilibrium.equilibria_of(xp, cells)
+  free = matrices.front_of(xp, cells, None)
+  return Play(
+    terms(features._replace(decision=decision), weights, mode, variant),
+    front.choice,
+    choice_score,
+    decision,
+    found,
+    equilibrium.outcome_of(xp, cells, found, free.optimal),
+  )
 
 
 def band(words: Array, low: float, high: float, slope: float) -> Array:
