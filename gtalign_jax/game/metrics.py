@@ -1,0 +1,133 @@
+"""Comparing runs as clouds of points (U, L): Pareto fronts, hypervolume, coverage, regret, dominance.
+
+Exact and in float64 NumPy on the host: sizes of fronts depend on the data, and these run once a
+comparison. N points cost O(N log N) (FORMULAS: comparing runs).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gtalign_jax.types import Array
+
+
+def front_mask(points_N2: Array) -> np.ndarray:
+  """bool_N: no other point is at least as good in both and better in one; equal points stay."""
+  points_N2 = _points(points_N2)
+  unique, inverse = np.unique(points_N2, axis=0, return_inverse=True)
+  llm = unique[::-1, 1]  # falling user utility, then falling LLM utility
+  best_before = np.maximum.accumulate(np.concatenate([[-np.inf], llm[:-1]]))
+  return (llm > best_before)[::-1][inverse.reshape(-1)]
+
+
+def front(points_N2: Array) -> np.ndarray:
+  """The distinct points of the strict Pareto front [F, 2], by rising U (so by falling L)."""
+  points_N2 = _points(points_N2)
+  return np.unique(points_N2[front_mask(points_N2)], axis=0)
+
+
+def hypervolume(points_N2: Array, reference: Array) -> float:
+  """Area that the points' own front dominates above `reference` (U, L); 0 without such points.
+
+  Sum over the front by falling U of (u_i - u_ref)(l_i - l_{i-1}), l_0 = l_ref.
+  """
+  points_N2 = _points(points_N2)
+  u_ref, l_ref = np.asarray(reference, np.float64)
+  inside = points_N2[(points_N2[:, 0] > u_ref) & (points_N2[:, 1] > l_ref)]
+  if not len(inside):
+    return 0.0
+  u, llm = front(inside)[::-1].T
+  return float(np.sum((u - u_ref) * np.diff(llm, prepend=l_ref)))
+
+
+def coverage(points_N2: Array, front_F2: Array, ranges: Array, epsilon: float) -> float:
+  """Share of points p with some front point q: (q - p)/range <= epsilon in both axes.
+
+  front_F2: by rising U, as `front` returns it.
+  """
+  points_N2, front_F2 = _points(points_N2), _points(front_F2)
+  # Of the front points that are close enough in U the last one is the lowest in L.
+  step = lambda i: (front_F2[i, 0] - points_N2[:, 0]) / ranges[0] <= epsilon  # noqa: E731
+  last = _count_true(step, len(points_N2), len(front_F2)) - 1
+  gap_l = (front_F2[np.maximum(last, 0), 1] - points_N2[:, 1]) / ranges[1]
+  return float(np.mean((last >= 0) & (gap_l <= epsilon)))
+
+
+def regret(points_N2: Array, front_F2: Array, ranges: Array) -> float:
+  """Mean over points p of min over front points q of max((q - p)+ / range) over the axes."""
+  points_N2, front_F2 = _points(points_N2), _points(front_F2)
+
+  def shortfall(i, axis):
+    return np.maximum(front_F2[i, axis] - points_N2[:, axis], 0.0) / ranges[axis]
+
+  # Along the front the shortfall in U rises and that in L falls: the minimum is where they cross.
+  crossing = _count_true(lambda i: shortfall(i, 0) < shortfall(i, 1), len(points_N2), len(front_F2))
+  after, before = np.minimum(crossing, len(front_F2) - 1), np.maximum(crossing - 1, 0)
+  worst = [np.maximum(shortfall(i, 0), shortfall(i, 1)) for i in (before, after)]
+  return float(np.mean(np.minimum(*worst)))
+
+
+def dominance(a_N2: Array, b_N2: Array) -> dict[str, int]:
+  """Rows in which a dominates b, b dominates a, both are equal, or neither; comparison is exact."""
+  a_N2, b_N2 = _points(a_N2), _points(b_N2)
+  at_least, at_most = (a_N2 >= b_N2).all(axis=1), (a_N2 <= b_N2).all(axis=1)
+  equal = int((at_least & at_most).sum())
+  a, b = int(at_least.sum()) - equal, int(at_most.sum()) - equal
+  return {"a": a, "b": b, "equal": equal, "incomparable": len(a_N2) - a - b - equal}
+
+
+def compare(a_N2: Array, b_N2: Array, epsilon: float) -> dict[str, dict[str, float]]:
+  """Hypervolume, coverage, regret and dominance of two runs on the same N >= 1 prompts.
+
+  Front, ranges (max - min; 0 counts as 1) and the reference point (min U, min L) are those of both
+  runs together.
+  """
+  a_N2, b_N2 = _points(a_N2), _points(b_N2)
+  both = np.concatenate([a_N2, b_N2])
+  low, ranges = both.min(axis=0), np.ptp(both, axis=0)
+  ranges = np.where(ranges == 0, 1.0, ranges)
+  shared = front(both)
+  runs = {"a": a_N2, "b": b_N2}
+  return {
+    "hypervolume": {name: hypervolume(points, low) for name, points in runs.items()},
+    "coverage": {name: coverage(points, shared, ranges, epsilon) for name, points in runs.items()},
+    "regret": {name: regret(points, shared, ranges) for name, points in runs.items()},
+    "dominance": dominance(a_N2, b_N2),
+  }
+
+
+def means(points_N2: Array) -> dict[str, float]:
+  """Means of W = sqrt(max(U, 0) max(L, 0)), U, L, min(U, L) and |U - L|."""
+  user, llm = _points(points_N2).T
+  columns = per_point(user, llm)
+  return {name: float(np.mean(values)) for name, values in columns.items()}
+
+
+def per_point(user_N: Array, llm_N: Array) -> dict[str, np.ndarray]:
+  """The terms of `means` for each point."""
+  user_N, llm_N = np.asarray(user_N, np.float64), np.asarray(llm_N, np.float64)
+  return {
+    "welfare": np.sqrt(np.maximum(user_N, 0.0)) * np.sqrt(np.maximum(llm_N, 0.0)),
+    "user": user_N,
+    "llm": llm_N,
+    "min": np.minimum(user_N, llm_N),
+    "gap": np.abs(user_N - llm_N),
+  }
+
+
+def _count_true(test, rows: int, size: int) -> np.ndarray:
+  """Per row the number of leading i < size with test(i); test must be true first, then false."""
+  low, high = np.zeros(rows, np.int64), np.full(rows, size, np.int64)
+  while (open_ := low < high).any():
+    middle = (low + high) // 2
+    holds = test(np.minimum(middle, size - 1))
+    low = np.where(open_ & holds, middle + 1, low)
+    high = np.where(open_ & ~holds, middle, high)
+  return low
+
+
+def _points(points_N2: Array) -> np.ndarray:
+  points_N2 = np.asarray(points_N2, np.float64)
+  if points_N2.ndim != 2 or points_N2.shape[1] != 2:
+    raise ValueError(f"points have shape {points_N2.shape}; expected [N, 2] of (U, L)")
+  return points_N2 + 0.0  # -0.0 and 0.0 are one point
