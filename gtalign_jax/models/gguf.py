@@ -1,0 +1,185 @@
+"""GGUF files: config, weights and tokenizer from one file, without torch.
+
+Quantised blocks run along the input axis, so any rows of a matrix are dequantised alone. llama.cpp stores the
+query and key rows of Llama models with rotary pairs side by side; they are put back in halves.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gguf
+from gtalign_jax.errors import BadInput
+from gtalign_jax.models.attention import inverse_frequencies
+from gtalign_jax.models.variants import FAMILIES, Arch, Rope
+from gtalign_jax.models.weights import Index
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+# name within blk.<i>. -> name within model.layers.<i>.
+_LAYER_NAMES = {
+  "attn_norm": "input_layernorm",
+  "attn_q": "self_attn.q_proj",
+  "attn_k": "self_attn.k_proj",
+  "attn_v": "self_attn.v_proj",
+  "attn_output": "self_attn.o_proj",
+  "attn_q_norm": "self_attn.q_norm",
+  "attn_k_norm": "self_attn.k_norm",
+  "ffn_norm": "post_attention_layernorm",
+  "ffn_gate": "mlp.gate_proj",
+  "ffn_up": "mlp.up_proj",
+  "ffn_down": "mlp.down_proj",
+}
+_TOP_NAMES = {
+  "token_embd": "model.embed_tokens",
+  "output_norm": "model.norm",
+  "output": "lm_head",
+}
+_ROPE_FACTORS = "rope_freqs.weight"
+_KNOWN = {
+  "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
+  "attention.head_count", "attention.head_count_kv", "attention.layer_norm_rms_epsilon",
+  "attention.key_length", "attention.value_length", "rope.freq_base", "rope.dimension_count",
+  "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
+}  # fmt: skip
+
+
+class GGUF:
+  """One open GGUF file; a `weights.Source`.
+
+  metadata: all key-value pairs. shapes: tensors under their Hugging Face names.
+  """
+
+  def __init__(self, path: Path):
+    try:
+      reader = gguf.GGUFReader(path)
+    except (ValueError, OSError, IndexError, KeyError) as error:
+      raise BadInput(f"model {str(path)!r} is not a readable GGUF file: {error}") from error
+    self.path = path
+    self.metadata: dict[str, Any] = {k: v.contents() for k, v in reader.fields.items()}
+    self._tensors = {_hf_name(t.name): t for t in reader.tensors}
+    self.rope_factors = self._tensors.pop(_ROPE_FACTORS, None)
+    self.shapes = {n: tuple(int(d) for d in t.shape[::-1]) for n, t in self._tensors.items()}
+    self._heads: dict[str, int] = {}
+    if self.metadata.get("general.architecture") == "llama":
+      heads = self._get("attention.head_count")
+      kv_heads = self._get("attention.head_count_kv", heads)
+      self._heads = {"q_proj": heads, "k_proj": kv_heads}
+    self._check_quantisations()
+
+  def _check_quantisations(self) -> None:
+    plain = {gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16}
+    unknown = {
+      tensor.tensor_type.name
+      for tensor in self._tensors.values()
+      if tensor.tensor_type not in plain
+      and tensor.tensor_type not in gguf.quants._type_traits  # the package has no public list
+    }
+    if unknown:
+      raise BadInput(
+        f"model {str(self.path)!r} holds tensors of type {', '.join(sorted(unknown))}, which the gguf "
+        "package cannot dequantise; use another quantisation of the model"
+      )
+
+  def _get(self, key: str, default: Any = None) -> Any:
+    architecture = self.metadata.get("general.architecture")
+    value = self.metadata.get(f"{architecture}.{key}", default)
+    if value is None:
+      raise BadInput(f"model {str(self.path)!r} has no key {architecture}.{key}")
+    return value
+
+  def read(self, name: str, index: Index) -> np.ndarray:
+    """Part of a tensor, dequantised to f32."""
+    tensor = self._tensors[name]
+    if len(index) == 1:
+      return gguf.quants.dequantize(tensor.data, tensor.tensor_type)[index[0]]
+    rows: Any = index[0]
+    heads = self._heads.get(name.split(".")[-2])
+    if heads:
+      rows = _paired_rows(self.shapes[name][0], heads)[rows]
+    data = np.ascontiguousarray(tensor.data[rows])
+    return gguf.quants.dequantize(data, tensor.tensor_type)[:, index[1]]
+
+  def arch(self) -> Arch:
+    """The model's dimensions. Raises BadInput for an architecture or key that is not understood."""
+    family = self.metadata.get("general.architecture")
+    if family not in ARCHITECTURES:
+      raise BadInput(
+        f"model {str(self.path)!r}: general.architecture={family!r} is not one of "
+        f"{', '.join(ARCHITECTURES)}; use the model's safetensors files"
+      )
+    for key in self.metadata:
+      if key.startswith(f"{family}.") and key.removeprefix(f"{family}.") not in _KNOWN:
+        raise BadInput(
+          f"model {str(self.path)!r}: key {key}={self.metadata[key]!r} is not understood; "
+          "use the model's safetensors files"
+        )
+    heads, width = self._get("attention.head_count"), self._get("embedding_length")
+    head_dim = self._get("attention.key_length", width // heads)
+    layers = self._get("block_count")
+    return Arch(
+      family=family,
+      vocab_size=self.shapes.get("model.embed_tokens.weight", (0,))[0],
+      width=width,
+      mlp_width=self._get("feed_forward_length"),
+      num_layers=layers,
+      num_heads=heads,
+      num_kv_heads=self._get("attention.head_count_kv", heads),
+      head_dim=head_dim,
+      max_positions=self._get("context_length"),
+      windows=(0,) * layers,
+      rope=self._rope(head_dim),
+      # the file holds f32(1e-5); the shortest decimal that rounds to it is what the config said
+      norm_eps=float(str(np.float32(self._get("attention.layer_norm_rms_epsilon")))),
+      tied="lm_head.weight" not in self.shapes,
+      name=self.metadata.get("general.name", self.path.stem),
+      **FAMILIES[family].traits,
+    )
+
+  def _rope(self, head_dim: int) -> Rope:
+    if self._get("rope.dimension_count", head_dim) != head_dim:
+      raise BadInput(f"model {str(self.path)!r}: rotary positions on a part of each head only")
+    theta = float(self._get("rope.freq_base", 10_000.0))
+    kind = self._get("rope.scaling.type", "none")
+    if self.rope_factors is not None:
+      return self._llama3_rope(theta, head_dim)
+    if kind == "none":
+      return Rope(theta=theta)
+    if kind != "linear":
+      raise BadInput(
+        f"model {str(self.path)!r}: rope.scaling.type={kind!r} is not one of none, linear"
+      )
+    return Rope(theta=theta, kind="linear", factor=float(self._get("rope.scaling.factor")))
+
+  def _llama3_rope(self, theta: float, head_dim: int) -> Rope:
+    """llama.cpp stores the llama3 stretching as one divisor a frequency; recover its parameters."""
+    stored = np.asarray(self.rope_factors.data, np.float32)
+    for original in (8192, self._get("rope.scaling.original_context_length", 8192)):
+      rope = Rope(
+        theta=theta, kind="llama3", factor=float(stored.max()), original_positions=original
+      )
+      plain = inverse_frequencies(Rope(theta=theta), head_dim)
+      if np.allclose(plain / inverse_frequencies(rope, head_dim), stored, rtol=1e-4):
+        return rope
+    raise BadInput(
+      f"model {str(self.path)!r}: {_ROPE_FACTORS} is not the stretching of Llama 3; "
+      "use the model's safetensors files"
+    )
+
+
+def _hf_name(name: str) -> str:
+  """Hugging Face name of a GGUF tensor; unknown names stay, and are then reported as surplus."""
+  stem, _, suffix = name.rpartition(".")
+  if stem in _TOP_NAMES:
+    return f"{_TOP_NAMES[stem]}.{suffix}"
+  parts = stem.split(".", 2)
+  if len(parts) == 3 and parts[0] == "blk" and parts[2] in _LAYER_NAMES:
+    return f"model.layers.{parts[1]}.{_LAYER_NAMES[parts[2]]}.{suffix}"
+  return name
+
+
+def _paired_rows(rows: int, heads: int) -> np.ndarray:
+  """For each row in halves order (h, half, pair), its row in the file's order (h, pair, half)."""
+  return np.arange(rows).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)

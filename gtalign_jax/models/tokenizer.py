@@ -1,0 +1,163 @@
+"""Tokenizers: of a Hugging Face directory, of a GGUF file's metadata, and a tiny one made in code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import (
+  AddedToken,
+  Regex,
+  Tokenizer,
+  decoders,
+  models,
+  normalizers,
+  pre_tokenizers,
+  processors,
+)
+
+from gtalign_jax.errors import BadInput
+
+CHATML = (
+  "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
+  "+ '<|im_end|>' + '\n' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# tokenizer.ggml.pre -> how text is cut before merging: "digits" (each digit alone, then GPT-2's
+# pattern), "gpt2", or a pattern. Patterns are those of the models' tokenizer.json.
+_CUTS = {
+  "smollm": "digits",
+  "default": "gpt2",
+  "gpt-2": "gpt2",
+  "llama-bpe": _CONTRACTIONS + _WORDS.replace("DIGITS", r"\p{N}{1,3}"),
+  "qwen2": _CONTRACTIONS + _WORDS.replace("DIGITS", r"\p{N}"),
+}
+_CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
+
+
+def _wrap(tokenizer: Tokenizer, **special: Any):
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it has torch in mind
+  from transformers import PreTrainedTokenizerFast  # deferred: the import takes seconds
+
+  return PreTrainedTokenizerFast(
+    tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special
+  )
+
+
+def from_directory(path: Path):
+  """The tokenizer of a Hugging Face directory. Raises BadInput where it cannot be read."""
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+  from transformers import AutoTokenizer
+
+  try:
+    return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+  except Exception as error:  # transformers raises many kinds; all mean the same to the user
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise BadInput(f"model {str(path)!r} has no readable tokenizer: {reason}") from error
+
+
+def _cut(pre: str, where: str) -> pre_tokenizers.PreTokenizer:
+  if pre not in _CUTS:
+    raise BadInput(
+      f"{where}: tokenizer.ggml.pre={pre!r} is not one of {', '.join(_CUTS)}; "
+      "use the model's Hugging Face directory"
+    )
+  rule = _CUTS[pre]
+  if rule == "gpt2":
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+  if rule == "digits":
+    first = pre_tokenizers.Digits(individual_digits=True)
+    return pre_tokenizers.Sequence([first, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+  split = pre_tokenizers.Split(Regex(rule), behavior="isolated")
+  bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+  return pre_tokenizers.Sequence([split, bytes_only])
+
+
+def from_gguf(metadata: Mapping[str, Any], where: str):
+  """The byte-level BPE tokenizer that a GGUF file describes. Raises BadInput for other kinds."""
+  get = {k.removeprefix("tokenizer.ggml."): v for k, v in metadata.items()}.get
+  if get("model") != "gpt2":
+    raise BadInput(
+      f"{where}: tokenizer.ggml.model={get('model')!r} is not 'gpt2' (byte-level BPE); "
+      "use the model's Hugging Face directory"
+    )
+  tokens: list[str] = get("tokens")
+  merges = [tuple(merge.split(" ", 1)) for merge in get("merges")]
+  pre = get("pre", "default")
+  # llama-bpe takes a whole word that is in the vocabulary before it merges
+  bpe = models.BPE(
+    {token: i for i, token in enumerate(tokens)}, merges, ignore_merges=pre == "llama-bpe"
+  )
+  tokenizer = Tokenizer(bpe)
+  if pre == "qwen2":
+    tokenizer.normalizer = normalizers.NFC()
+  tokenizer.pre_tokenizer = _cut(pre, where)
+  tokenizer.decoder = decoders.ByteLevel()
+  _add_special(tokenizer, tokens, get("token_type") or [])
+  names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+  ids = {name: get(f"{key}_token_id") for name, key in names.items()}
+  special = {f"{name}_token": tokens[i] for name, i in ids.items() if i is not None}
+  if get("add_bos_token", False):
+    bos = special["bos_token"]
+    tokenizer.post_processor = processors.Sequence([
+      processors.ByteLevel(trim_offsets=False),
+      processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, ids["bos"])]),
+    ])  # fmt: skip
+  else:
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+  wrapped = _wrap(tokenizer, **special)
+  wrapped.chat_template = metadata.get("tokenizer.chat_template")
+  return wrapped
+
+
+def _add_special(tokenizer: Tokenizer, tokens: Sequence[str], types: Sequence[int]) -> None:
+  for kind in (_CONTROL, _USER_DEFINED):
+    added = [
+      AddedToken(token, special=kind == _CONTROL, normalized=False)
+      for token, each in zip(tokens, types)
+      if each == kind
+    ]
+    if kind == _CONTROL:
+      tokenizer.add_special_tokens(added)
+    else:
+      tokenizer.add_tokens(added)
+
+
+def gguf_eos_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
+  """Every id that ends a turn: end of sequence, of turn, of message."""
+  keys = ("eos_token_id", "eot_token_id", "eom_token_id")
+  ids = {metadata.get(f"tokenizer.ggml.{key}") for key in keys}
+  return tuple(sorted(i for i in ids if i is not None))
+
+
+# Pairs that the tiny tokenizer merges: frequent in English and in payoff objects, so that prompts are
+# shorter than their bytes. With 256 bytes and 4 special tokens they fill 320 ids.
+_TINY_MERGES = (
+  "Ġ t|h e|i n|e r|a n|o n|r e|Ġ a|Ġt he|e n|a t|e s|o r|Ġ s|i t|n d|o u|Ġ w|i s|Ġ o|e d|in g|Ġ c|a l"
+  "|Ġ p|Ġ b|Ġ f|Ġ m|l e|Ġ in|Ġa nd|r o|i c|Ġo f|Ġ d|Ġt o|s t|i o|io n|u s|us er|l l|Ġ y|Ġy ou|e l|L M"
+  "|L LM|D Q|V Q|_ D|_ C|_ A|_D A|_C Q|_A Q|< /|\" :|Ġ {|Ġ \"|0 ."
+).split("|")  # fmt: skip
+
+
+def tiny():
+  """Byte-level BPE with 320 ids and a ChatML template, for tests and smoke runs."""
+  special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
+  merges = [tuple(pair.split(" ")) for pair in _TINY_MERGES]
+  tokens = special + sorted(pre_tokenizers.ByteLevel.alphabet()) + ["".join(m) for m in merges]
+  tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+  tokenizer.pre_tokenizer = _cut("smollm", "tiny")
+  tokenizer.decoder = decoders.ByteLevel()
+  tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+  wrapped = _wrap(
+    tokenizer,
+    bos_token=special[1],
+    eos_token=special[2],
+    unk_token=special[0],
+    pad_token=special[3],
+  )
+  wrapped.chat_template = CHATML
+  return wrapped

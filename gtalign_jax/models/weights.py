@@ -1,0 +1,196 @@
+"""From named tensors of a checkpoint to the parameter tree, slice by slice, and back.
+
+A checkpoint stores linear maps as [out, in] and one tensor a layer; the tree stores [in…, out…] with layers
+stacked. Every device's part is read straight from the file, so no tensor is ever whole on the host
+unless a device holds it whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import ml_dtypes
+import numpy as np
+from jax.sharding import Mesh, SingleDeviceSharding
+
+from gtalign_jax.errors import BadInput
+from gtalign_jax.models import decoder
+from gtalign_jax.models.variants import FAMILIES, Arch
+from gtalign_jax.parallel import sharding
+
+Index = tuple[slice, ...]
+DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+
+
+class Source(Protocol):
+  """Named tensors under their Hugging Face names."""
+
+  shapes: dict[str, tuple[int, ...]]
+
+  def read(self, name: str, index: Index) -> np.ndarray:
+    """Part of a tensor; slices have a start, a stop and step 1."""
+
+
+class Leaf(NamedTuple):
+  """One array of the parameter tree and where a checkpoint keeps it.
+
+  path: keys into the tree. shape: of the tree's array. names: tensor names, one a layer if stacked.
+  inputs: number of input axes of a matrix (0: not a matrix, stored as it is).
+  """
+
+  path: tuple[str, ...]
+  shape: tuple[int, ...]
+  names: tuple[str, ...]
+  inputs: int
+
+  @property
+  def stacked(self) -> bool:
+    return self.path[0] == "layers"
+
+  @property
+  def item_shape(self) -> tuple[int, ...]:
+    """Shape of one layer's part."""
+    return self.shape[1:] if self.stacked else self.shape
+
+  @property
+  def stored_shape(self) -> tuple[int, ...]:
+    """Shape of one tensor in a checkpoint."""
+    shape = self.item_shape
+    if self.inputs:
+      return math.prod(shape[self.inputs :]), math.prod(shape[: self.inputs])
+    return shape if self.path[-1] == "table" else (math.prod(shape),)
+
+
+def leaves(arch: Arch) -> Iterator[Leaf]:
+  """All arrays of the parameter tree, in its order."""
+  keys = FAMILIES[arch.family].keys
+  for path, leaf in jax.tree_util.tree_flatten_with_path(decoder.abstract(arch))[0]:
+    parts = tuple(entry.key for entry in path)
+    suffix = "bias" if parts[-1] == "bias" else "weight"
+    if parts[0] == "layers":
+      names = tuple(f"model.layers.{i}.{keys[parts[1]]}.{suffix}" for i in range(arch.num_layers))
+    else:
+      top = {"embed": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}[parts[0]]
+      names = (f"{top}.{suffix}",)
+    inputs = (2 if parts[1] == "o" else 1) if parts[-1] == "kernel" else 0
+    yield Leaf(parts, leaf.shape, names, inputs)
+
+
+def check(arch: Arch, source: Source, where: str) -> None:
+  """Raises BadInput that lists every missing, surplus and mis-shaped tensor at once."""
+  wanted = {name: leaf.stored_shape for leaf in leaves(arch) for name in leaf.names}
+  found = dict(source.shapes)
+  if arch.tied and "lm_head.weight" in found and _same_as_embedding(source):
+    found.pop("lm_head.weight")  # some writers store the shared matrix under both names
+  faults = [f"missing {name} {_show(shape)}" for name, shape in wanted.items() if name not in found]
+  faults += [
+    f"surplus {name} {_show(shape)}" for name, shape in found.items() if name not in wanted
+  ]
+  faults += [
+    f"{name} is {_show(found[name])}, must be {_show(shape)}"
+    for name, shape in wanted.items()
+    if name in found and tuple(found[name]) != shape
+  ]
+  if faults:
+    raise BadInput(
+      f"tensors of {where} do not fit its config ({arch.family}): {'; '.join(faults)}; "
+      "use the files of one and the same model"
+    )
+
+
+def _show(shape: tuple[int, ...]) -> str:
+  return "x".join(map(str, shape))
+
+
+def _same_as_embedding(source: Source) -> bool:
+  names = ("lm_head.weight", "model.embed_tokens.weight")
+  if any(name not in source.shapes for name in names):
+    return False
+  shape = source.shapes[names[0]]
+  if shape != source.shapes[names[1]]:
+    return False
+  for start in range(0, shape[0], 4096):
+    index = (slice(start, min(start + 4096, shape[0])), slice(0, shape[1]))
+    if not np.array_equal(*(source.read(name, index) for name in names)):
+      return False
+  return True
+
+
+def assemble(arch: Arch, source: Source, dtype: str, mesh: Mesh | None) -> Any:
+  """The parameter tree in `dtype`, split over `mesh` (None: whole, on the default device)."""
+  axes = decoder.logical_axes(arch)
+  tree: dict[str, Any] = {}
+  for leaf in leaves(arch):
+    node, names = tree, axes
+    for key in leaf.path[:-1]:
+      node = node.setdefault(key, {})
+    for key in leaf.path:
+      names = names[key]
+    place = (
+      SingleDeviceSharding(_default_device()) if mesh is None else sharding.sharding(mesh, names)
+    )
+    node[leaf.path[-1]] = _array(leaf, source, DTYPES[dtype], place)
+  return tree
+
+
+def _default_device() -> jax.Device:
+  device = jax.config.jax_default_device
+  return device if isinstance(device, jax.Device) else jax.local_devices()[0]
+
+
+def _array(leaf: Leaf, source: Source, dtype, place) -> jax.Array:
+  parts: dict[tuple[tuple[int, int], ...], np.ndarray] = {}  # replicas share one host buffer
+
+  def part(index: Index) -> np.ndarray:
+    whole = tuple(slice(*s.indices(size)[:2]) for s, size in zip(index, leaf.shape))
+    key = tuple((s.start, s.stop) for s in whole)
+    if key not in parts:
+      parts[key] = read_leaf(leaf, source, whole, dtype)
+    return parts[key]
+
+  return jax.block_until_ready(jax.make_array_from_callback(leaf.shape, place, part))
+
+
+def read_leaf(leaf: Leaf, source: Source, index: Index, dtype) -> np.ndarray:
+  """The part `index` of a leaf as a host array."""
+  out = np.empty(tuple(s.stop - s.start for s in index), dtype)
+  if not leaf.stacked:
+    out[...] = _read_item(leaf, source, leaf.names[0], index)
+    return out
+  for row, i in enumerate(range(index[0].start, index[0].stop)):
+    out[row] = _read_item(leaf, source, leaf.names[i], index[1:])
+  return out
+
+
+def _read_item(leaf: Leaf, source: Source, name: str, index: Index) -> np.ndarray:
+  shape = tuple(s.stop - s.start for s in index)
+  if leaf.inputs:
+    n = leaf.inputs
+    ins = _flat_slice(leaf.item_shape[:n], index[:n])
+    outs = _flat_slice(leaf.item_shape[n:], index[n:])
+    return source.read(name, (outs, ins)).T.reshape(shape)
+  if leaf.path[-1] == "table":
+    return source.read(name, index)
+  return source.read(name, (_flat_slice(leaf.item_shape, index),)).reshape(shape)
+
+
+def _flat_slice(sizes: tuple[int, ...], index: Index) -> slice:
+  """The slice of flattened axes that `index` selects; only the first axis may be split."""
+  inner = math.prod(sizes[1:])
+  if any(s.stop - s.start != size for s, size in zip(index[1:], sizes[1:])):
+    raise ValueError(f"only the first of the axes {sizes} may be split over devices")
+  return slice(index[0].start * inner, index[0].stop * inner)
+
+
+def stored(leaf: Leaf, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+  """A leaf's tensors under their names in checkpoint layout; the inverse of reading."""
+  items = array if leaf.stacked else array[None]
+  for name, item in zip(leaf.names, items):
+    if leaf.inputs:
+      rows = math.prod(leaf.item_shape[: leaf.inputs])
+      yield name, np.ascontiguousarray(item.reshape(rows, -1).T)
+    else:
+      yield name, np.ascontiguousarray(item.reshape(leaf.stored_shape))
