@@ -96,15 +96,8 @@ def compare(a_N2: Array, b_N2: Array, epsilon: float) -> dict[str, dict[str, flo
   }
 
 
-def means(points_N2: Array) -> dict[str, float]:
-  """Means of W = sqrt(max(U, 0) max(L, 0)), U, L, min(U, L) and |U - L|."""
-  user, llm = _points(points_N2).T
-  columns = per_point(user, llm)
-  return {name: float(np.mean(values)) for name, values in columns.items()}
-
-
 def per_point(user_N: Array, llm_N: Array) -> dict[str, np.ndarray]:
-  """The terms of `means` for each point."""
+  """W = sqrt(max(U, 0) max(L, 0)), U, L, min(U, L) and |U - L| of each point; a run reports means."""
   user_N, llm_N = np.asarray(user_N, np.float64), np.asarray(llm_N, np.float64)
   return {
     "welfare": np.sqrt(np.maximum(user_N, 0.0)) * np.sqrt(np.maximum(llm_N, 0.0)),

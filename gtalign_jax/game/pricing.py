@@ -9,7 +9,6 @@ chain with one decimal, and the choice is made on what is written (FORMULAS: the
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.game import payoff as matrices
 from gtalign_jax.types import ACTIONS, ROLES, Array
 
+LARGEST = 1e9  # of a number in a policy file; payoffs are read by people
 # Expected tokens of a response by action, (DA, CQ, AQ): the project's own round numbers for a
 # 300-token answer and a 60-token question; a policy file can state others.
 TOKENS = (300.0, 60.0, 360.0)
@@ -133,8 +133,9 @@ def _numbers(path: Path, key: str, table: dict[str, Any], names: tuple[str, ...]
   """Values of `names` in order, each a finite number; absent ones take the default."""
   _known(path, f"{key}.", table, names)
   for name, value in table.items():
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-      raise BadInput(f"{path}: {key}.{name}={value!r} must be a finite number")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not abs(value) <= LARGEST:  # also NaN, and integers too long for a float
+      raise BadInput(f"{path}: {key}.{name}={value!r} must be a number within +-{LARGEST:g}")
   return tuple(float(table.get(name, default[i])) for i, name in enumerate(names))
 
 
