@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 
-import gguf
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models.attention import inverse_frequencies
 from gtalign_jax.models.variants import FAMILIES, Arch, Rope

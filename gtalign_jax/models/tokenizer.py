@@ -139,14 +139,14 @@ def gguf_eos_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
 _TINY_MERGES = (
   "Ġ t|h e|i n|e r|a n|o n|r e|Ġ a|Ġt he|e n|a t|e s|o r|Ġ s|i t|n d|o u|Ġ w|i s|Ġ o|e d|in g|Ġ c|a l"
   "|Ġ p|Ġ b|Ġ f|Ġ m|l e|Ġ in|Ġa nd|r o|i c|Ġo f|Ġ d|Ġt o|s t|i o|io n|u s|us er|l l|Ġ y|Ġy ou|e l|L M"
-  "|L LM|D Q|V Q|_ D|_ C|_ A|_D A|_C Q|_A Q|< /|\" :|Ġ {|Ġ \"|0 ."
-).split("|")  # fmt: skip
+  '|L LM|D Q|V Q|_ D|_ C|_ A|_D A|_C Q|_A Q|< /|" :|Ġ {|Ġ "|0 .'
+)
 
 
 def tiny():
   """Byte-level BPE with 320 ids and a ChatML template, for tests and smoke runs."""
   special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
-  merges = [tuple(pair.split(" ")) for pair in _TINY_MERGES]
+  merges = [tuple(pair.split(" ")) for pair in _TINY_MERGES.split("|")]
   tokens = special + sorted(pre_tokenizers.ByteLevel.alphabet()) + ["".join(m) for m in merges]
   tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
   tokenizer.pre_tokenizer = _cut("smollm", "tiny")

@@ -185,12 +185,9 @@ def _flat_slice(sizes: tuple[int, ...], index: Index) -> slice:
   return slice(index[0].start * inner, index[0].stop * inner)
 
 
-def stored(leaf: Leaf, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-  """A leaf's tensors under their names in checkpoint layout; the inverse of reading."""
-  items = array if leaf.stacked else array[None]
-  for name, item in zip(leaf.names, items):
-    if leaf.inputs:
-      rows = math.prod(leaf.item_shape[: leaf.inputs])
-      yield name, np.ascontiguousarray(item.reshape(rows, -1).T)
-    else:
-      yield name, np.ascontiguousarray(item.reshape(leaf.stored_shape))
+def stored(leaf: Leaf, item: np.ndarray) -> np.ndarray:
+  """One layer's part of a leaf in checkpoint layout; the inverse of reading."""
+  if leaf.inputs:
+    rows = math.prod(leaf.item_shape[: leaf.inputs])
+    item = item.reshape(rows, -1).T
+  return np.ascontiguousarray(item.reshape(leaf.stored_shape))
