@@ -1,0 +1,137 @@
+"""Advantages: from rewards of groups, or from rewards and values of tokens.
+
+NumPy in, NumPy out; jax in, jax out; the dtype follows the input. Rewards may be NaN where invalid.
+Formulas: docs/algorithms.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gtalign_jax.arrays import floats
+from gtalign_jax.errors import BadInput
+from gtalign_jax.ops import stats
+from gtalign_jax.types import Array
+
+KINDS = ("grpo", "dr_grpo", "rloo", "reinforce_baseline", "gdpo")
+
+
+def group_advantages(
+  reward_PG: Any,
+  valid_PG: Any,
+  kind: str = "grpo",
+  weights: Sequence[float] = (0.5, 0.5),
+) -> Array:
+  """Advantage of each of the G samples of P prompts, [P, G].
+
+  reward_PG: rewards; for gdpo reward_PGC with C = (U, L). valid_PG: rows with a verdict (bool or
+  0/1); a reward that is not finite counts as invalid. Invalid rows leave mean, deviation and G, and
+  get 0; so does every row of a group with fewer than two valid ones.
+    grpo (Shao et al. 2024)             (R - mu) / (sigma_{ddof=1} + 1e-6)
+    dr_grpo (Liu et al. 2025)           R - mu
+    rloo (Ahmadian et al. 2024)         n / (n - 1) (R - mu), n = valid rows of the group
+    reinforce_baseline (Hu et al. 2025) R - mu, then whitened over the valid rows of the batch
+    gdpo (Liu et al. 2026)              sum over C of weights_C * grpo(reward_C), then whitened
+  A group of equal rewards gives exactly 0. Raises BadInput for an unknown kind or a wrong rank.
+  """
+  if kind not in KINDS:
+    raise BadInput(f"grpo.advantage={kind!r} is not one of {', '.join(KINDS)}")
+  xp, reward = floats(reward_PG)
+  wanted = 3 if kind == "gdpo" else 2
+  if reward.ndim != wanted:
+    raise BadInput(f"rewards of rank {reward.ndim} for grpo.advantage={kind!r}: must be {wanted}")
+  finite_PG = xp.isfinite(reward) if kind != "gdpo" else xp.isfinite(reward).all(-1)
+  valid_PG = (xp.asarray(valid_PG) != 0) & finite_PG
+  count_P1 = valid_PG.sum(-1, keepdims=True)
+  if kind == "gdpo":
+    parts = [w * _scaled(reward[..., c], valid_PG) for c, w in enumerate(weights)]
+    advantage_PG = stats.whiten(sum(parts), valid_PG)
+  elif kind == "grpo":
+    advantage_PG = _scaled(reward, valid_PG)
+  else:
+    advantage_PG = stats.centred(reward, valid_PG, axis=-1)
+    if kind == "rloo":
+      count = count_P1.astype(reward.dtype)
+      advantage_PG = advantage_PG * (count / xp.maximum(count - 1, 1))
+    if kind == "reinforce_baseline":
+      advantage_PG = stats.whiten(advantage_PG, valid_PG)
+  return xp.where(valid_PG & (count_P1 >= 2), advantage_PG, xp.zeros_like(advantage_PG))
+
+
+def _scaled(reward_PG: Array, valid_PG: Array) -> Array:
+  deviation_P1 = stats.masked_std(reward_PG, valid_PG, ddof=1, axis=-1, keepdims=True)
+  return stats.centred(reward_PG, valid_PG, axis=-1) / (deviation_P1 + 1e-6)
+
+
+def signal_mask(reward_PG: Any, valid_PG: Any) -> Array:
+  """Which groups carry a signal for dynamic sampling (Yu et al. 2025), bool_P.
+
+  A group whose valid rewards are all *equal* (exactly, not merely close) carries none, nor does
+  one with fewer than two valid rows. reward_PG, or reward_PGC where any of C may differ.
+  """
+  xp, reward = floats(reward_PG)
+  reward_PGC = reward if reward.ndim == 3 else reward[..., None]
+  valid_PG = (xp.asarray(valid_PG) != 0) & xp.isfinite(reward_PGC).all(-1)
+  keep_PGC = valid_PG[..., None]
+  top_PC = xp.max(xp.where(keep_PGC, reward_PGC, -xp.inf), axis=1)
+  bottom_PC = xp.min(xp.where(keep_PGC, reward_PGC, xp.inf), axis=1)
+  return (top_PC > bottom_PC).any(-1)
+
+
+def overlong_penalty(length_B: Any, max_tokens: int, buffer: int) -> Array:
+  """Soft length punishment to add to rewards (Yu et al. 2025, DAPO), at most 0.
+
+  min(-e / buffer, 0) with e = length - (max_tokens - buffer), all in tokens; -1 at the budget.
+  """
+  xp, length_B = floats(length_B)
+  if buffer <= 0:
+    return xp.zeros_like(length_B)
+  return xp.minimum(-(length_B - (max_tokens - buffer)) / buffer, xp.zeros_like(length_B))
+
+
+def gae(
+  reward_BT: Any,
+  value_BT: Any,
+  mask_BT: Any,
+  gamma: float = 1.0,
+  lam: float = 1.0,
+  whiten: bool = True,
+) -> tuple[Array, Array]:
+  """Generalised advantage estimation (Schulman et al. 2016) over the tokens of `mask_BT`.
+
+  delta_t = r_t + gamma V_{t+1} - V_t,  A_t = delta_t + gamma lam A_{t+1}, zeros after a row's last
+  token; t+1 is the next token that counts. Returns (advantage_BT, return_BT = A + V), the former
+  whitened over all tokens that count where `whiten`; both 0 where the mask is 0.
+  """
+  xp, reward_BT, value_BT = floats(reward_BT, value_BT)
+  keep_BT = xp.asarray(mask_BT) != 0
+  reward_BT = xp.where(keep_BT, reward_BT, xp.zeros_like(reward_BT))
+  value_BT = xp.where(keep_BT, value_BT, xp.zeros_like(value_BT))
+
+  def back(carry, x):
+    after_B, value_after_B = carry
+    reward_B, value_B, keep_B = x
+    advantage_B = reward_B + gamma * value_after_B - value_B + gamma * lam * after_B
+    carry = xp.where(keep_B, advantage_B, after_B), xp.where(keep_B, value_B, value_after_B)
+    return carry, xp.where(keep_B, advantage_B, xp.zeros_like(advantage_B))
+
+  zero_B = xp.zeros_like(reward_BT[:, 0] + value_BT[:, 0])
+  scan = _host_scan if xp is np else jax.lax.scan
+  _, out_TB = scan(back, (zero_B, zero_B), (reward_BT.T, value_BT.T, keep_BT.T), reverse=True)
+  advantage_BT = out_TB.T
+  return_BT = advantage_BT + value_BT
+  return (stats.whiten(advantage_BT, keep_BT) if whiten else advantage_BT), return_BT
+
+
+def _host_scan(step, carry, xs, reverse):
+  """`jax.lax.scan(reverse=True)` for NumPy."""
+  assert reverse
+  outs = []
+  for x in reversed(list(zip(*xs))):
+    carry, out = step(carry, x)
+    outs.append(out)
+  return carry, np.stack(outs[::-1])

@@ -1,0 +1,301 @@
+"""Policy and value losses. Arrays in, one number and metrics out; they know nothing of text or games.
+
+NumPy in, NumPy out; jax in, jax out; computed in the dtype of `logp_BT`, at least f32. Masked
+positions may hold anything: they reach neither the loss nor the gradient. Formulas and their
+sources: docs/algorithms.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gtalign_jax.arrays import floats, namespace
+from gtalign_jax.errors import BadInput
+from gtalign_jax.types import Array
+
+KINDS = ("grpo", "gspo", "cispo")
+AGGREGATIONS = (
+  "token-mean",
+  "seq-mean-token-mean",
+  "seq-mean-token-sum",
+  "seq-mean-token-sum-norm",
+)
+KL_ESTIMATORS = ("k1", "k2", "k3", "k1+", "k2+", "k3+")
+MISMATCHES = ("off", "token", "sequence")
+MISMATCH_MODES = ("truncate", "mask")
+LIMIT = 20.0  # nats; bound on log-ratios before exp
+
+
+class Totals(NamedTuple):
+  """Sizes of the whole optimiser batch that means are taken over (all devices, all slices).
+
+  tokens: N, tokens that count. rows: rows with at least one. all_rows: rows, empty ones included.
+  """
+
+  tokens: Any
+  rows: Any
+  all_rows: Any
+
+
+def totals(mask_BT: Any) -> Totals:
+  """`Totals` of a batch that is not cut into slices."""
+  xp = namespace(mask_BT)
+  keep_BT = xp.asarray(mask_BT) != 0
+  return Totals(keep_BT.sum(), keep_BT.any(1).sum(), keep_BT.shape[0])
+
+
+def _stop(xp: Any, x: Array) -> Array:
+  return x if xp is np else jax.lax.stop_gradient(x)
+
+
+def _checked(key: str, value: str, allowed: tuple[str, ...]) -> None:
+  if value not in allowed:
+    raise BadInput(f"grpo.{key}={value!r} is not one of {', '.join(allowed)}")
+
+
+def aggregate(
+  loss_BT: Any,
+  mask_BT: Any,
+  aggregation: str = "token-mean",
+  *,
+  max_tokens: int | None = None,
+  totals: Totals | None = None,
+) -> Array:
+  """One number from per-token losses; 0 where nothing counts.
+
+    token-mean               sum(l m) / N                                    TRL dapo
+    seq-mean-token-mean      mean over non-empty rows of sum(l m) / |y|      TRL grpo
+    seq-mean-token-sum       mean over non-empty rows of sum(l m)
+    seq-mean-token-sum-norm  sum(l m) / (B T_max), B counting every row      TRL dr_grpo
+  max_tokens: T_max, the completion budget (default: T). totals: sizes of the whole optimiser batch
+  where these rows are a slice of it; the results of the slices then add up to the whole.
+  """
+  _checked("aggregation", aggregation, AGGREGATIONS)
+  xp, loss_BT = floats(loss_BT)
+  keep_BT = xp.asarray(mask_BT) != 0
+  whole = _totals(xp, keep_BT, totals, loss_BT.dtype)
+  sum_B = xp.sum(xp.where(keep_BT, loss_BT, xp.zeros_like(loss_BT)), axis=1)
+  if aggregation == "token-mean":
+    return xp.sum(sum_B) / whole.tokens
+  if aggregation == "seq-mean-token-mean":
+    return xp.sum(sum_B / xp.maximum(keep_BT.sum(1), 1).astype(sum_B.dtype)) / whole.rows
+  if aggregation == "seq-mean-token-sum":
+    return xp.sum(sum_B) / whole.rows
+  return xp.sum(sum_B) / (whole.all_rows * (max_tokens or loss_BT.shape[1]))
+
+
+def _totals(xp: Any, keep_BT: Array, whole: Any, dtype: Any) -> Totals:
+  """Totals in `dtype`, at least 1 each; counted from the mask where none are given."""
+  given = totals(keep_BT) if whole is None else whole
+  sizes = (given.tokens, given.rows, given.all_rows)
+  return Totals(*(xp.maximum(xp.asarray(size).astype(dtype), 1) for size in sizes))
+
+
+def kl_terms(xp: Any, logp_BT: Array, ref_logp_BT: Array, estimator: str = "k3") -> Array:
+  """Per-token estimate of KL(policy || reference) (Schulman 2020), delta = logp - ref_logp.
+
+  k1 = delta, k2 = delta^2 / 2, k3 = exp(-delta) + delta - 1; a `+` suffix gives that value the
+  gradient of k2, which is the gradient of the KL itself.
+  """
+  _checked("kl_estimator", estimator, KL_ESTIMATORS)
+  delta_BT = logp_BT - ref_logp_BT
+  half_square_BT = delta_BT * delta_BT / 2
+  if estimator[:2] == "k1":
+    value_BT = delta_BT
+  elif estimator[:2] == "k2":
+    value_BT = half_square_BT
+  else:
+    value_BT = xp.expm1(-delta_BT) + delta_BT  # expm1: exp(-d) - 1 loses f32 digits near 0
+  if estimator.endswith("+"):
+    return _stop(xp, value_BT) + half_square_BT - _stop(xp, half_square_BT)
+  return value_BT
+
+
+def mismatch_weights(
+  old_logp_BT: Any,
+  sampler_logp_BT: Any,
+  mask_BT: Any,
+  level: str,
+  mode: str = "truncate",
+  bounds: tuple[float, float] = (0.0, 2.0),
+) -> Array:
+  """Importance weights exp(old - sampler) for a sampler that computes other log-probabilities.
+
+  level: token (a weight a token) or sequence (one a row, from the sum over its tokens); the exponent
+  is clamped to +-20. mode: truncate (clip to bounds) or mask (zero outside them). [B, T] or [B, 1].
+  """
+  _checked("mismatch", level, MISMATCHES[1:])
+  _checked("mismatch_mode", mode, MISMATCH_MODES)
+  xp, old_logp_BT, sampler_logp_BT = floats(old_logp_BT, sampler_logp_BT)
+  keep_BT = xp.asarray(mask_BT) != 0
+  log_BT = xp.where(keep_BT, old_logp_BT - sampler_logp_BT, xp.zeros_like(old_logp_BT))
+  if level == "sequence":
+    log_BT = log_BT.sum(1, keepdims=True)
+  weight_BT = xp.exp(xp.clip(log_BT, -LIMIT, LIMIT))
+  low, high = bounds
+  if mode == "truncate":
+    return xp.clip(weight_BT, low, high)
+  inside_BT = (weight_BT >= low) & (weight_BT <= high)
+  return xp.where(inside_BT, weight_BT, xp.zeros_like(weight_BT))
+
+
+def _surrogate(
+  xp: Any, kind: str, logp_BT: Array, old_BT: Array, keep_BT: Array, A_B1: Array, clip: Any
+) -> tuple[Array, Array, dict[str, Array]]:
+  """(per-token loss, ratio, which tokens are clipped from below and from above)."""
+  clip_low, clip_high, dual_clip = clip
+  low, high = 1 - clip_low, 1 + clip_high
+  delta_BT = xp.clip(logp_BT - old_BT, -LIMIT, LIMIT)
+  if kind == "gspo":
+    count_B1 = xp.maximum(keep_BT.sum(1, keepdims=True), 1).astype(logp_BT.dtype)
+    mean_B1 = xp.where(keep_BT, delta_BT, xp.zeros_like(delta_BT)).sum(1, keepdims=True) / count_B1
+    delta_BT = logp_BT - _stop(xp, logp_BT) + _stop(xp, mean_B1)
+  ratio_BT = xp.exp(delta_BT)
+  bounded_BT = xp.clip(ratio_BT, low, high)
+  below_BT, above_BT = ratio_BT < low, ratio_BT > high
+  if kind == "cispo":
+    return -_stop(xp, bounded_BT) * A_B1 * logp_BT, ratio_BT, {"low": below_BT, "high": above_BT}
+  free_BT, held_BT = -ratio_BT * A_B1, -bounded_BT * A_B1
+  # where, not maximum: at a tie (ratio within bounds) the gradient is that of the free branch, whole
+  loss_BT = xp.where(free_BT >= held_BT, free_BT, held_BT)
+  if dual_clip is not None:
+    cap_BT = -dual_clip * A_B1 + xp.zeros_like(loss_BT)
+    loss_BT = xp.where((A_B1 < 0) & (loss_BT > cap_BT), cap_BT, loss_BT)
+  return loss_BT, ratio_BT, {"low": below_BT & (A_B1 < 0), "high": above_BT & (A_B1 > 0)}
+
+
+def policy_loss(
+  logp_BT: Any,
+  old_logp_BT: Any,
+  advantage_B: Any,
+  mask_BT: Any,
+  kind: str = "grpo",
+  clip_low: float = 0.2,
+  clip_high: float = 0.2,
+  dual_clip: float | None = None,
+  aggregation: str = "token-mean",
+  max_tokens: int | None = None,
+  ref_logp_BT: Any = None,
+  kl_coef: float = 0.0,
+  kl_estimator: str = "k3",
+  *,
+  sampler_logp_BT: Any = None,
+  mismatch: str = "off",
+  mismatch_mode: str = "truncate",
+  mismatch_bounds: tuple[float, float] = (0.0, 2.0),
+  totals: Totals | None = None,
+) -> tuple[Array, dict[str, Array]]:
+  """Clipped policy-gradient loss of realised tokens, with r = exp(clip(logp - old_logp, +-20)).
+
+    grpo   max(-r A, -clip(r, 1 - clip_low, 1 + clip_high) A)   Shao et al. 2024, eq. 3
+    gspo   the same with r the row's geometric mean ratio       Zheng et al. 2025, GSPO-token
+    cispo  -stop(clip(r, 1 - clip_low, 1 + clip_high)) A logp   MiniMax-M1 2025, eq. 4
+  advantage_B: one a row, or [B, T] one a token (GAE). dual_clip: c > 1; where A < 0 the loss is at
+  most -c A (Ye et al. 2020; not for cispo). kl_coef * k(logp - ref_logp) is added per token before
+  aggregation. sampler_logp_BT with `mismatch` other than off: the surrogate is multiplied by
+  `mismatch_weights`. totals: sizes of the whole optimiser batch where these rows are a slice.
+
+  Returns (loss, metrics). Metrics are shares of the whole batch, so slices add up (`…/max`: take
+  the larger): clip_ratio/{low,high,region}_mean, ratio/{mean,max}, kl (with a reference),
+  sampling/sampling_logp_difference/{mean,max} (with sampler_logp_BT). Nothing that counts: all 0.
+  Raises BadInput for an unknown name.
+  """
+  _checked("kind", kind, KINDS)
+  _checked("mismatch", mismatch, MISMATCHES)
+  xp = namespace(logp_BT, old_logp_BT, advantage_B, mask_BT, ref_logp_BT, sampler_logp_BT)
+  keep_BT = xp.asarray(mask_BT) != 0
+  dtype = _wide(xp, logp_BT)
+
+  def clean(x_BT):  # masked entries become 0 before any arithmetic: no 0 * inf in the gradient
+    x_BT = xp.asarray(x_BT).astype(dtype)
+    return xp.where(keep_BT, x_BT, xp.zeros_like(x_BT))
+
+  logp_BT, old_BT = clean(logp_BT), clean(old_logp_BT)
+  A_BT = xp.asarray(advantage_B).astype(dtype)
+  A_BT = clean(xp.broadcast_to(A_BT if A_BT.ndim == 2 else A_BT[:, None], keep_BT.shape))
+  whole = _totals(xp, keep_BT, totals, dtype)
+  clip = (clip_low, clip_high, dual_clip)
+  loss_BT, ratio_BT, clipped = _surrogate(xp, kind, logp_BT, old_BT, keep_BT, A_BT, clip)
+  metrics = _ratio_metrics(xp, ratio_BT, clipped, keep_BT, whole)
+  if sampler_logp_BT is not None:
+    sampler_BT = clean(sampler_logp_BT)
+    metrics |= _mismatch_metrics(xp, old_BT, sampler_BT, whole)
+    if mismatch != "off":
+      loss_BT = loss_BT * _stop(
+        xp, mismatch_weights(old_BT, sampler_BT, keep_BT, mismatch, mismatch_mode, mismatch_bounds)
+      )
+  elif mismatch != "off":
+    raise BadInput(f"grpo.mismatch={mismatch!r} needs the sampler's log-probabilities")
+  if ref_logp_BT is not None:
+    kl_BT = kl_terms(xp, logp_BT, clean(ref_logp_BT), kl_estimator)
+    metrics["kl"] = _stop(xp, xp.sum(kl_BT)) / whole.tokens  # exactly 0 at masked tokens
+    if kl_coef:
+      loss_BT = loss_BT + kl_coef * kl_BT
+  elif kl_coef:
+    raise BadInput(f"grpo.kl_coef={kl_coef} needs the reference log-probabilities")
+  loss = aggregate(loss_BT, keep_BT, aggregation, max_tokens=max_tokens, totals=whole)
+  return loss, metrics
+
+
+def _wide(xp: Any, x: Any) -> Any:
+  """The dtype to compute in: that of `x`, at least f32."""
+  dtype = floats(x)[1].dtype
+  return xp.promote_types(dtype, xp.float32)
+
+
+def _ratio_metrics(xp, ratio_BT, clipped, keep_BT, whole) -> dict[str, Array]:
+  def share(flag_BT):
+    return (flag_BT & keep_BT).sum().astype(whole.tokens.dtype) / whole.tokens
+
+  ratio_BT = _stop(xp, xp.where(keep_BT, ratio_BT, xp.zeros_like(ratio_BT)))
+  return {
+    "clip_ratio/low_mean": share(clipped["low"]),
+    "clip_ratio/high_mean": share(clipped["high"]),
+    "clip_ratio/region_mean": share(clipped["low"] | clipped["high"]),
+    "ratio/mean": xp.sum(ratio_BT) / whole.tokens,
+    "ratio/max": xp.max(ratio_BT),
+  }
+
+
+def _mismatch_metrics(xp, old_BT, sampler_BT, whole) -> dict[str, Array]:
+  away_BT = _stop(xp, xp.abs(old_BT - sampler_BT))
+  return {
+    "sampling/sampling_logp_difference/mean": xp.sum(away_BT) / whole.tokens,
+    "sampling/sampling_logp_difference/max": xp.max(away_BT),
+  }
+
+
+def value_loss(
+  value_BT: Any,
+  old_value_BT: Any,
+  return_BT: Any,
+  mask_BT: Any,
+  clip: float = 0.5,
+  aggregation: str = "token-mean",
+  *,
+  max_tokens: int | None = None,
+  totals: Totals | None = None,
+) -> tuple[Array, dict[str, Array]]:
+  """Clipped critic loss (Schulman et al. 2017, as in the paper's PPO recipe).
+
+  1/2 agg(max((v - R)^2, (clip(v, old - clip, old + clip) - R)^2)). Arguments as in `policy_loss`.
+  Returns (loss, {"value/clip_frac": share of tokens where the clipped branch is the larger}).
+  """
+  xp = namespace(value_BT, old_value_BT, return_BT, mask_BT)
+  keep_BT = xp.asarray(mask_BT) != 0
+  dtype = _wide(xp, value_BT)
+
+  def clean(x_BT):
+    x_BT = xp.asarray(x_BT).astype(dtype)
+    return xp.where(keep_BT, x_BT, xp.zeros_like(x_BT))
+
+  value_BT, old_BT, return_BT = clean(value_BT), clean(old_value_BT), clean(return_BT)
+  whole = _totals(xp, keep_BT, totals, dtype)
+  free_BT = (value_BT - return_BT) ** 2
+  held_BT = (xp.clip(value_BT, old_BT - clip, old_BT + clip) - return_BT) ** 2
+  loss_BT = xp.where(free_BT >= held_BT, free_BT, held_BT)
+  loss = aggregate(loss_BT, keep_BT, aggregation, max_tokens=max_tokens, totals=whole) / 2
+  return loss, {"value/clip_frac": (held_BT > free_BT).sum().astype(dtype) / whole.tokens}

@@ -1,0 +1,150 @@
+"""Drawing tokens: temperature, top-k, top-p, min-p, and one uniform a row.
+
+Truncation is a threshold on the weights exp(z - max z), found by bisection on their bit patterns:
+exact, without a sort. Tokens that tie at the threshold are all kept, so the set does not depend on
+the order of the vocabulary. The draw inverts the distribution function in two levels (lanes of the
+vocabulary, then the entries of one lane): no V random numbers, no cumulative sum over V.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from gtalign_jax.types import Array
+
+LANES = 128  # sums of strided lanes vectorise, and divide every large vocabulary of the families
+
+
+def row_uniforms(key: Array, step: Array, row_B: Array, t: Array) -> Array:
+  """One uniform in [0, 1) for each row, f32: a function of (key, step, row, t) alone."""
+
+  def one(row):
+    return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(at_step, row), t))
+
+  at_step = jax.random.fold_in(key, step)
+  return jax.vmap(one)(row_B)
+
+
+def sample(
+  logits_BV: Array,
+  uniform_B: Array,
+  *,
+  temperature: float = 1.0,
+  top_k: int = 0,
+  top_p: float = 1.0,
+  min_p: float = 0.0,
+) -> tuple[Array, Array, Array]:
+  """Draws one token a row by inverting the distribution function at `uniform_B`, in [0, 1).
+
+  Order, as in transformers: temperature, top_k (0: off), top_p of what top_k left (1: off), min_p
+  relative to the largest probability (0: off). temperature 0 is greedy: the lowest id of the
+  largest logit, and log-probabilities are those at temperature 1. All options are static.
+  Returns (token_B int32, logp_B of the tempered, untruncated policy, truncated_logp_B of the policy
+  that was drawn from). A token outside the truncated set, or whose probability underflows to 0, is
+  never returned.
+  """
+  logits_BV = logits_BV.astype(jnp.promote_types(logits_BV.dtype, jnp.float32))
+  z_BV = logits_BV / temperature if temperature not in (0.0, 1.0) else logits_BV
+  away_BV = z_BV - jnp.max(z_BV, axis=-1, keepdims=True)
+  weight_BV = jnp.exp(away_BV)
+  total_B = lane_sums(weight_BV).sum(-1)
+  if temperature == 0.0:
+    drawn_BV, uniform_B = jnp.where(away_BV == 0, 1.0, 0.0).astype(weight_BV.dtype), 0 * uniform_B
+  else:
+    drawn_BV = truncate(weight_BV, total_B, top_k=top_k, top_p=top_p, min_p=min_p)
+  token_B, drawn_total_B = invert(drawn_BV, uniform_B)
+  chosen_B = jnp.take_along_axis(away_BV, token_B[:, None], axis=-1)[:, 0]
+  logp_B = chosen_B - jnp.log(total_B)
+  if temperature == 0.0:
+    return token_B, logp_B, jnp.zeros_like(logp_B)
+  return token_B, logp_B, chosen_B - jnp.log(drawn_total_B)
+
+
+def truncate(weight_BV: Array, total_B: Array, *, top_k: int, top_p: float, min_p: float) -> Array:
+  """`weight_BV` (at most 1, the largest exactly 1, sum `total_B`) with zeros outside the kept set.
+
+  top_k keeps the entries that fewer than k exceed; top_p then those whose larger entries hold less
+  than the share top_p of what is left; min_p those of at least min_p. The largest are always kept.
+  """
+  if 0 < top_k < weight_BV.shape[-1]:
+    weight_BV = _keep(weight_BV, _threshold(weight_BV, jnp.asarray(float(top_k)), jnp.ones_like))
+    total_B = lane_sums(weight_BV).sum(-1)
+  if top_p < 1.0:
+    weight_BV = _keep(weight_BV, _threshold(weight_BV, top_p * total_B, lambda w: w))
+  if min_p > 0.0:
+    weight_BV = jnp.where(weight_BV >= min_p, weight_BV, 0)
+  return weight_BV
+
+
+def _keep(weight_BV: Array, threshold_B: Array) -> Array:
+  return jnp.where(weight_BV >= threshold_B[:, None], weight_BV, 0)
+
+
+def _threshold(weight_BV: Array, limit_B: Array, measure) -> Array:
+  """Smallest t >= 0 such that the entries above t have a `measure` that sums to less than the limit.
+
+  Entries >= t are the kept ones: bisection on bit patterns, whose order is that of non-negative
+  floats, ends at the exact value after as many steps as a float has bits.
+  """
+  integer = {4: jnp.int32, 8: jnp.int64}[weight_BV.dtype.itemsize]
+  limit_B = jnp.broadcast_to(limit_B, weight_BV.shape[:1])
+
+  def value(bits):
+    return jax.lax.bitcast_convert_type(bits, weight_BV.dtype)
+
+  def body(_, bounds):
+    low_B, high_B = bounds  # high satisfies the condition; low does not, or is 0
+    middle_B = low_B + (high_B - low_B) // 2
+    above_BV = weight_BV > value(middle_B)[:, None]
+    sum_B = lane_sums(jnp.where(above_BV, measure(weight_BV), 0)).sum(-1)
+    fits_B = sum_B < limit_B
+    return jnp.where(fits_B, low_B, middle_B), jnp.where(fits_B, middle_B, high_B)
+
+  top_B = jax.lax.bitcast_convert_type(jnp.ones_like(limit_B, weight_BV.dtype), integer)
+  steps = 8 * weight_BV.dtype.itemsize - 2  # the bits below the pattern of 1.0
+  _, high_B = jax.lax.fori_loop(0, steps, body, (jnp.zeros_like(top_B), top_B))
+  return value(high_B)
+
+
+def lane_sums(x_BV: Array) -> Array:
+  """Sums [B, LANES] over entries of the vocabulary that are LANES apart."""
+  return _by_lane(x_BV).sum(axis=-2)
+
+
+def _by_lane(x_BV: Array) -> Array:
+  """[B, V] -> [B, V / LANES, LANES], zeros after the end."""
+  x_BV = jnp.pad(x_BV, ((0, 0), (0, -x_BV.shape[-1] % LANES)))
+  return x_BV.reshape(x_BV.shape[0], -1, LANES)
+
+
+def _first_beyond(weight: Array, target: Array) -> tuple[Array, Array]:
+  """(index, sum before it) of the first entry whose running sum exceeds `target`.
+
+  Rounding can leave no such entry, and a parallel running sum need not be monotone: only entries of
+  positive weight qualify, and where none does the last positive one is taken.
+  """
+  running = jnp.cumsum(weight, axis=-1)
+  beyond = (running > target[:, None]) & (weight > 0)
+  last = weight.shape[-1] - 1 - jnp.argmax(weight[:, ::-1] > 0, axis=-1)
+  index = jnp.where(beyond.any(-1), jnp.argmax(beyond, axis=-1), last)
+  pick = functools.partial(jnp.take_along_axis, indices=index[:, None], axis=-1)
+  return index, (pick(running) - pick(weight))[:, 0]
+
+
+def invert(weight_BV: Array, uniform_B: Array) -> tuple[Array, Array]:
+  """(token_B int32, sum of weights_B): inverts the distribution function at `uniform_B` in [0, 1).
+
+  The function runs through the vocabulary lane by lane (ids j, j + LANES, …), which is as good an
+  order as any. Entries of weight 0 are never returned.
+  """
+  lanes_BIJ = _by_lane(weight_BV)
+  sums_BJ = lanes_BIJ.sum(axis=-2)
+  total_B = sums_BJ.sum(-1)
+  target_B = uniform_B.astype(weight_BV.dtype) * total_B
+  lane_B, before_B = _first_beyond(sums_BJ, target_B)
+  column_BI = jnp.take_along_axis(lanes_BIJ, lane_B[:, None, None], axis=2)[:, :, 0]
+  entry_B, _ = _first_beyond(column_BI, target_B - before_B)
+  return (entry_B * LANES + lane_B).astype(jnp.int32), total_B
