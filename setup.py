@@ -47,7 +47,7 @@ EXTRAS = {
     "tensorboardX>=2.6",
   ],
   # torch is the reference implementation in tests/parity, never a dependency of the package.
-  "parity": ["torch==2.13.0"],
+  "parity": ["torch==2.13.0", "accelerate>=1.0"],  # transformers wants accelerate to read GGUF
 }
 
 setup(
