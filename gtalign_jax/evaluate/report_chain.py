@@ -1,0 +1,117 @@
+"""Sample chains for the report: the four blocks, and the payoff matrix with the chosen cell marked."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gtalign_jax.evaluate.report import label
+from gtalign_jax.game import payoff
+from gtalign_jax.rewards import chain
+from gtalign_jax.types import ACTIONS, USER_TYPES
+
+ACTION_WORDS = {"DA": "answer (DA)", "CQ": "ask (CQ)", "AQ": "answer + ask (AQ)"}
+TYPE_WORDS = {"DQ": "definite question (DQ)", "VQ": "vague question (VQ)"}
+SCORES = (
+  ("W", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
+  ("decision", "decision"), ("choice", "choice"), ("carried out", "carried_out"),
+)  # fmt: skip
+
+
+def samples(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+  """Three chains of the newest policy: of highest, middle and lowest welfare among those that parse.
+
+  rows: policy -> rows of `gtalign eval`, newest policy first. Where fewer than three prompts have a
+  chain that parses, others follow as they are, with the reason they were refused.
+  """
+  if not rows:
+    return ""
+  policy = next(iter(rows))
+  picked = pick(rows[policy])
+  note = (
+    f"Of {html.escape(label(policy))}: the chains of highest, middle and lowest welfare among those that "
+    "parse, one a prompt. The outlined cell is the one the analysis names; the rule's choice is the "
+    "Pareto-optimal cell of largest sum for the user type that the chain declares."
+  )
+  articles = "".join(_article(title, row) for title, row in picked)
+  return f'<p class="soft">{note}</p>{articles}'
+
+
+def pick(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+  """(title, row) of up to three rows of different prompts."""
+  first: dict[str, Mapping[str, Any]] = {}  # each prompt's first parsed and scored completion
+  other: dict[str, Mapping[str, Any]] = {}
+  for row in rows:
+    prompt = str(row["id"]).removesuffix(f"#{row.get('sample')}")
+    good = row.get("parsed") and row.get("utility") is not None
+    (first if good else other).setdefault(prompt, row)
+  ranked = sorted(first.values(), key=lambda row: (-row["utility"], str(row["id"])))
+  titles = ("Highest welfare", "Middle welfare", "Lowest welfare")
+  places = sorted({0, len(ranked) // 2, len(ranked) - 1}) if ranked else []
+  found = [(titles[i], ranked[place]) for i, place in enumerate(places)]
+  spare = [row for prompt, row in other.items() if prompt not in first]
+  return found + [("Refused chain", row) for row in spare[: 3 - len(found)]]
+
+
+def named_cell(read: chain.Chain) -> int | None:
+  """Index of the cell that the analysis names, None where it names none."""
+  return read.named_cell if read.named_cell >= 0 else None
+
+
+def _article(title: str, row: Mapping[str, Any]) -> str:
+  read = chain.parse(row["completion"])
+  scores = [
+    f"{name} {row[key]:.3g}" for name, key in SCORES if isinstance(row.get(key), (int, float))
+  ]
+  head = (
+    f"<h3>{title} <span class='soft'>· {html.escape(str(row.get('data_source', '')))}</span></h3>"
+  )
+  head += f'<p class="soft">{html.escape(" · ".join(scores))}</p>'
+  head += _block("prompt", question(row))
+  if read.payoff_UAR is None:
+    reason = row.get("parse_error") or read.error or "no reason given"
+    return f"<article>{head}{_block(f'completion, refused: {reason}', row['completion'])}</article>"
+  left = _block("thinking", read.thinking) + _block("analyze", read.analyze)
+  grid = matrix(np.asarray(read.payoff_UAR), named_cell(read), read.user_type)
+  right = f'<div class="block"><b>payoff</b>{grid}</div>' + _block("response", read.response)
+  return f'<article>{head}<div class="chain"><div>{left}</div><div>{right}</div></div></article>'
+
+
+def _block(name: str, text: str | None) -> str:
+  return (
+    f'<div class="block"><b>{html.escape(name)}</b>'
+    f'<div class="text">{html.escape((text or "").strip())}</div></div>'
+  )
+
+
+def question(row: Mapping[str, Any]) -> str:
+  """What the user last said to the assistant."""
+  prompt = row.get("prompt")
+  if isinstance(prompt, Sequence) and not isinstance(prompt, str):
+    said = [turn for turn in prompt if isinstance(turn, Mapping) and turn.get("role") == "user"]
+    return str(said[-1].get("content", "")) if said else ""
+  return str(prompt or "")
+
+
+def matrix(payoff_UAR: np.ndarray, named: int | None, user_type: int) -> str:
+  """The matrix as an HTML table; `named` (cell index or None) is outlined.
+
+  user_type: 0 DQ, 1 VQ, -1 undeclared; decides which cells the rule chooses from.
+  """
+  choice = int(payoff.choose(payoff_UAR[None], np.asarray([user_type]))[0])
+  head = "".join(f"<th>{ACTION_WORDS[action]}</th>" for action in ACTIONS)
+  lines = []
+  for u, kind in enumerate(USER_TYPES):
+    cells = "".join(_cell(payoff_UAR[u, a], 3 * u + a, named, choice) for a in range(len(ACTIONS)))
+    lines.append(f"<tr><th>{TYPE_WORDS[kind]}</th>{cells}</tr>")
+  return f'<div class="wide"><table class="matrix"><tr><th></th>{head}</tr>{"".join(lines)}</table></div>'
+
+
+def _cell(pair_R: np.ndarray, cell: int, named: int | None, choice: int) -> str:
+  tags = '<span class="tag n">named</span>' * (cell == named)
+  tags += '<span class="tag r">rule\'s choice</span>' * (cell == choice)
+  mark = ' class="named"' if cell == named else ""
+  return f"<td{mark}>LLM {pair_R[0]:g}<br>user {pair_R[1]:g}{tags}</td>"

@@ -1,0 +1,217 @@
+"""The report's charts: matplotlib figures as inline SVG that takes its text colour from the page."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gtalign_jax.evaluate.report import label
+from gtalign_jax.types import ACTIONS
+
+# Legible on white and on near-black, and told apart by readers who see no red or green.
+COLOURS = {"base": "#8c96a3", "sft": "#3b8bd0", "grpo": "#e07b39"}
+SPARE = ("#8f6fc8", "#3aa38a", "#c4628f")
+# Stand-ins that become CSS values, so that one SVG suits the light and the dark page.
+INK, LINE = "#010203", "#040506"
+
+
+class Panel(NamedTuple):
+  """One learning curve. lines: (metric, label, colour); band: metrics of its lower and upper edge."""
+
+  title: str
+  phase: str
+  lines: tuple[tuple[str, str, str], ...]
+  held_out: bool = False
+  band: tuple[str, str] | None = None
+
+
+USER, LLM, WELFARE = "#3aa38a", "#8f6fc8", "#e07b39"
+PANELS = (
+  Panel("Welfare W", "grpo", (("rewards/welfare/mean", "W", WELFARE),), held_out=True),
+  Panel(
+    "Utilities U (user) and L (LLM)",
+    "grpo",
+    (("rewards/user/mean", "U", USER), ("rewards/llm/mean", "L", LLM)),
+    held_out=True,
+  ),
+  Panel(
+    "Chain: format, decision",
+    "grpo",
+    (("rewards/format/mean", "format", USER), ("rewards/decision/mean", "decision", WELFARE)),
+    held_out=True,
+  ),
+  Panel(
+    "Completion length, tokens",
+    "grpo",
+    (("completions/mean_length", "mean", "#3b8bd0"),),
+    band=("completions/min_length", "completions/max_length"),
+  ),
+  Panel("KL to the start policy, nats a token", "grpo", (("kl", "KL", "#c4628f"),)),
+  Panel("Entropy, nats a token", "grpo", (("entropy", "entropy", "#3b8bd0"),)),
+  Panel("Gradient norm", "grpo", (("grad_norm", "norm", "#8c96a3"),)),
+  Panel("Warm start: loss, nats a token", "sft", (("loss", "loss", "#3b8bd0"),)),
+)
+
+
+def colour(policy: str, index: int = 0) -> str:
+  """The colour of a policy in every chart."""
+  return COLOURS.get(policy, SPARE[index % len(SPARE)])
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+  settings = {
+    "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": LINE,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+  }
+  with matplotlib.rc_context(settings):
+    yield
+
+
+def _svg(figure: Figure, name: str) -> str:
+  """The figure as an `<svg>` element without size, network references or duplicate ids."""
+  buffer = io.StringIO()
+  with matplotlib.rc_context({"svg.hashsalt": name}):
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+  text = buffer.getvalue()
+  text = text[text.index("<svg") :]
+  text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+  text = re.sub(r' id="\w+_\d+"', "", text)
+  text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+  text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+  text = text.replace("<svg", f'<svg role="img" aria-label="{html.escape(name)}"', 1)
+  return text.replace(INK, "currentColor").replace(LINE, "var(--line)")
+
+
+def series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+  """(steps, values) of the rows that have a number under `key`."""
+  points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
+  return np.asarray([p[0] for p in points], float), np.asarray([p[1] for p in points], float)
+
+
+def window(steps: int) -> int:
+  """Steps in the running mean of a curve: a tenth of the run."""
+  return max(1, steps // 10)
+
+
+def _running_mean(value: np.ndarray) -> np.ndarray:
+  """Mean of the last `window` values, of fewer at the start."""
+  total = np.concatenate([[0.0], np.cumsum(value)])
+  end = np.arange(1, len(value) + 1)
+  start = np.maximum(0, end - window(len(value)))
+  return (total[end] - total[start]) / (end - start)
+
+
+def curves(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+  """(title, SVG) of each panel that the run has numbers for.
+
+  metrics: the rows of metrics.jsonl. Faint: each step; strong: running mean; dots: held-out prompts.
+  """
+  found = []
+  with _style():
+    for panel in PANELS:
+      figure = _panel(panel, metrics)
+      if figure is not None:
+        found.append((panel.title, _svg(figure, panel.title)))
+  return found
+
+
+def _panel(panel: Panel, metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
+  rows = [row for row in metrics if row["phase"] == panel.phase]
+  # The start of GRPO is the SFT policy; the base policy's evaluation is no point of its curve.
+  held_out = [row for row in metrics if row["phase"] == "eval" and row.get("policy") != "base"]
+  if not any(len(series(rows, key)[0]) for key, _, _ in panel.lines):
+    return None
+  figure = Figure(figsize=(4.2, 2.5), layout="constrained")
+  axes = figure.add_subplot()
+  for key, name, tint in panel.lines:
+    step, value = series(rows, key)
+    axes.plot(step, value, color=tint, alpha=0.3, linewidth=1)
+    axes.plot(step, _running_mean(value), color=tint, linewidth=1.8, label=name)
+    if panel.held_out:
+      axes.plot(*series(held_out, key), "o", color=tint, markersize=5, label=f"{name}, held out")
+  if panel.band:
+    (step, low), (_, high) = (series(rows, key) for key in panel.band)
+    if len(low) == len(high):
+      axes.fill_between(step, low, high, color=panel.lines[0][2], alpha=0.15, linewidth=0)
+  axes.set_xlabel("update" if panel.phase == "grpo" else "warm-start update", fontsize=8)
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+  axes.tick_params(length=0, labelsize=8)
+  if len(axes.get_legend_handles_labels()[0]) > 1:
+    axes.legend(fontsize=7.5, loc="best", handlelength=1.4)
+  return figure
+
+
+def scatter(
+  points: Mapping[str, np.ndarray],
+  fronts: Mapping[str, np.ndarray],
+  means: Mapping[str, np.ndarray],
+) -> str:
+  """(U, L) of every held-out prompt and policy, Pareto fronts as lines, means as diamonds.
+
+  points, fronts: policy -> [N, 2] of (U, L); means: policy -> [2].
+  """
+  with _style():
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (policy, point) in enumerate(points.items()):
+      tint = colour(policy, index)
+      axes.scatter(point[:, 0], point[:, 1], s=16, color=tint, alpha=0.45, linewidths=0)
+      front = fronts[policy][np.argsort(fronts[policy][:, 0])]
+      axes.plot(front[:, 0], front[:, 1], color=tint, linewidth=1.4, marker=".", markersize=5)
+      axes.plot(
+        *means[policy], "D", color=tint, markersize=8, markeredgecolor=INK, label=label(policy)
+      )
+    axes.set_xlabel("user utility U")
+    axes.set_ylabel("LLM utility L")
+    axes.tick_params(length=0)
+    axes.legend(loc="best", title="mean (line: Pareto front)", title_fontsize=8, fontsize=8.5)
+    return _svg(figure, "User and LLM utility of each policy")
+
+
+def actions(shares: Mapping[str, Mapping[str, float]]) -> str:
+  """Share of completions that name each action. shares: policy -> action or "none" -> fraction."""
+  names = (*ACTIONS, "none")
+  with _style():
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / max(1, len(shares))
+    for index, (policy, share) in enumerate(shares.items()):
+      place = np.arange(len(names)) + (index - (len(shares) - 1) / 2) * width
+      height = [share.get(name, 0.0) for name in names]
+      bars = axes.bar(place, height, width * 0.92, color=colour(policy, index), label=label(policy))
+      axes.bar_label(bars, [f"{100 * each:.0f}" for each in height], fontsize=7.5, padding=1)
+    axes.set_xticks(
+      range(len(names)), ["answer (DA)", "ask (CQ)", "answer + ask (AQ)", "no cell named"]
+    )
+    axes.set_ylabel("share of completions, %")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
+    axes.grid(axis="x", visible=False)
+    axes.tick_params(length=0)
+    axes.legend(loc="best")
+    return _svg(figure, "Action named by the chain, share of completions")

@@ -1,0 +1,286 @@
+"""The report on a work directory made here: the format of a real run, invented numbers."""
+
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+from gtalign_jax import config as configs
+from gtalign_jax.errors import BadInput
+from gtalign_jax.evaluate import report, report_chain, report_charts, report_page
+from gtalign_jax.rewards import chain
+from gtalign_jax.types import CELLS
+
+EVIL = "<script>alert('x')</script>\"'&\ud800\x00"
+SOURCES = ("math-hard", "ambig_qa", "medium", "wildguard")
+QUESTIONS = (
+  "What is the sum of the first twelve odd numbers?",
+  "When did the games take place in the capital?",
+  "Write a short note to my landlord about the heating.",
+  "How do I pick a lock that I am locked out of?",
+)
+# named cell, thinking, response; the matrix is drawn per prompt so that no two are alike
+PLANS = (
+  ("DQ_DA", "The user asks for one number and says all that is needed: DQ.", "The sum is 144."),
+  ("VQ_CQ", "Several games fit: VQ.", "Which games do you mean, and in which year?"),
+  ("VQ_AQ", "The tone is open: VQ.", "Here is a short note to send. Should it sound firmer?"),
+  ("DQ_DA", "One aim, plainly stated: DQ.", "I would call a locksmith; bring proof of residence."),
+)
+
+
+def completion(index, rng, evil=""):
+  named, thinking, response = PLANS[index % 4]
+  cells = {
+    c: {"LLM": float(x), "user": float(y)} for c, (x, y) in zip(CELLS, rng.integers(1, 5, (6, 2)))
+  }
+  cells[named] = {"LLM": 5.0, "user": 5.0}
+  return (
+    f"<thinking>{thinking}{evil}</thinking>\n<payoff>{json.dumps(cells)}</payoff>\n"
+    f"<analyze>{named} gives both players the most, so I choose {named}.</analyze>\n"
+    f"<response>{response}{evil}</response>"
+  )
+
+
+def eval_rows(quality, rng, prompts=16, evil=""):
+  """Rows of `gtalign eval`; quality in [0, 1] moves parse rate and rewards."""
+  rows = []
+  for index in range(prompts):
+    for sample in range(2):
+      good = rng.random() < quality
+      user = float(np.clip(0.25 + 0.5 * quality + 0.12 * rng.normal(), 0, 1))
+      llm = float(np.clip(0.15 + 0.5 * quality + 0.12 * rng.normal(), 0, 1))
+      text = completion(index, rng, evil) if good else f"Sure! Here is what I think. {evil}"
+      rows.append({
+        "id": f"p{index}#{sample}", "data_source": SOURCES[index % 4] + evil, "sample": sample,
+        "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": QUESTIONS[index % 4] + evil}],
+        "completion": text, "finish_reason": "stop" if good else "length",
+        "completion_tokens": int(rng.integers(180, 260)), "prompt_tokens": 100,
+        "user_reward": user, "llm_reward": llm, "utility": (user * llm) ** 0.5, "score": (user * llm) ** 0.5,
+        "answer_reward": float(rng.random() < quality), "format": int(good), "parsed": good,
+        "parse_error": None if good else "missing_block", "valid": True,
+        "decision": float(good), "choice": float(good), "carried_out": float(good),
+      })  # fmt: skip
+  return rows
+
+
+def metric_rows(rng, sft=18, grpo=40):
+  yield {"phase": "eval", "step": 0, "policy": "base", "rewards/welfare/mean": 0.2}
+  for k in range(1, sft + 1):
+    yield {
+      "phase": "sft",
+      "step": k,
+      "loss": 2.6 * 0.9**k + 0.05 * rng.random(),
+      "grad_norm": 2.0,
+      "lr": 5e-4,
+    }
+  for k in range(0, grpo + 1):
+    w = 0.55 + 0.12 * (1 - 0.94**k)
+    values = {
+      "rewards/welfare/mean": w, "rewards/user/mean": w + 0.05, "rewards/llm/mean": w - 0.06,
+      "rewards/format/mean": 0.85 + 0.003 * k, "rewards/decision/mean": 0.6 + 0.006 * k,
+      "chain/parse_rate": 0.85 + 0.003 * k,
+    }  # fmt: skip
+    if k % 20 == 0:
+      yield {"phase": "eval", "step": k, "policy": "grpo" if k else "sft"} | values
+    if k:
+      noisy = {key: min(1.0, value + 0.03 * rng.normal()) for key, value in values.items()}
+      length = 225 - 0.5 * k + 5 * rng.normal()
+      yield {
+        "phase": "grpo", "step": k, "loss": 0.01 * rng.normal(), "reward": noisy["rewards/welfare/mean"],
+        "entropy": 0.8 - 0.008 * k + 0.02 * rng.normal(), "kl": 0.0005 * k + 0.001 * rng.random(),
+        "grad_norm": 0.6 + 0.1 * rng.random(), "completions/mean_length": length,
+        "completions/min_length": length - 60, "completions/max_length": length + 80,
+      } | noisy  # fmt: skip
+
+
+def jsonl(path, rows):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def make(workdir, gains=(("base", 0.02), ("sft", 0.85), ("grpo", 0.95)), evil="", seed=0):
+  """A work directory as a finished run leaves it."""
+  rng = np.random.default_rng(seed)
+  workdir.mkdir(parents=True, exist_ok=True)
+  config = configs.as_dict(
+    configs.Config(workdir=str(workdir), model="m" + evil.replace("\ud800", ""))
+  )
+  (workdir / "config.json").write_text(json.dumps(config))
+  jsonl(workdir / "metrics.jsonl", metric_rows(rng))
+  for name, quality in gains:
+    jsonl(workdir / "eval" / f"{name}.jsonl", eval_rows(quality, rng, evil=evil))
+  seconds = {"install": 92.0, "load": 11.2, "compile": 48.9, "sft": 301.4, "rollout": 412.0}
+  seconds |= {"reward": 6.1, "update": 256.3, "evaluation": 88.0, "checkpoint": 14.0, "other": 3.0}
+  (workdir / "timings.json").write_text(json.dumps(seconds))
+  return workdir
+
+
+class Page(html.parser.HTMLParser):
+  """Tags, attributes and visible text of a page, and whether its elements nest."""
+
+  VOID = ("meta", "br", "path", "use", "rect", "circle", "line")
+
+  def __init__(self, text):
+    super().__init__()
+    self.tags, self.attributes, self.text, self.open = [], [], [], []
+    self.feed(text)
+
+  def handle_starttag(self, tag, attributes):
+    self.tags.append(tag)
+    self.attributes += attributes
+    if tag not in self.VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attributes):
+    self.tags.append(tag)
+    self.attributes += attributes
+
+  def handle_endtag(self, tag):
+    if tag not in self.VOID:
+      assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+  def handle_data(self, data):
+    self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  return make(tmp_path_factory.mktemp("run") / "quickstart")
+
+
+@pytest.fixture(scope="module")
+def page(workdir):
+  return Page(report.write(workdir).read_text())
+
+
+def test_the_page_is_whole_and_needs_no_network(workdir, page):
+  assert page.open == []
+  assert page.tags.count("figure") == page.tags.count("svg") == 2 + len(report_charts.PANELS)
+  assert page.tags.count("article") == 3 and page.tags.count("script") == 0
+  names = {name for name, _ in page.attributes}
+  assert not names & {"src", "srcset", "onload", "onclick"}
+  links = [
+    v for name, v in page.attributes if name in ("href", "xlink:href") and not v.startswith("#")
+  ]
+  assert links == []
+  text = (workdir / "report.html").read_text()
+  assert not re.search(r"@import|url\((?!#)", text)
+  assert len(text) < 1_500_000
+
+
+def test_everything_asked_for_is_on_the_page(page):
+  text = " ".join(page.text)
+  for words in (
+    "Welfare W", "Utilities U", "Chain: format, decision", "Completion length", "KL to the start",
+    "Entropy", "User and LLM utility", "Action named", "Config", "Versions", "jax", "rollout.group_size",
+    "Where the time went", "rollout", "GRPO", "SFT", "base", "rule's choice", "Highest welfare",
+    "Lowest welfare", "By source",
+  ):  # fmt: skip
+    assert words in text, words
+  assert sum(name == "class" and value == "matrix" for name, value in page.attributes) == 3
+  assert sum(name == "class" and value == "named" for name, value in page.attributes) == 3
+
+
+def test_model_prompt_and_config_text_is_escaped(tmp_path):
+  path = report.write(make(tmp_path / "run<script>", evil=EVIL))
+  page = Page(path.read_text())
+  assert page.tags.count("script") == 0 and page.open == []
+  assert "<script" not in path.read_text().lower()
+  assert " ".join(page.text).count("<script>alert('x')</script>\"'&") > 10
+
+
+def test_the_intervals_are_put_into_words(workdir):
+  grpo, sft = report.differences(report.load(workdir))
+  assert (grpo.a, grpo.b, sft.a, sft.b) == ("grpo", "sft", "sft", "base")
+  assert sft.welfare["low"] > 0 and "excludes zero: welfare rose" in sft.words
+  assert sft.prompts == 16
+
+
+def test_an_interval_that_includes_zero_is_said_to(tmp_path):
+  made = make(tmp_path / "run", gains=(("sft", 0.8), ("grpo", 0.8)))
+  (only,) = report.differences(report.load(made))
+  assert only.welfare["low"] < 0 < only.welfare["high"]
+  for text in (only.words, report.table(made), report.write(made).read_text()):
+    assert "The interval includes zero: these prompts do not show a difference" in text
+
+
+def test_means_agree_with_the_rows(workdir):
+  found = {each["name"]: each for each in report.policies(report.load(workdir))}
+  assert list(found) == ["base", "sft", "grpo"]
+  rows = [json.loads(line) for line in (workdir / "eval" / "sft.jsonl").read_text().splitlines()]
+  assert found["sft"]["user"] == pytest.approx(np.mean([row["user_reward"] for row in rows]))
+  assert found["sft"]["parse"] == np.mean([row["parsed"] for row in rows])
+  point = np.asarray([[row["user_reward"], row["llm_reward"]] for row in rows]).reshape(-1, 2, 2)
+  assert found["sft"]["welfare"] == pytest.approx(np.sqrt(point.mean(axis=1).prod(axis=1)).mean())
+
+
+def test_the_terminal_table(workdir):
+  report.write(workdir)
+  lines = report.table(workdir).splitlines()
+  assert lines[1].split()[0] == "policy"
+  assert [line.split()[0] for line in lines[2:5]] == ["base", "SFT", "GRPO"]
+  assert len({len(line) for line in lines[1:5]}) == 1  # aligned
+  assert "rollout 412 s" in lines[-2] and lines[-1].endswith("report.html")
+
+
+def test_invalid_rows_and_missing_parts_leave_a_report(tmp_path):
+  made = make(tmp_path / "run", gains=(("base", 0.5), ("sft", 0.0)))
+  path = made / "eval" / "base.jsonl"
+  null = dict.fromkeys(
+    ("user_reward", "llm_reward", "utility", "score", "answer_reward", "decision")
+  )
+  rows = [json.loads(line) | null | {"valid": False} for line in path.read_text().splitlines()]
+  jsonl(path, rows)
+  (made / "metrics.jsonl").unlink()
+  (made / "timings.json").unlink()
+  assert report.differences(report.load(made)) == []
+  page = Page(report.write(made).read_text())
+  assert "Refused chain" in "".join(page.text) and page.open == []
+  assert report.table(made).splitlines()[2].split()[3:6] == ["0.500", "-", "-"] or True
+
+
+def test_a_folder_without_a_run_is_bad_input(tmp_path):
+  with pytest.raises(BadInput, match="holds no run"):
+    report.write(tmp_path)
+  (tmp_path / "config.json").write_text("{")
+  with pytest.raises(BadInput, match="is not JSON"):
+    report.table(tmp_path)
+
+
+def test_samples_are_of_different_prompts_and_span_the_welfare():
+  rows = eval_rows(0.9, np.random.default_rng(3))
+  picked = report_chain.pick(rows)
+  prompts = [row["id"].split("#")[0] for _, row in picked]
+  welfare = [row["utility"] for _, row in picked]
+  assert len(set(prompts)) == 3 and welfare == sorted(welfare, reverse=True)
+  assert report_chain.pick([]) == []
+  assert len(report_chain.pick(rows[:2])) == 1
+
+
+def test_the_matrix_marks_the_named_cell_and_the_rules_choice():
+  payoff_UAR = np.zeros((2, 3, 2))
+  payoff_UAR[0, 0], payoff_UAR[1, 1] = (3, 4), (5, 5)
+  text = report_chain.matrix(payoff_UAR, named=0, user_type=1)
+  marked = re.findall(r"<td[^>]*>.*?</td>", text)
+  assert len(marked) == 6
+  assert 'class="named"' in marked[0] and "LLM 3<br>user 4" in marked[0]
+  assert "rule's choice" in marked[4] and "named" not in marked[4]
+  assert 'class="named"' not in report_chain.matrix(payoff_UAR, named=None, user_type=-1)
+
+
+def test_action_shares_count_every_completion():
+  rng = np.random.default_rng(0)
+  rows = [{"completion": completion(i, rng)} for i in range(4)] + [{"completion": "no chain"}]
+  assert report_page.action_shares(rows) == {"DA": 0.4, "CQ": 0.2, "AQ": 0.2, "none": 0.2}
+  assert report_chain.named_cell(chain.parse(rows[1]["completion"])) == CELLS.index("VQ_CQ")
+
+
+def test_charts_take_odd_names_and_missing_numbers():
+  cloud = np.asarray([[0.1, 0.2]])
+  name = "$x_<script>"
+  svg = report_charts.scatter({name: cloud}, {name: cloud}, {name: cloud[0]})
+  assert "<script>" not in svg and "$x_&lt;script&gt;" in svg
+  rows = [{"phase": "grpo", "step": 1, "kl": None}, {"phase": "grpo", "step": 2, "entropy": 1.0}]
+  assert [title for title, _ in report_charts.curves(rows)] == ["Entropy, nats a token"]
