@@ -1,0 +1,248 @@
+"""A completion read as the chain of four blocks, strictly or as the released code reads it.
+
+Everything is linear in the length of the text and never raises on a string. FORMULAS: the chain.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from gtalign_jax.rewards import payoffs
+from gtalign_jax.types import BLOCKS
+
+ERRORS = (
+  "missing_block",  # a block is absent, or has nothing in it
+  "block_order",  # all four are there, but not one after the other in order
+  "repeated_block",  # a tag occurs more than once
+  "stray_text",  # something other than white space outside the blocks
+  "payoff_syntax",  # the payoff block is no JSON object
+  "payoff_keys",  # … has other keys than the six cells and two roles, or a key twice
+  "payoff_value",  # … holds something that is not a finite number
+  "truncated",  # the text breaks off inside a block
+)
+TAGS = tuple((f"<{block}>", f"</{block}>") for block in BLOCKS)
+
+Span = tuple[int, int]
+
+
+class Chain(NamedTuple):
+  """One completion, read.
+
+  thinking, analyze, response: text of the block without surrounding white space; None where the
+  block is absent (strict reading: or not the only one). payoff: payoff_UAR float64 [2, 3, 2], or None.
+  format: 1 if the reading's format test passes. error: None, or one of ERRORS. spans: characters
+  between the tags of each of BLOCKS, None where absent. numbers: the payoffs as read, twelve Python
+  numbers (paper reading: integers and booleans stay what they are).
+  """
+
+  thinking: str | None
+  payoff: np.ndarray | None
+  analyze: str | None
+  response: str | None
+  format: int
+  error: str | None
+  spans: tuple[Span | None, ...]
+  numbers: payoffs.Numbers | None
+
+
+class Blocks(NamedTuple):
+  """A chain without its array: what `score_rows` reads, many at a time."""
+
+  spans: tuple[Span | None, ...]
+  numbers: payoffs.Numbers | None
+  format: int
+  error: str | None
+
+
+def parse(text: str, mode: str = "strict") -> Chain:
+  """Reads a completion. mode: "strict" (default of the rewards) or "paper" (published runs)."""
+  found = blocks(text, mode)
+  thinking, _, analyze, response = (contents(text, span) for span in found.spans)
+  payoff = None if found.numbers is None else as_array([found.numbers])[0]
+  return Chain(
+    thinking, payoff, analyze, response, found.format, found.error, found.spans, found.numbers
+  )
+
+
+def blocks(text: str, mode: str = "strict") -> Blocks:
+  """`parse` up to, but without, copies of the text and the array."""
+  return _paper(text) if mode == "paper" else _strict(text)
+
+
+def contents(text: str, span: Span | None) -> str | None:
+  """The text of a block without surrounding white space."""
+  return None if span is None else text[span[0] : span[1]].strip()
+
+
+def as_array(numbers: Sequence[payoffs.Numbers]) -> np.ndarray:
+  """payoff_BUAR float64 of many chains; an integer beyond float64 becomes an infinity."""
+  try:
+    flat = np.array(numbers, dtype=np.float64)
+  except OverflowError:
+    flat = np.array([[_to_float(each) for each in row] for row in numbers])
+  return flat.reshape(len(numbers), 2, 3, 2)
+
+
+def _to_float(number: int | float) -> float:
+  try:
+    return float(number)
+  except OverflowError:
+    return float("inf") if number > 0 else float("-inf")
+
+
+# ---------------------------------------------------------------- the strict reading
+
+
+def _strict(text: str) -> Blocks:
+  spans = _in_order(text)
+  if spans is None:
+    spans, error = _diagnose(text)
+    return Blocks(spans, None, 0, error)
+  start, end = spans[1]
+  numbers, error = payoffs.strict(text[start:end].strip())
+  return Blocks(spans, numbers, int(error is None), error)
+
+
+def _in_order(text: str) -> tuple[Span, ...] | None:
+  """Spans of four well-placed, non-empty, unrepeated blocks; None where anything is amiss."""
+  spans, at = [], 0
+  for opening, closing in TAGS:
+    start = text.find(opening, at)
+    end = text.find(closing, start) if start >= 0 else -1
+    if end < 0 or (start > at and not text[at:start].isspace()):
+      return None
+    span = (start + len(opening), end)
+    if span[0] == end or text[span[0] : end].isspace():
+      return None
+    spans.append(span)
+    at = end + len(closing)
+  if at < len(text) and not text[at:].isspace():
+    return None
+  for opening, closing in TAGS:
+    if text.count(opening) != 1 or text.count(closing) != 1:
+      return None
+  return tuple(spans)
+
+
+def _diagnose(text: str) -> tuple[tuple[Span | None, ...], str]:
+  """Spans of the blocks that occur exactly once, and the reason why the text is not a chain."""
+  counts = [(text.count(opening), text.count(closing)) for opening, closing in TAGS]
+  places = [(text.find(opening), text.find(closing)) for opening, closing in TAGS]
+  spans: list[Span | None] = []
+  for (opening, _), count, (start, end) in zip(TAGS, counts, places, strict=True):
+    whole = count == (1, 1) and start + len(opening) <= end
+    spans.append((start + len(opening), end) if whole else None)
+  return tuple(spans), _reason(text, counts, places, spans)
+
+
+def _reason(text: str, counts: list[Span], places: list[Span], spans: Sequence[Span | None]) -> str:
+  if max(map(max, counts)) > 1:
+    return "repeated_block"
+  if min(map(min, counts)) == 0:
+    return "truncated" if _breaks_off(text, counts) else "missing_block"
+  order = [place for pair in places for place in pair]
+  if order != sorted(order):
+    return "block_order"
+  at = 0
+  for (_, closing), (start, end) in zip(TAGS, places, strict=True):
+    if text[at:start].strip():
+      return "stray_text"
+    at = end + len(closing)
+  return "stray_text" if text[at:].strip() else "missing_block"  # what is left: an empty block
+
+
+def _breaks_off(text: str, counts: list[Span]) -> bool:
+  """Does the text end inside the first incomplete block, or inside its opening tag?"""
+  first = next(i for i, count in enumerate(counts) if min(count) == 0)
+  if any(max(count) for count in counts[first + 1 :]):
+    return False
+  if counts[first] == (1, 0):
+    return True
+  opening = TAGS[first][0]
+  cut = any(text.endswith(opening[:n]) for n in range(1, len(opening)))
+  return counts[first] == (0, 0) and cut
+
+
+# ---------------------------------------------------------------- the paper's reading
+
+# `^<thinking>.*?</thinking>\s*<payoff>.*?</payoff>\s*<analyze>.*?</analyze>\s*<response>.*?</response>$`
+# backtracks; only whether a match exists is needed, and taking each joint at its first place leaves
+# the most text to the next one. White space after one closing tag is scanned once: linear.
+_JOINTS = tuple(re.compile(rf"</{before}>\s*+<{after}>") for before, after in pairwise(BLOCKS))
+_LAST = re.compile(r"</response>$", re.MULTILINE)
+
+
+def _paper(text: str) -> Blocks:
+  spans = tuple(_first(text, opening, closing) for opening, closing in TAGS)
+  if spans[1] is None or spans[3] is None:
+    return Blocks(spans, None, 0, "missing_block")
+  start, end = spans[1]
+  numbers, error = payoffs.paper(text[start:end].strip())
+  return Blocks(spans, numbers, int(error is None and paper_format(text)), error)
+
+
+def _first(text: str, opening: str, closing: str) -> Span | None:
+  """Where the first `<tag>(.*?)</tag>` is: if the first opening has no end, no later one has."""
+  start = text.find(opening)
+  end = text.find(closing, start + len(opening)) if start >= 0 else -1
+  return None if end < 0 else (start + len(opening), end)
+
+
+def paper_format(text: str) -> bool:
+  """Does the paper's pattern match at the start of `text` (DOTALL, MULTILINE)?"""
+  if not text.startswith("<thinking>"):
+    return False
+  at = len("<thinking>")
+  for joint in _JOINTS:
+    match = joint.search(text, at)
+    if match is None:
+      return False
+    at = match.end()
+  return _LAST.search(text, at) is not None
+
+
+# ---------------------------------------------------------------- blocks on token ids
+
+
+def token_spans(chain: Chain, offsets: Sequence[Span]) -> np.ndarray:
+  """int32 [4, 2]: tokens [first, end) of each of BLOCKS, its tags included; (-1, -1) where absent.
+
+  offsets: (start, end) in characters of each token of the text that was parsed, in order. A token
+  that holds the end of one block and the start of the next belongs to the block of its first
+  character, so spans are disjoint.
+  """
+  starts = [start for start, _ in offsets]
+  out = np.full((len(BLOCKS), 2), -1, np.int32)
+  for row, ((opening, closing), span) in enumerate(zip(TAGS, chain.spans, strict=True)):
+    if span is not None:
+      first = bisect_left(starts, span[0] - len(opening))
+      out[row] = first, bisect_left(starts, span[1] + len(closing), lo=first)
+  return out
+
+
+def token_offsets(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[Span]:
+  """Character offsets of token `ids` in `decode(ids)`.
+
+  Re-encoding the text may give other tokens than were sampled, so the tokens are decoded: one by one
+  where their pieces join to the text, else prefix by prefix (a character may take several tokens).
+  """
+  text = decode(ids)
+  pieces = [decode([each]) for each in ids]
+  if "".join(pieces) == text:
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=int).tolist()
+  else:
+    ends = [_agreement(text, decode(ids[: n + 1])) for n in range(len(ids))]
+  return list(zip([0, *ends], ends, strict=False))
+
+
+def _agreement(text: str, prefix: str) -> int:
+  """Characters that both begin with: a half-decoded character at the end of `prefix` is left out."""
+  if text.startswith(prefix):
+    return len(prefix)
+  return next((n for n, (a, b) in enumerate(zip(text, prefix)) if a != b), len(text))

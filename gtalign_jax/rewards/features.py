@@ -1,0 +1,116 @@
+"""What the reward reads from the texts of a chain (FORMULAS: corrected mode). Linear scans, no model."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gtalign_jax.types import CELLS, USER_TYPES
+
+# Han, kana and bopomofo: written without spaces, so each character counts as a word. Korean is
+# written with spaces and counts as other scripts do.
+_CJK = (
+  r"\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c\u3041-\u30ff\u3105-\u312f"
+  r"\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+  r"\U00020000-\U0003ffff"
+)
+_CJK_MARKS = r"\u3000-\u3004\u3008-\u3020\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
+_WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}{_CJK_MARKS}]+")
+_ANY_CJK = re.compile(rf"[{_CJK}]")
+
+# A sentence ends at a run of full stops, exclamation or question marks, with what closes quotes and
+# brackets after it, before white space; CJK marks need no space; a line break ends one too. The
+# look-behind makes only the start of a run a candidate, so long runs cost one scan.
+_STOP = r".!?\u2026\u3002\uff01\uff1f"
+_CLOSER = r"\"'\u201d\u2019)\]}\u00bb*_\u300d\u300f\uff09"
+_END = re.compile(
+  rf"(?<![{_STOP}])[{_STOP}]++[{_CLOSER}]*+(?:(?=\s)|\Z)"
+  rf"|(?<=[\u3002\uff01\uff1f])(?![{_STOP}{_CLOSER}\s])"
+  r"|\n\s*+"
+)
+_CLOSING_MARKS = ".!\u2026\u3002\uff01\"'\u201d\u2019)]}\u00bb*_\u300d\u300f\uff09 \t\r\n"
+
+# ASCII letters and digits join a key to a longer word; letters of other scripts do not. DQ in DQ_DA
+# is no user type, but markdown may put underscores around a cell.
+_CELL = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(CELLS)})(?![A-Za-z0-9])")
+_TYPE = re.compile(rf"(?<![A-Za-z0-9_])(?:{'|'.join(USER_TYPES)})(?![A-Za-z0-9_])")
+
+
+class Asking(NamedTuple):
+  """Sentences of a response that ask, and the words of those that do not."""
+
+  questions: int
+  words_outside: int
+
+
+def words(text: str) -> int:
+  """Words separated by white space, each CJK character counting as one."""
+  if text.isascii() or not _ANY_CJK.search(text):
+    return len(text.split())
+  return len(_WORD.findall(text))
+
+
+def named_cell(analyze: str) -> int:
+  """Index of the *last* cell key in analyze (`types.CELLS`), -1 if none is named."""
+  return _last(analyze, CELLS, _CELL)
+
+
+def user_type(thinking: str) -> int:
+  """The *last* standalone DQ or VQ in thinking: 0 DQ, 1 VQ, -1 if there is none."""
+  return _last(thinking, USER_TYPES, _TYPE)
+
+
+def _last(text: str, keys: tuple[str, ...], standalone: re.Pattern[str]) -> int:
+  """Index of the key that stands last in `text` by itself: one look back, else one pass."""
+  places = [text.rfind(key) for key in keys]
+  at = max(places)
+  if at < 0:
+    return -1
+  if standalone.match(text, at):
+    return places.index(at)
+  found = standalone.findall(text)
+  return keys.index(found[-1]) if found else -1
+
+
+def asking(text: str) -> Asking:
+  """Counts the questions of a response. A question is a sentence that ends in `?` or `？`."""
+  if "?" not in text and "\uff1f" not in text:
+    return Asking(0, words(text))
+  questions, outside, at = 0, 0, 0
+  for match in _END.finditer(text):
+    if match.end() > at:
+      sentence, at = text[at : match.end()], match.end()
+      if _asks(sentence):
+        questions += 1
+      else:
+        outside += words(sentence)
+  rest = text[at:]
+  return Asking(questions + _asks(rest), outside + (0 if _asks(rest) else words(rest)))
+
+
+def _asks(sentence: str) -> bool:
+  """`Really?!` and `(Which one?)` ask; `x?y` does not."""
+  return sentence.rstrip(_CLOSING_MARKS)[-1:] in ("?", "\uff1f")
+
+
+def carried_out(cell: int, response: str, cq_max_words: int, aq_min_words: int) -> float:
+  """1.0 if the response does what the named cell's action says, else 0.0 (no cell: 0.0).
+
+  DA: no question. CQ: exactly one question and at most `cq_max_words` words outside it. AQ: exactly
+  one question and at least `aq_min_words` words outside it.
+  """
+  if cell < 0:
+    return 0.0
+  found = asking(response)
+  action = cell % 3
+  if action == 0:
+    return float(found.questions == 0)
+  if found.questions != 1:
+    return 0.0
+  fits = found.words_outside <= cq_max_words if action == 1 else found.words_outside >= aq_min_words
+  return float(fits)
+
+
+def brief_chars(thinking: str | None, analyze: str | None) -> float:
+  """Characters of thinking + analyze; NaN unless both blocks exist and are not empty."""
+  return float(len(thinking) + len(analyze)) if thinking and analyze else float("nan")

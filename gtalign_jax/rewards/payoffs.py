@@ -1,0 +1,126 @@
+"""The text of a payoff block as twelve numbers: the strict and the paper reading (FORMULAS: the chain).
+
+Both return (numbers, error). Numbers come cell by cell in the order of `types.CELLS`, LLM before
+user; they are None where the text is refused, and error then says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import warnings
+from typing import Any
+
+from gtalign_jax.types import CELLS, ROLES
+
+MAX_LITERAL = 20_000  # characters; ast.literal_eval builds a tree, so it sees bounded text only
+_KEYS = frozenset(CELLS)
+_ROLES = frozenset(ROLES)
+_QUOTES = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")  # curly quotes, straightened
+
+Numbers = tuple[Any, ...]
+
+
+class _Refused(Exception):
+  """The first argument is the typed reason."""
+
+
+def strict(text: str) -> tuple[Numbers | None, str | None]:
+  """JSON, exactly the six cells of two finite numbers; no booleans, no duplicate keys.
+
+  Numbers are floats. Errors: payoff_syntax (no JSON object), payoff_keys (missing, unknown or
+  repeated), payoff_value (no number, or none that a float holds).
+  """
+  try:
+    table = _STRICT.decode(text)
+    if type(table) is not dict:
+      return None, "payoff_syntax"
+    return _strict_numbers(table), None
+  except _Refused as refusal:
+    return None, refusal.args[0]
+  except (json.JSONDecodeError, RecursionError):
+    return None, "payoff_syntax"
+  except (ValueError, OverflowError):  # more digits than int() takes, or than a float holds
+    return None, "payoff_value"
+
+
+def paper(text: str) -> tuple[Numbers | None, str | None]:
+  """JSON, else a Python literal after straightening curly quotes, as the released code accepts.
+
+  Integers (of any size that Python reads), floats, booleans, NaN and Infinity pass and stay what
+  they are; the last duplicate key wins. A literal becomes JSON and is read again, as there, so what
+  JSON cannot hold (sets, bytes, complex numbers) is refused. Literals over MAX_LITERAL are refused.
+  """
+  try:
+    table = json.loads(text)
+  except (ValueError, RecursionError):
+    try:
+      table = _literal(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+      return None, "payoff_syntax"
+  try:
+    return _paper_numbers(table), None
+  except _Refused as refusal:
+    return None, refusal.args[0]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  table = dict(pairs)
+  if len(table) != len(pairs):
+    raise _Refused("payoff_keys")
+  return table
+
+
+def _no_constant(_: str) -> float:
+  raise _Refused("payoff_value")  # NaN, Infinity
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _strict_numbers(table: dict[str, Any]) -> Numbers:
+  if table.keys() != _KEYS:
+    raise _Refused("payoff_keys")
+  numbers = []
+  for key in CELLS:
+    cell = table[key]
+    if type(cell) is not dict:
+      raise _Refused("payoff_value")
+    if cell.keys() != _ROLES:
+      raise _Refused("payoff_keys")
+    llm, user = cell["LLM"], cell["user"]
+    if type(llm) not in (float, int) or type(user) not in (float, int):
+      raise _Refused("payoff_value")
+    numbers.append(float(llm))
+    numbers.append(float(user))
+  if not all(map(math.isfinite, numbers)):
+    raise _Refused("payoff_value")
+  return tuple(numbers)
+
+
+def _literal(text: str) -> Any:
+  if len(text) > MAX_LITERAL:
+    raise ValueError("literal too long")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the compiler comments on odd escapes and calls
+    value = ast.literal_eval(text.translate(_QUOTES))
+  return json.loads(json.dumps(value))
+
+
+def _paper_numbers(table: Any) -> Numbers:
+  if not isinstance(table, dict):
+    raise _Refused("payoff_syntax")
+  if table.keys() != _KEYS:
+    raise _Refused("payoff_keys")
+  numbers: list[Any] = []
+  for key in CELLS:
+    cell = table[key]
+    if not isinstance(cell, dict):
+      raise _Refused("payoff_value")
+    if cell.keys() != _ROLES:
+      raise _Refused("payoff_keys")
+    numbers += (cell["LLM"], cell["user"])
+  if not all(isinstance(each, (int, float)) for each in numbers):
+    raise _Refused("payoff_value")
+  return tuple(numbers)
