@@ -60,7 +60,12 @@ setup(
   python_requires=">=3.11",
   packages=find_packages(include=["gtalign_jax", "gtalign_jax.*"]),
   package_data={
-    "gtalign_jax": ["data/sample/*.jsonl", "data/templates/*.txt", "data/templates/*.md"]
+    "gtalign_jax": [
+      "data/sample/*.jsonl",
+      "data/templates/*.txt",
+      "data/templates/*.md",
+      "evaluate/*.html",
+    ]  # fmt: skip
   },
   install_requires=REQUIRED,
   extras_require=EXTRAS,

@@ -10,21 +10,21 @@ import numpy as np
 
 from gtalign_jax.evaluate.report import label
 from gtalign_jax.game import payoff
-from gtalign_jax.rewards import chain
+from gtalign_jax.rewards import chain, features
 from gtalign_jax.types import ACTIONS, USER_TYPES
 
 ACTION_WORDS = {"DA": "answer (DA)", "CQ": "ask (CQ)", "AQ": "answer + ask (AQ)"}
-TYPE_WORDS = {"DQ": "definite question (DQ)", "VQ": "vague question (VQ)"}
+TYPE_WORDS = {"DQ": "definite (DQ)", "VQ": "vague (VQ)"}
 SCORES = (
   ("W", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
   ("decision", "decision"), ("choice", "choice"), ("carried out", "carried_out"),
 )  # fmt: skip
 
 
-def samples(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def samples(rows: Mapping[str, Sequence[Mapping[str, Any]]], mode: str) -> str:
   """Three chains of the newest policy: of highest, middle and lowest welfare among those that parse.
 
-  rows: policy -> rows of `gtalign eval`, newest policy first. Where fewer than three prompts have a
+  rows: policy -> rows of `gtalign eval`, newest policy first. mode: how chains are read, strict or paper. Where fewer than three prompts have a
   chain that parses, others follow as they are, with the reason they were refused.
   """
   if not rows:
@@ -36,7 +36,7 @@ def samples(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     "parse, one a prompt. The outlined cell is the one the analysis names; the rule's choice is the "
     "Pareto-optimal cell of largest sum for the user type that the chain declares."
   )
-  articles = "".join(_article(title, row) for title, row in picked)
+  articles = "".join(_article(title, row, mode) for title, row in picked)
   return f'<p class="soft">{note}</p>{articles}'
 
 
@@ -57,12 +57,13 @@ def pick(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]
 
 
 def named_cell(read: chain.Chain) -> int | None:
-  """Index of the cell that the analysis names, None where it names none."""
-  return read.named_cell if read.named_cell >= 0 else None
+  """Index of the cell that the analysis of a parsed chain names, None where it names none."""
+  cell = features.named_cell(read.analyze) if read.payoff is not None and read.analyze else -1
+  return cell if cell >= 0 else None
 
 
-def _article(title: str, row: Mapping[str, Any]) -> str:
-  read = chain.parse(row["completion"])
+def _article(title: str, row: Mapping[str, Any], mode: str) -> str:
+  read = chain.parse(row["completion"], mode)
   scores = [
     f"{name} {row[key]:.3g}" for name, key in SCORES if isinstance(row.get(key), (int, float))
   ]
@@ -71,11 +72,11 @@ def _article(title: str, row: Mapping[str, Any]) -> str:
   )
   head += f'<p class="soft">{html.escape(" · ".join(scores))}</p>'
   head += _block("prompt", question(row))
-  if read.payoff_UAR is None:
+  if read.payoff is None:
     reason = row.get("parse_error") or read.error or "no reason given"
     return f"<article>{head}{_block(f'completion, refused: {reason}', row['completion'])}</article>"
   left = _block("thinking", read.thinking) + _block("analyze", read.analyze)
-  grid = matrix(np.asarray(read.payoff_UAR), named_cell(read), read.user_type)
+  grid = matrix(read.payoff, named_cell(read), features.user_type(read.thinking or ""))
   right = f'<div class="block"><b>payoff</b>{grid}</div>' + _block("response", read.response)
   return f'<article>{head}<div class="chain"><div>{left}</div><div>{right}</div></div></article>'
 
@@ -107,7 +108,7 @@ def matrix(payoff_UAR: np.ndarray, named: int | None, user_type: int) -> str:
   for u, kind in enumerate(USER_TYPES):
     cells = "".join(_cell(payoff_UAR[u, a], 3 * u + a, named, choice) for a in range(len(ACTIONS)))
     lines.append(f"<tr><th>{TYPE_WORDS[kind]}</th>{cells}</tr>")
-  return f'<div class="wide"><table class="matrix"><tr><th></th>{head}</tr>{"".join(lines)}</table></div>'
+  return f'<div class="wide"><table class="matrix"><tr><th>question</th>{head}</tr>{"".join(lines)}</table></div>'
 
 
 def _cell(pair_R: np.ndarray, cell: int, named: int | None, choice: int) -> str:

@@ -213,5 +213,6 @@ def actions(shares: Mapping[str, Mapping[str, float]]) -> str:
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
     axes.grid(axis="x", visible=False)
     axes.tick_params(length=0)
-    axes.legend(loc="best")
+    axes.set_ylim(top=1.15 * max(0.1, axes.dataLim.ymax))  # room for the legend above the bars
+    axes.legend(loc="upper center", ncols=len(shares))
     return _svg(figure, "Action named by the chain, share of completions")

@@ -36,7 +36,7 @@ def parts(report: reports.Report) -> dict[str, str]:
     _section("Policies on held-out prompts", _policies(report)),
     _section("Utilities and actions", _game(report)),
     _section("Learning curves", _curves(report)),
-    _section("Sample chains", report_chain.samples(report.rows)),
+    _section("Sample chains", report_chain.samples(report.rows, _mode(report))),
     _section("Where the time went", _seconds(report.seconds)),
     _section("Config and versions", _config(report.config) + _versions()),
   ]
@@ -118,17 +118,25 @@ def _game(report: reports.Report) -> str:
     means = {name: cloud.mean(axis=0) for name, cloud in clouds.items()}
     title = "User and LLM utility, one point a prompt"
     text += _figure(title, report_charts.scatter(clouds, fronts, means))
-  shares = {name: action_shares(report.rows[name]) for name in reversed(report.rows)}
+  shares = {name: action_shares(report.rows[name], _mode(report)) for name in reversed(report.rows)}
   if shares:
     text += _figure("Action named by the chain", report_charts.actions(shares))
   return f'<div class="grid two">{text}</div>' if text else ""
 
 
-def action_shares(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """Share of completions whose chain names a cell of each action; "none" where it names no cell."""
+def _mode(report: reports.Report) -> str:
+  """How this run reads chains."""
+  return "paper" if report.config.get("rewards", {}).get("mode") == "paper" else "strict"
+
+
+def action_shares(rows: Sequence[Mapping[str, Any]], mode: str = "strict") -> dict[str, float]:
+  """Share of completions whose chain names a cell of each action; "none" where it names no cell.
+
+  mode: how chains are read, strict or paper.
+  """
   counts = dict.fromkeys((*ACTIONS, "none"), 0)
   for row in rows:
-    cell = report_chain.named_cell(chain.parse(row["completion"]))
+    cell = report_chain.named_cell(chain.parse(row["completion"], mode))
     counts["none" if cell is None else ACTIONS[cell % len(ACTIONS)]] += 1
   return {name: count / max(1, len(rows)) for name, count in counts.items()}
 
