@@ -91,8 +91,8 @@ def outcome(payoff_BUAR: Array) -> Outcome:
 
 def equilibria_of(xp, cells: Cells) -> Equilibria:
   """`equilibria` on split cells; `xp` is their namespace."""
+  finite, cells = _finite(xp, cells)
   user_best, llm_best = _best_replies(xp, cells)
-  finite = _all_finite(xp, cells)
   pure = [u & l & finite for u, l in zip(user_best, llm_best)]
   mixed = [_mixture(xp, cells, *actions) for actions in PAIRS]
   degenerate = ~finite
@@ -114,6 +114,7 @@ def equilibria_of(xp, cells: Cells) -> Equilibria:
 
 def outcome_of(xp, cells: Cells, found: Equilibria, optimal: tuple[Array, ...]) -> Outcome:
   """`outcome` of equilibria already found; `optimal`: the Pareto mask per cell, all in play."""
+  _, cells = _finite(xp, cells)
   llm = [*cells.llm, *(found.value_BMR[..., m, 0] for m in range(3))]
   user = [*cells.user, *(found.value_BMR[..., m, 1] for m in range(3))]
   present = [found.mask_BE[..., e] for e in range(NUM_SLOTS)]
@@ -202,5 +203,7 @@ def _worst(xp, values: list[Array], present: list[Array]) -> Array:
   return matrices.fold(xp.minimum, [xp.where(p, v, xp.inf) for v, p in zip(values, present)])
 
 
-def _all_finite(xp, cells: Cells) -> Array:
-  return matrices.fold(xp.logical_and, [xp.isfinite(x) for role in cells for x in role])
+def _finite(xp, cells: Cells) -> tuple[Array, Cells]:
+  """Which games are finite, and the cells with zeros in place of the others: no inf - inf."""
+  finite = matrices.fold(xp.logical_and, [xp.isfinite(x) for role in cells for x in role])
+  return finite, Cells(*(tuple(xp.where(finite, x, 0.0) for x in role) for role in cells))

@@ -1,0 +1,230 @@
+"""`gtalign compare`: pairing, averaging, the JSON, intervals, plots, and every error path."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gtalign_jax.cli.main import main
+from gtalign_jax.evaluate.compare import compare_runs, read_run, read_runs
+from gtalign_jax.game import metrics
+
+
+def row(key, user, llm, **more):
+  return {"id": key, "user_reward": user, "llm_reward": llm, **more}
+
+
+def write(path, rows):
+  path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+  return str(path)
+
+
+def report(capsys, *arguments):
+  assert main(["compare", *map(str, arguments), "--json"]) == 0
+  return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_golden(tmp_path, capsys):
+  a = write(tmp_path / "a.jsonl", [row("p", 1.0, 0.0), row("q", 0.9, 0.9, answer_reward=0.5)])
+  b = write(tmp_path / "b.jsonl", [row("q", 0.9, 0.9), row("p", 0.0, 1.0)])
+  got = report(capsys, a, b, "--epsilon", "0.1")
+  assert got["runs"]["a"]["n"] == 2
+  assert got["runs"]["a"]["welfare"] == pytest.approx(0.45)
+  assert got["runs"]["a"]["user"] == pytest.approx(0.95)
+  assert got["runs"]["a"]["min"] == pytest.approx(0.45)
+  assert got["runs"]["a"]["gap"] == pytest.approx(0.5)
+  assert got["runs"]["a"]["answer"] == 0.5
+  assert got["runs"]["b"]["answer"] is None
+  (pair,) = got["pairs"]
+  assert (pair["a"], pair["b"], pair["n_shared"], pair["n_dropped"]) == ("a", "b", 2, 0)
+  assert pair["hypervolume"] == pytest.approx({"a": 0.81, "b": 0.81})  # above (0, 0)
+  assert pair["coverage"] == {"a": 1.0, "b": 1.0}
+  assert pair["regret"] == {"a": 0.0, "b": 0.0}
+  assert pair["dominance"] == {"a": 0, "b": 0, "equal": 1, "incomparable": 1}
+  assert pair["difference"]["user"]["mean"] == pytest.approx(0.5)
+  assert pair["difference"]["user"]["low"] == 0.0
+  assert pair["difference"]["user"]["high"] == 1.0
+
+
+def test_rows_pair_by_exact_id_and_nulls_drop_out(tmp_path, capsys):
+  a = [
+    row(1, 0.5, 0.5),
+    row("1", 0.1, 0.1),
+    row("x", None, 0.5),
+    row("y", 0.2, 0.2),
+    row("z", 1, 1),
+  ]
+  b = [row("z", None, None), row("y", 0.4, 0.2), row(1, 0.5, 0.5), row("x", 1, 1), row("Y", 0, 0)]
+  got = report(capsys, write(tmp_path / "a", a), write(tmp_path / "b", b))
+  (pair,) = got["pairs"]
+  assert pair["n_shared"] == 2  # 1 and "y"; "1" is another id, x and z have a null somewhere
+  assert pair["n_dropped"] == 2
+  assert pair["dominance"] == {"a": 0, "b": 1, "equal": 1, "incomparable": 0}
+  assert got["runs"]["a"]["null_rows"] == got["runs"]["b"]["null_rows"] == 1
+  assert got["runs"]["a"]["n"] == 4
+
+
+def test_samples_and_repeated_ids_are_averaged_first(tmp_path, capsys):
+  a = [
+    row("p#0", 1.0, 0.0, sample=0, answer_reward=1.0),
+    row("p#1", 0.0, 1.0, sample=1, answer_reward=None),
+    row("p#2", None, None, sample=2),
+  ]
+  b = [row("p", 0.2, 0.2), row("p", 0.4, 0.6)]
+  got = report(capsys, write(tmp_path / "a.jsonl", a), write(tmp_path / "b.jsonl", b))
+  run = got["runs"]["a"]
+  assert (run["n"], run["rows"], run["null_rows"], run["averaged_ids"]) == (1, 3, 1, 1)
+  assert run["welfare"] == pytest.approx(0.5)  # of the averaged point, not the average of zeros
+  assert run["answer"] == 1.0
+  assert got["runs"]["b"]["user"] == pytest.approx(0.3)
+  assert got["pairs"][0]["dominance"]["a"] == 1
+
+
+def test_rows_without_sample_keep_their_whole_id(tmp_path):
+  run = read_run(write(tmp_path / "a.jsonl", [row("p#0", 1, 1), row("p#1", 0, 0)]))
+  assert len(run.index) == 2
+
+
+def test_input_serves_where_id_is_missing(tmp_path, capsys):
+  chat = [{"role": "user", "content": "hi"}]
+  a = [{"input": chat, "user_reward": 1, "llm_reward": 1}]
+  b = [{"input": chat, "id": None, "user_reward": 0, "llm_reward": 0}]
+  got = report(capsys, write(tmp_path / "a", a), write(tmp_path / "b", b))
+  assert got["pairs"][0]["n_shared"] == 1
+
+
+def test_sources_and_efficiency(tmp_path, capsys):
+  def rows(scale):
+    return [
+      row(str(i), scale * i / 10, 0.5, data_source="math" if i % 2 else "chat", answer_reward=0.5,
+          completion_tokens=100 * (1 + i % 2), response_tokens=25) for i in range(10)
+    ]  # fmt: skip
+
+  got = report(capsys, write(tmp_path / "a", rows(1.0)), write(tmp_path / "b", rows(0.5)))
+  assert sorted(got["sources"]) == ["chat", "math"]
+  math = got["sources"]["math"]
+  assert math["runs"]["a"]["n"] == math["pairs"][0]["n_shared"] == 5
+  assert math["runs"]["a"]["user"] == pytest.approx(0.5)
+  assert math["runs"]["a"]["answer_per_1k_tokens"] == pytest.approx(2.5)
+  assert math["runs"]["a"]["response_token_frac"] == pytest.approx(0.125)
+  assert got["runs"]["a"]["answer_per_1k_tokens"] == pytest.approx(1000 * 5 / 1500)
+  direct = metrics.compare(
+    np.array([[i / 10, 0.5] for i in range(10)]), np.array([[i / 20, 0.5] for i in range(10)]), 0.05
+  )
+  for key, value in direct.items():
+    assert got["pairs"][0][key] == pytest.approx(value)
+
+
+def test_bootstrap_interval_covers_and_is_paired(tmp_path):
+  """Runs that differ by 0.1 on every prompt: pairing removes the spread between prompts."""
+  rng = np.random.default_rng(0)
+  base = rng.uniform(0.2, 0.8, 100)
+  a = write(tmp_path / "a", [row(str(i), x + 0.1, x) for i, x in enumerate(base)])
+  b = write(tmp_path / "b", [row(str(i), x, x) for i, x in enumerate(base)])
+  difference = compare_runs(read_runs([a, b]))["pairs"][0]["difference"]
+  assert difference["user"]["mean"] == pytest.approx(0.1)
+  assert difference["user"]["high"] - difference["user"]["low"] < 1e-12
+  noise = rng.normal(0, 0.1, 100)
+  c = write(tmp_path / "c", [row(str(i), x + e, x) for i, (x, e) in enumerate(zip(base, noise))])
+  user = compare_runs(read_runs([c, b]))["pairs"][0]["difference"]["user"]
+  assert user["low"] < noise.mean() < user["high"]
+  # normal theory: 2 * 1.96 standard errors
+  assert user["high"] - user["low"] == pytest.approx(3.92 * noise.std() / 10, rel=0.1)
+
+
+def test_three_runs_and_equal_stems(tmp_path, capsys):
+  paths = []
+  for folder in ("x", "y", "z"):
+    (tmp_path / folder).mkdir()
+    paths.append(write(tmp_path / folder / "run.jsonl", [row("p", 0.5, 0.5)]))
+  got = report(capsys, *paths)
+  assert list(got["runs"]) == ["run", "run~2", "run~3"]
+  assert [(p["a"], p["b"]) for p in got["pairs"]] == [
+    ("run", "run~2"), ("run", "run~3"), ("run~2", "run~3")
+  ]  # fmt: skip
+
+
+def test_table_and_plots(tmp_path, capsys):
+  rng = np.random.default_rng(1)
+  a, b = (
+    write(tmp_path / name, [row(str(i), *rng.uniform(size=2), data_source="s") for i in range(9)])
+    for name in ("a$_1.jsonl", "_b.jsonl")
+  )
+  assert main(["compare", a, b, "--plots", str(tmp_path / "plots" / "deep")]) == 0
+  text = capsys.readouterr().out
+  assert "== all" in text and "== s" in text and "hypervolume" in text
+  (picture,) = (tmp_path / "plots" / "deep").iterdir()
+  assert picture.name == "a$_1_vs__b.png"
+  assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+  "line, message",
+  [
+    ("{", "not a line of JSON"),
+    ('{"user_reward": 1, "llm_reward": 1}', "needs a key id"),
+    ('{"id": 1, "llm_reward": 1}', "no key user_reward"),
+    ('{"id": 1, "user_reward": 1}', "no key llm_reward"),
+    ('{"id": 1, "user_reward": "1", "llm_reward": 1}', "must be a number"),
+    ('{"id": 1, "user_reward": NaN, "llm_reward": 1}', "must be a finite number"),
+    ('{"id": 1, "user_reward": 1, "llm_reward": 1, "answer_reward": "x"}', "answer_reward"),
+    ('{"id": 1, "user_reward": 1, "llm_reward": 1, "data_source": 5}', "data_source=5"),
+    ('{"id": 1, "user_reward": 1, "llm_reward": 1, "completion_tokens": -1}', "at least 0"),
+  ],
+)
+def test_a_malformed_line_exits_2(tmp_path, capsys, line, message):
+  good = write(tmp_path / "good.jsonl", [row("p", 1, 1)])
+  (tmp_path / "bad.jsonl").write_text(json.dumps(row("p", 1, 1)) + "\n" + line + "\n")
+  assert main(["compare", good, str(tmp_path / "bad.jsonl"), "--plots", str(tmp_path / "d")]) == 2
+  captured = capsys.readouterr()
+  assert message in captured.err and f"{tmp_path / 'bad.jsonl'}:2" in captured.err
+  assert captured.err.count("\n") == 1 and not captured.out
+  assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["{a}"], "at least two files"),
+    ([], "arguments are required"),
+    (["{a}", "{dir}/absent"], "cannot be read"),
+    (["{a}", "{other}"], "a and other share no id"),
+    (["{a}", "{null}"], "a and null share only rows with a null reward"),
+    (["{a}", "{empty}"], "share no id"),
+    (["{a}", "{a}", "--epsilon", "-1"], "epsilon=-1.0"),
+    (["{a}", "{a}", "--epsilon", "nan"], "epsilon=nan"),
+    (["{a}", "{a}", "--epsilon", "x"], "invalid float"),
+    (["{a}", "{a}", "--bootstrap", "0"], "bootstrap=0"),
+    (["{a}", "{a}", "--plots", "{a}"], "--plots"),
+  ],
+)
+def test_bad_calls_exit_2(tmp_path, capsys, arguments, message):
+  names = {"dir": str(tmp_path)}
+  for name, rows in (
+    ("a", [row("p", 1, 1)]),
+    ("other", [row("q", 1, 1)]),
+    ("null", [row("p", None, 1)]),
+    ("empty", []),
+  ):
+    names[name] = write(tmp_path / f"{name}.jsonl", rows)
+  assert main(["compare", *(each.format(**names) for each in arguments)]) == 2
+  captured = capsys.readouterr()
+  assert message in captured.err
+  assert captured.err.count("\n") == 1 and not captured.out
+
+
+@pytest.mark.parametrize("command", ["compare", "normalize"])
+def test_starts_without_jax(tmp_path, command):
+  a = write(tmp_path / "a.jsonl", [row("p", 1, 1, score=1, source="s")])
+  b = write(tmp_path / "b.jsonl", [row("p", 1, 0)])
+  arguments = [a, b, "--json"] if command == "compare" else [a, a, "--method", "cdf"]
+  code = (
+    "import sys; from gtalign_jax.cli.main import main\n"
+    f"code = main({[command, *arguments]!r})\n"
+    "heavy = {'jax', 'flax', 'orbax', 'transformers', 'matplotlib'} & set(sys.modules)\n"
+    "sys.exit(code or ' '.join(heavy) or 0)"
+  )
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
