@@ -1,7 +1,7 @@
 """The optimiser step: gradients of slices of the batch, summed, then one guarded AdamW update.
 
 A slice is a `TrainBatch` of some prompts with their completions. Loss and gradient are those of the
-whole batch, however it is sliced: every mean is over `Totals` of the whole batch.
+whole batch, however it is sliced: every mean is over `loss.Totals` of the whole batch.
 """
 
 from __future__ import annotations
@@ -21,17 +21,6 @@ from gtalign_jax.sections import GRPOConfig
 from gtalign_jax.types import TrainBatch, TrainState
 
 
-class Totals(NamedTuple):
-  """Sizes of the whole optimiser batch that means are taken over, f32 scalars.
-
-  tokens: trained tokens. rows: rows with at least one. all_rows: rows, empty ones included.
-  """
-
-  tokens: jax.Array
-  rows: jax.Array
-  all_rows: jax.Array
-
-
 class Plan(NamedTuple):
   """Static part of an update; hashable.
 
@@ -45,12 +34,6 @@ class Plan(NamedTuple):
   temperature: float
   max_tokens: int
   join: Callable[[Any, Any], Any]
-
-
-def totals(mask_BC: jax.Array) -> Totals:
-  """`Totals` of a batch with this completion mask."""
-  count_B = jnp.sum(mask_BC.astype(jnp.float32), axis=1)
-  return Totals(count_B.sum(), (count_B > 0).sum().astype(jnp.float32), jnp.float32(len(count_B)))
 
 
 def score(
@@ -78,7 +61,7 @@ def score(
   )
 
 
-def _grpo_loss(plan: Plan, config: GRPOConfig, whole: Totals, frozen, batch, trainable):
+def _grpo_loss(plan: Plan, config: GRPOConfig, whole: loss.Totals, frozen, batch, trainable):
   logp_BC, entropy_BC = score(plan, trainable, frozen, batch)
   # one pass over fresh samples: the old policy is this one, the ratio exactly 1
   old_BC = jax.lax.stop_gradient(logp_BC) if batch.old_logp_BC is None else batch.old_logp_BC
@@ -107,7 +90,7 @@ def _grpo_loss(plan: Plan, config: GRPOConfig, whole: Totals, frozen, batch, tra
   return value, (metrics, jax.lax.stop_gradient(logp_BC))
 
 
-def _sft_loss(plan: Plan, whole: Totals, frozen, batch, trainable):
+def _sft_loss(plan: Plan, whole: loss.Totals, frozen, batch, trainable):
   logp_BC, _ = score(plan, trainable, frozen, batch)
   value, metrics = sft_loss.sft_loss(logp_BC, batch.mask_BC, denominator=whole.tokens)
   return value, (metrics, jax.lax.stop_gradient(logp_BC))
@@ -145,8 +128,8 @@ class Updater:
       lambda t: jax.tree.map(jnp.zeros_like, t), out_shardings=spec and shardings.params
     )
     self._accumulate = jax.jit(accumulate, donate_argnums=0, out_shardings=spec)
-    self._apply = jax.jit(apply, donate_argnums=(0, 1), out_shardings=own)
-    self._totals = jax.jit(lambda masks: jax.tree.map(lambda *x: sum(x), *map(totals, masks)))
+    self._apply = jax.jit(apply, donate_argnums=0, out_shardings=own)
+    self._totals = jax.jit(lambda masks: jax.tree.map(lambda *x: sum(x), *map(loss.totals, masks)))
 
   def __call__(
     self, state: TrainState, frozen: Any, slices: Sequence[TrainBatch]

@@ -1,0 +1,156 @@
+"""The optimiser step on the tiny model: shared prompts, slices, inner epochs, bad gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gtalign_jax import models
+from gtalign_jax.algorithms import optimizer, update
+from gtalign_jax.models import decoder
+from gtalign_jax.sections import GRPOConfig, OptimConfig
+from gtalign_jax.types import Prompts, TrainBatch, TrainState
+
+P, G, T, C = 4, 3, 10, 7
+LENGTHS = (3, 10, 6, 9)  # tokens of each prompt
+
+
+@functools.cache
+def policy():
+  return models.load("random:tiny")
+
+
+def batch(seed=0):
+  rng = np.random.default_rng(seed)
+  count_B = rng.integers(1, C + 1, P * G)
+  prompt = Prompts(
+    jnp.asarray(rng.integers(1, 250, (P, T)), jnp.int32),
+    jnp.asarray(LENGTHS, jnp.int32),
+    jnp.arange(P, dtype=jnp.int32),
+  )
+  tokens_BC = jnp.asarray(rng.integers(1, 250, (P * G, C)), jnp.int32)
+  mask_BC = jnp.asarray(np.arange(C) < count_B[:, None])
+  advantage_B = jnp.asarray(rng.standard_normal(P * G), jnp.float32)
+  return TrainBatch(prompt, tokens_BC, mask_BC, advantage_B, None, None, None)
+
+
+def cut(whole, prompts):
+  rows = slice(prompts.start * G, prompts.stop * G)
+  own = jax.tree.map(lambda x: x[rows], whole._replace(prompt=None))
+  return own._replace(prompt=jax.tree.map(lambda x: x[prompts], whole.prompt))
+
+
+@functools.cache
+def updater(remat="none", config=None):
+  plan = update.Plan(policy().config, "float32", remat, 1.0, C, lambda frozen, own: own)
+  tx = optimizer.make(OptimConfig(lr=1e-2), 4)
+  return update.Updater(plan, config or GRPOConfig(), tx), tx
+
+
+def fresh(tx):
+  params = jax.tree.map(jnp.copy, policy().params)
+  return TrainState(jnp.int32(0), params, tx.init(params), jnp.int32(0))
+
+
+def close(one, two, atol=1e-5):
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), one, two)
+
+
+def plain(params, data):
+  """Log-probabilities [B, C] with every row as one sequence of its own, nothing shared."""
+  config, rows = policy().config, []
+  for p, length in enumerate(LENGTHS):
+    head = jnp.broadcast_to(data.prompt.tokens_PT[p, :length], (G, length))
+    own = data.tokens_BC[p * G : (p + 1) * G]
+    ids = jnp.concatenate([head, own], axis=1)
+    at = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    hidden, _ = decoder.forward(config, params, ids, at, jnp.ones_like(ids, bool))
+    logp = jax.nn.log_softmax(decoder.unembed(config, params, hidden)[:, length - 1 : -1])
+    rows.append(jnp.take_along_axis(logp, own[..., None], axis=-1)[..., 0])
+  return jnp.concatenate(rows)
+
+
+def test_shared_prompts_give_the_plain_logprobs_and_gradients():
+  data = batch()
+  weight_BC = data.advantage_B[:, None] * data.mask_BC
+
+  def shared(params):
+    return update.score(updater()[0].plan, params, None, data)[0]
+
+  def total(of):
+    def weighted(params):
+      logp_BC = of(params)
+      return jnp.sum(logp_BC * weight_BC), logp_BC
+
+    return jax.jit(jax.value_and_grad(weighted, has_aux=True))(policy().params)
+
+  (_, ours_BC), ours = total(shared)
+  (_, theirs_BC), theirs = total(lambda params: plain(params, data))
+  mask = np.asarray(data.mask_BC)
+  np.testing.assert_allclose(ours_BC[mask], theirs_BC[mask], atol=1e-5)
+  close(ours, theirs)
+
+
+@pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-mean"])
+def test_slices_change_neither_loss_nor_parameters(aggregation):
+  data = batch()
+  step, tx = updater(config=GRPOConfig(aggregation=aggregation))
+  one, metrics, _ = step(fresh(tx), None, [data])
+  two, again, _ = step(fresh(tx), None, [cut(data, slice(0, 1)), cut(data, slice(1, 4))])
+  assert set(metrics) == set(again)
+  for name in metrics:
+    np.testing.assert_allclose(metrics[name], again[name], rtol=2e-5, atol=1e-6, err_msg=name)
+  # adam divides by tiny second moments: compare the first moments, which are the gradients
+  close(one.opt_state[1][0].mu, two.opt_state[1][0].mu, atol=1e-7)
+
+
+@pytest.mark.parametrize("remat", ["full", "dots", "names"])
+def test_remat_changes_nothing(remat):
+  step, tx = updater()
+  _, metrics, _ = step(fresh(tx), None, [batch()])
+  _, other, _ = updater(remat)[0](fresh(tx), None, [batch()])
+  np.testing.assert_allclose(metrics["grad_norm"], other["grad_norm"], rtol=1e-5)
+
+
+def test_first_inner_epoch_has_ratio_one_and_gives_the_old_logprobs_of_the_next():
+  data = batch()
+  step, tx = updater()
+  state, metrics, logps = step(fresh(tx), None, [data])
+  assert float(metrics["ratio/max"]) == 1.0 and float(metrics["ratio/mean"]) == pytest.approx(1.0)
+  _, again, _ = step(state, None, [data._replace(old_logp_BC=logps[0])])
+  assert abs(float(again["ratio/max"]) - 1.0) > 1e-3
+
+
+def test_non_finite_gradients_skip_the_update_and_are_counted():
+  data = batch()
+  step, tx = updater()
+  state = fresh(tx)
+  before = jax.tree.map(np.asarray, (state.params, state.opt_state))
+  bad = data._replace(advantage_B=data.advantage_B.at[0].set(jnp.inf))
+  state, metrics, _ = step(state, None, [bad])
+  jax.tree.map(np.testing.assert_array_equal, before, (state.params, state.opt_state))
+  assert int(state.skipped) == 1 and int(state.step) == 1 and metrics["skipped_updates"] == 1
+  state, _, _ = step(state, None, [data])
+  assert int(state.skipped) == 1
+  changed = jax.tree.map(lambda a, b: bool((np.asarray(b) != a).any()), before[0], state.params)
+  assert all(jax.tree.leaves(changed))
+
+
+@pytest.mark.parametrize("decay, end", [("constant", 1.0), ("linear", 0.1), ("cosine", 0.1)])
+def test_schedule(decay, end):
+  rate = optimizer.schedule(OptimConfig(lr=2.0, warmup=4, decay=decay, final_lr_frac=0.1), 20)
+  np.testing.assert_allclose([rate(i) for i in range(4)], [0.5, 1.0, 1.5, 2.0])
+  assert float(rate(20)) == pytest.approx(2.0 * end)
+
+
+def test_weight_decay_spares_norms():
+  tx = optimizer.make(OptimConfig(lr=1.0, weight_decay=0.5), 4)
+  params = {
+    "layers": {"q": jnp.ones((2, 3, 4)), "norm": jnp.ones((2, 3))},
+    "head": jnp.ones((3, 4)),
+  }
+  updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+  assert float(jnp.abs(updates["layers"]["norm"]).max()) == 0.0
+  assert float(updates["layers"]["q"].max()) == float(updates["head"].max()) == -0.5
