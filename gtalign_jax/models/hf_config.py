@@ -88,7 +88,7 @@ def _arch(kind: str, family: Family, values: Mapping[str, Any], where: str) -> A
   traits = {"qkv_bias": bias, "o_bias": bias} | dict(family.traits)
   if kind == "gemma3_text":
     traits["embed_scale"] = math.sqrt(width)
-    traits["query_scale"] = values["query_pre_attn_scalar"] ** -0.5
+    traits["query_scalar"] = values["query_pre_attn_scalar"]
   return Arch(
     family=kind,
     vocab_size=values["vocab_size"],
@@ -208,7 +208,7 @@ def _own_keys(arch: Arch, family: Family) -> dict[str, Any]:
     "max_window_layers": types.index("sliding_attention") if window else arch.num_layers,
     "layer_types": types,
     "rope_local_base_freq": arch.local_rope.theta if arch.local_rope else None,
-    "query_pre_attn_scalar": arch.query_scale**-2 if arch.query_scale else None,
+    "query_pre_attn_scalar": arch.query_scalar,
     "final_logit_softcapping": arch.softcap,
     "hidden_activation": "gelu_pytorch_tanh",
   }

@@ -49,14 +49,14 @@ class Arch:
   tied: bool = False  # the head is the embedding table
   activation: str = "silu"  # silu | gelu_tanh
   embed_scale: float = 1.0
-  query_scale: float = 0.0  # attention scores are multiplied by it; 0 = 1 / sqrt(H)
+  query_scalar: float = 0  # attention scores are divided by its square root; 0 = H
   softcap: float | None = None  # logits = softcap * tanh(logits / softcap)
   name: str = field(default="", compare=False)  # for messages
 
   @property
   def scale(self) -> float:
     """Factor on attention scores."""
-    return self.query_scale or self.head_dim**-0.5
+    return (self.query_scalar or self.head_dim) ** -0.5
 
 
 # parameter of a layer -> tensor name within `model.layers.<i>.`
