@@ -65,7 +65,7 @@ setup(
       "data/templates/*.txt",
       "data/templates/*.md",
       "evaluate/*.html",
-    ]  # fmt: skip
+    ]
   },
   install_requires=REQUIRED,
   extras_require=EXTRAS,
