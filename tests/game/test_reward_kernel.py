@@ -182,3 +182,13 @@ def test_decision_score():
   np.testing.assert_array_equal(
     reward.decision_score(np.array([1.0, 0.5, 0.0]), np.array([1, 0, 1])), [1.0, 0.25, 0.5]
   )
+
+
+def test_kernel_memory_is_linear_in_rows():
+  def planned(count):
+    shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, batch(count, np.float32)))
+    kernel = lambda *args: reward.play(*args, WEIGHTS, "corrected")  # noqa: E731
+    memory = jax.jit(kernel).lower(*shapes).compile().memory_analysis()
+    return memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+  assert planned(4000) < 4.2 * planned(1000)
