@@ -1,0 +1,98 @@
+"""Which prompts a step sees: a pure function of the step, so that a resumed run needs no cursor."""
+
+from __future__ import annotations
+
+import difflib
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from gtalign_jax.data.prompts import Encoded
+from gtalign_jax.data.records import Record
+from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import DataConfig
+
+
+def batch_at(
+  encoded: Encoded, data_config: DataConfig, prompts_per_step: int, step: int
+) -> tuple[list[Record], list[np.ndarray]]:
+  """The records and ids of optimiser batch `step` (from 0).
+
+  Each source is shuffled anew every epoch (data.seed); sources are mixed by `data.weights`.
+  Depends on nothing but the arguments. Raises BadInput on weights of sources that are not there.
+  """
+  order = _mixed(encoded, data_config)
+  first = step * prompts_per_step
+  chosen = [int(order[first + k]) for k in range(prompts_per_step)]
+  return [encoded.records[i] for i in chosen], [encoded.ids[i] for i in chosen]
+
+
+def _mixed(encoded: Encoded, data_config: DataConfig):
+  """An endless grain data set of indices into `encoded`."""
+  import grain  # deferred: the import takes a second
+
+  groups, weights = _groups(encoded), shares(encoded, data_config)
+  kept = [source for source in groups if weights[source] > 0]
+  parts = []
+  for source in kept:
+    seed = zlib.crc32(f"{data_config.seed}/{source}".encode())  # each source in an order of its own
+    parts.append(grain.MapDataset.source(groups[source]).shuffle(seed=seed).repeat())
+  return grain.MapDataset.mix(parts, weights=[weights[source] for source in kept])
+
+
+def shares(encoded: Encoded, data_config: DataConfig) -> dict[str, float]:
+  """Relative share of each source: its entry in `data.weights`, else its fraction of the prompts."""
+  groups = _groups(encoded)
+  for source in data_config.weights:
+    if source not in groups:
+      near = difflib.get_close_matches(source, groups, n=1)
+      hint = f"; did you mean {near[0]!r}?" if near else ""
+      raise BadInput(
+        f"data.weights names {source!r}, but there are prompts of {', '.join(groups)}{hint}"
+      )
+  total = len(encoded.records)
+  found = {s: float(data_config.weights.get(s, len(part) / total)) for s, part in groups.items()}
+  if not any(found.values()):
+    raise BadInput(f"data.weights={dict(data_config.weights)}: at least one must be positive")
+  return found
+
+
+def _groups(encoded: Encoded) -> dict[str, list[int]]:
+  """Indices of each source, in order."""
+  groups: dict[str, list[int]] = {}
+  for index, record in enumerate(encoded.records):
+    groups.setdefault(record.data_source, []).append(index)
+  return groups
+
+
+def held_out(encoded: Encoded, n: int, seed: int) -> Encoded:
+  """`n` prompts (or all, if fewer) spread evenly over the sources, the same ones every time."""
+  queues = []
+  for source, part in _groups(encoded).items():
+    order = np.random.default_rng((seed, zlib.crc32(source.encode()))).permutation(len(part))
+    queues.append([part[k] for k in order])
+  turns = max(map(len, queues), default=0)
+  chosen = [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)][:n]
+  return Encoded(
+    [encoded.records[i] for i in chosen], [encoded.ids[i] for i in chosen], encoded.left_out
+  )
+
+
+def pad(ids: Sequence[np.ndarray], buckets: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+  """(tokens_PT, length_P), int32, right-padded with 0 to the smallest bucket that holds all.
+
+  Raises BadInput where a row is longer than the largest bucket.
+  """
+  length_P = np.asarray([len(row) for row in ids], np.int32)
+  longest = int(length_P.max(initial=0))
+  bucket = next((size for size in sorted(buckets) if size >= longest), None)
+  if bucket is None:
+    raise BadInput(
+      f"a prompt of {longest} tokens is longer than the largest of rollout.prompt_buckets="
+      f"{tuple(buckets)}; lower data.max_prompt_tokens or add a bucket"
+    )
+  tokens_PT = np.zeros((len(ids), bucket), np.int32)
+  for row, each in zip(tokens_PT, ids):
+    row[: len(each)] = each
+  return tokens_PT, length_P

@@ -1,0 +1,152 @@
+"""From records to token ids: templates of the project's own words, or the released prompt as it is."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gtalign_jax.data.records import Record
+from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import DataConfig
+
+if TYPE_CHECKING:
+  from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+TEMPLATES = Path(__file__).parent / "templates"
+# compact: characters kept of each earlier turn of the assistant; tried in turn until a prompt fits.
+# What the user said is never cut.
+CLIPS = (None, 240, 80)
+
+
+class Encoded(NamedTuple):
+  """Prompts ready for the policy.
+
+  records: those that fit. ids: their token ids, int32 arrays. left_out: count of over-long ones.
+  """
+
+  records: list[Record]
+  ids: list[np.ndarray]
+  left_out: int
+
+
+def encode(
+  records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, data_config: DataConfig
+) -> Encoded:
+  """Applies `data.template` and the tokenizer's chat template, generation prompt included.
+
+  Prompts over `data.max_prompt_tokens` are left out, never cut; `compact` first clips earlier turns
+  of the assistant. Raises BadInput where no prompt is left, or `released` has no prompt to release.
+  """
+  template, limit = data_config.template, data_config.max_prompt_tokens
+  if template == "released" and not data_config.root:
+    raise BadInput(
+      "data.template='released' needs data.root: prompts of the sample set hold no instructions; "
+      "use compact or full"
+    )
+  merge = not _takes_system(tokenizer)
+  fits: dict[int, np.ndarray] = {}
+  shortest, open_ = 0, list(range(len(records)))
+  for clip in CLIPS if template == "compact" else CLIPS[:1]:
+    ids = _tokenize([messages(records[i], template, clip) for i in open_], tokenizer, merge)
+    fits |= {i: each for i, each in zip(open_, ids) if len(each) <= limit}
+    shortest = min((len(each) for each in ids), default=0)
+    open_ = [i for i in open_ if i not in fits]
+  if not fits and records:
+    raise BadInput(
+      f"data.max_prompt_tokens={limit}: every prompt is longer, the shortest has {shortest} tokens "
+      f"with data.template={template!r}; raise it (and rollout.prompt_buckets)"
+    )
+  order = sorted(fits)
+  return Encoded([records[i] for i in order], [fits[i] for i in order], len(open_))
+
+
+def messages(record: Record, template: str, clip: int | None = None) -> list[dict[str, str]]:
+  """The chat that the policy sees.
+
+  released: the prompt field as it is (records without ground truth hold no instructions: `full`).
+  compact, full: the template as system turn; then one user turn, the last question preceded by
+  the conversation so far. clip: characters kept of each earlier turn of the assistant.
+  """
+  if template == "released":
+    if record.ground_truth is not None:
+      return [dict(message) for message in record.messages]
+    template = "full"
+  system, turns = conversation(record)
+  system = "\n\n".join([template_text(template), *system])
+  question = turns[-1]["content"]
+  if len(turns) > 1:
+    past = "\n".join(_spoken(turn, clip) for turn in turns[:-1])
+    question = f"Conversation so far:\n{past}\n\nQuestion: {question}"
+  return [{"role": "system", "content": system}, {"role": "user", "content": question}]
+
+
+def conversation(record: Record) -> tuple[list[str], list[dict[str, str]]]:
+  """(system texts of the record's own, turns of user and assistant), free of instructions.
+
+  Of rows whose prompt field holds GTAlign's instructions, `chat_history` is the conversation, else
+  `single_turn_prompt`; of rows of bare chat messages, the messages are.
+  """
+  history = record.extra_info.get("chat_history")
+  if history:
+    return [], [dict(turn) for turn in history if turn["role"] != "system"]
+  whole = record.extra_info.get("single_turn_prompt")
+  instructed = any("<payoff>" in message["content"] for message in record.messages)
+  if instructed and isinstance(whole, str) and whole:
+    return [], [{"role": "user", "content": whole}]
+  system = [m["content"] for m in record.messages if m["role"] == "system"]
+  return system, [dict(m) for m in record.messages if m["role"] != "system"]
+
+
+@functools.cache
+def template_text(name: str) -> str:
+  """The instructions of template `name`."""
+  return (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8").strip()
+
+
+def _spoken(turn: dict[str, str], clip: int | None) -> str:
+  text = turn["content"]
+  if turn["role"] == "assistant" and clip and len(text) > clip:
+    text = text[:clip].rsplit(None, 1)[0] + " …"
+  return f"{turn['role'].capitalize()}: {text}"
+
+
+def _takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+  """False where the model's chat template refuses a system turn (Gemma)."""
+  probe = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+  try:
+    tokenizer.apply_chat_template(probe, tokenize=False)
+  except Exception as error:
+    if "system" in str(error).lower():
+      return False
+    raise BadInput(f"the model's chat template cannot be applied: {error}") from error
+  return True
+
+
+def _merged(chat: list[dict[str, str]]) -> list[dict[str, str]]:
+  """System texts joined to the first user turn."""
+  system = [message["content"] for message in chat if message["role"] == "system"]
+  rest = [message for message in chat if message["role"] != "system"]
+  first = rest[0] | {"content": "\n\n".join([*system, rest[0]["content"]])}
+  return [first, *rest[1:]]
+
+
+def _tokenize(
+  chats: Sequence[list[dict[str, str]]], tokenizer: PreTrainedTokenizerBase, merge: bool
+) -> list[np.ndarray]:
+  """Token ids of each chat, int32, as the model's chat template spells them."""
+  if not chats:
+    return []
+  encoded = tokenizer.apply_chat_template(
+    [_merged(chat) if merge else chat for chat in chats],
+    add_generation_prompt=True,
+    return_dict=True,
+    return_attention_mask=False,
+  )
+  return [np.asarray(ids, np.int32) for ids in encoded["input_ids"]]

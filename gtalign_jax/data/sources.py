@@ -1,0 +1,184 @@
+"""Where prompts come from: the sample set, parquet and JSONL files, a TFDS folder, the hub."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gtalign_jax import jsonl
+from gtalign_jax.data.records import Record, from_row
+from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import DataConfig
+
+__all__ = ["Record", "load", "read_file"]
+
+SAMPLE = Path(__file__).parent / "sample"
+SUFFIXES = (".parquet", ".jsonl")
+
+
+def load(data_config: DataConfig, split: str) -> list[Record]:
+  """All records of `split`, source by source, in the order of the files.
+
+  Reads `data.root`: "" the sample set; a folder of `<source>/<split>.parquet|jsonl`; one such file
+  (the split is then only a name); a folder written by `gtalign prepare`; else a hub id. Raises
+  BadInput where it cannot be read, a row is malformed, or a source or split is not there.
+  """
+  root = data_config.root
+  path = Path(root).expanduser()
+  if not root:
+    found = _select(_by_stem(SAMPLE), data_config.sources, "the sample set")
+    records = _from_files(found, split, "the sample set", bool(data_config.sources))
+  elif path.is_file():
+    records = _only(read_file(path, split), data_config.sources, root)
+  elif path.is_dir():
+    records = _from_folder(path, split, data_config.sources)
+  else:
+    records = _only(_from_hub(root, split), data_config.sources, root)
+  _check_unique(records, root)
+  return records
+
+
+def read_file(path: str | Path, split: str = "") -> list[Record]:
+  """The records of one parquet or JSONL file.
+
+  Their ids, unless the rows bring their own, are `<source>/<split or file stem>/<row>`. Raises
+  BadInput, naming file and row.
+  """
+  path = Path(path)
+  if path.suffix == ".parquet":
+    rows: Iterable[tuple[int, Mapping[str, Any]]] = enumerate(_parquet(path))
+    places = ((f"{path}: row {index}", index, row) for index, row in rows)
+  elif path.suffix == ".jsonl":
+    # not through datasets: its JSON reader guesses types, so that the answer "007" becomes 7
+    lines = enumerate(jsonl.read(path))
+    places = ((f"{path}:{line}", index, row) for index, (line, row) in lines)
+  else:
+    raise BadInput(f"{path}: prompts are read from {' and '.join(SUFFIXES)} files")
+  name = split or path.stem
+  return [
+    from_row(row, where, f"{row.get('data_source')}/{name}/{index}") for where, index, row in places
+  ]
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+  """Files `<source>_<split>.jsonl` of the sample set, by source."""
+  found: dict[str, list[Path]] = {}
+  for path in sorted(folder.glob("*.jsonl")):
+    found.setdefault(path.stem.rpartition("_")[0], []).append(path)
+  return found
+
+
+def _by_folder(root: Path) -> dict[str, list[Path]]:
+  """Files `<source>/<split>.parquet|jsonl` under `root`, by source."""
+  return {
+    folder.name: files
+    for folder in sorted(path for path in root.iterdir() if path.is_dir())
+    if (files := sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES))
+  }
+
+
+def _from_folder(root: Path, split: str, sources: Sequence[str]) -> list[Record]:
+  from gtalign_jax.data import tfds_builder
+
+  prepared = tfds_builder.find(root)
+  if prepared is not None:
+    return _only(tfds_builder.read(prepared, split), sources, str(root))
+  files = _by_folder(root)
+  if not files:
+    raise BadInput(
+      f"data.root={str(root)!r} holds no <source>/{split}.parquet or .jsonl and no prepared data set"
+    )
+  return _from_files(_select(files, sources, str(root)), split, str(root), bool(sources))
+
+
+def _select(found: Mapping[str, Any], sources: Sequence[str], where: str) -> dict[str, Any]:
+  """The wanted sources of those found; all of them if none is named."""
+  for source in sources:
+    if source not in found:
+      near = difflib.get_close_matches(source, found, n=1)
+      hint = f"; did you mean {near[0]!r}?" if near else ""
+      raise BadInput(
+        f"data.sources names {source!r}, but {where} has {', '.join(sorted(found))}{hint}"
+      )
+  return {source: found[source] for source in sources or found}
+
+
+def _from_files(
+  found: Mapping[str, Sequence[Path]], split: str, where: str, named: bool
+) -> list[Record]:
+  """Reads the split of each source; a source that was asked for by name must have it."""
+  records: list[Record] = []
+  for source, files in found.items():
+    own = [path for path in files if path.stem in (split, f"{source}_{split}")]
+    if named and not own:
+      raise BadInput(f"data.sources: {source!r} in {where} has no split {split!r}")
+    for path in own[:1]:  # .jsonl before .parquet: the same split twice is one split
+      records += read_file(path, split)
+  if not records:
+    raise BadInput(f"no prompts of split {split!r} in {where}; see data.train_split, eval_split")
+  return records
+
+
+def _only(records: list[Record], sources: Sequence[str], where: str) -> list[Record]:
+  """Records of the wanted sources, in the order in which these are named."""
+  found: dict[str, list[Record]] = {}
+  for record in records:
+    found.setdefault(record.data_source, []).append(record)
+  chosen = [record for part in _select(found, sources, where).values() for record in part]
+  if not chosen:
+    raise BadInput(f"{where}: holds no prompts")
+  return chosen
+
+
+def _check_unique(records: Sequence[Record], root: str) -> None:
+  seen: set[str] = set()
+  for record in records:
+    if record.id in seen:
+      raise BadInput(f"data.root={root!r}: two rows have the id {record.id!r}; ids must be unique")
+    seen.add(record.id)
+
+
+def _quiet():
+  """The datasets library without progress bars and log lines; errors reach the user as BadInput."""
+  import datasets  # deferred: the import takes a second
+
+  datasets.disable_progress_bars()
+  datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+  return datasets
+
+
+def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+  datasets = _quiet()
+  try:
+    # streaming, so that nothing is copied; the cache folder would else get a lock file
+    with tempfile.TemporaryDirectory() as cache:
+      rows = datasets.load_dataset(
+        "parquet", data_files=str(path), split="train", streaming=True, cache_dir=cache
+      )
+      yield from rows
+  except Exception as error:  # the library raises many kinds; all mean the same to the user
+    raise BadInput(f"{path}: not a readable parquet file ({_first_line(error)})") from error
+
+
+def _from_hub(root: str, split: str) -> list[Record]:
+  datasets = _quiet()
+  if root.count("/") > 1 or root.startswith((".", "/", "~")):
+    raise BadInput(f"data.root={root!r}: no such file or folder")
+  try:
+    rows = list(datasets.load_dataset(root, split=split))
+  except Exception as error:
+    raise BadInput(
+      f"data.root={root!r}, split {split!r}: neither a folder here nor a data set of the hub "
+      f"({_first_line(error)})"
+    ) from error
+  return [
+    from_row(row, f"{root}: row {index}", f"{row.get('data_source')}/{split}/{index}")
+    for index, row in enumerate(rows)
+  ]
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error) or type(error).__name__).splitlines()[0][:200]
