@@ -15,6 +15,7 @@ from typing import Any
 from gtalign_jax.types import CELLS, ROLES
 
 MAX_LITERAL = 20_000  # characters; ast.literal_eval builds a tree, so it sees bounded text only
+EXACT = 2**52  # differences of integers up to here are exact in float64
 _KEYS = frozenset(CELLS)
 _ROLES = frozenset(ROLES)
 _QUOTES = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")  # curly quotes, straightened
@@ -63,6 +64,27 @@ def paper(text: str) -> tuple[Numbers | None, str | None]:
     return _paper_numbers(table), None
   except _Refused as refusal:
     return None, refusal.args[0]
+
+
+def plain(numbers: Numbers) -> bool:
+  """Does float64 arithmetic on `numbers` equal Python's own? (Not for integers that it must round.)"""
+  return all(type(each) is float or -EXACT <= each <= EXACT for each in numbers)
+
+
+def pay(numbers: Numbers) -> float | None:
+  """The paper's pay of the matrix in Python's own arithmetic: integers of any size stay exact.
+
+  Equals `game.reward.pay_score` where `plain`. None where Python cannot say: an integer that no float
+  holds meets a float, and the released code gives such a row up.
+  """
+  count = 0
+  for llm, user in zip(numbers[::2], numbers[1::2], strict=True):
+    try:
+      far = abs(user - llm) / max(abs(user), abs(llm), 1e-8) > 0.1
+    except OverflowError:
+      return None
+    count += (user != llm) + far
+  return count / 12
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

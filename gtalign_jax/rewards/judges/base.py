@@ -1,0 +1,88 @@
+"""What a judge is asked and how it answers: a verdict on the task's scale, or none. Never a made-up 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Scale(NamedTuple):
+  """The verdicts that a task allows: [low, high], or only `values` where given."""
+
+  low: float
+  high: float
+  values: tuple[float, ...] = ()
+
+  def holds(self, verdict: float) -> bool:
+    if self.values:
+      return verdict in self.values
+    return self.low <= verdict <= self.high
+
+
+BINARY = Scale(0.0, 1.0, (0.0, 1.0))
+THREE_WAY = Scale(0.0, 1.0, (0.0, 0.5, 1.0))
+FOUR = Scale(0.0, 4.0)
+
+
+class Question(NamedTuple):
+  """One thing to judge.
+
+  id: of the row. task: what is judged (math, ambiguity, writing, safety, pareto, or a user's own).
+  asked: the user's request, "" if unknown. truth: ground truth as the judge may see it. response: the
+  text judged. rubric: the prompt for a model, with {asked}, {truth} and {response}; it asks for a last
+  line `VERDICT: <number>`. rule: offline verdict, None where there is no rule.
+  """
+
+  id: str
+  task: str
+  asked: str
+  truth: str
+  response: str
+  scale: Scale
+  rubric: str
+  rule: Callable[[Question], float | None] | None = None
+
+  def prompt(self) -> str:
+    """What a model is asked, in full."""
+    return self.rubric.format(asked=self.asked, truth=self.truth, response=self.response)
+
+
+class Judge(Protocol):
+  """Gives verdicts; holds what it needs (a connection, a cache, a log) until closed."""
+
+  def judge(self, questions: Sequence[Question]) -> list[float | None]:
+    """One verdict on the question's scale each, or None: no verdict. Does not raise for a bad one."""
+
+  def statistics(self) -> dict[str, float]:
+    """judge/latency_p50 and _p95 (seconds a verdict), judge/cache_hit_frac, since the last call."""
+
+  def close(self) -> None:
+    """Gives back connections and files."""
+
+
+def accept(question: Question, verdict: float | None) -> float | None:
+  """`verdict` if it lies on the question's scale, else None."""
+  if verdict is None or not math.isfinite(verdict):
+    return None
+  return float(verdict) if question.scale.holds(verdict) else None
+
+
+class Stats:
+  """Latencies and cache hits since they were last read."""
+
+  def __init__(self) -> None:
+    self.seconds: list[float] = []
+    self.asked = self.hits = 0
+
+  def read(self) -> dict[str, float]:
+    """The metrics, and a fresh start; {} where nothing was asked."""
+    out: dict[str, float] = {}
+    if self.asked:
+      out["judge/cache_hit_frac"] = self.hits / self.asked
+    if self.seconds:
+      ranked = sorted(self.seconds)
+      for name, share in (("p50", 0.5), ("p95", 0.95)):
+        out[f"judge/latency_{name}"] = ranked[min(int(share * len(ranked)), len(ranked) - 1)]
+    self.seconds, self.asked, self.hits = [], 0, 0
+    return out

@@ -1,0 +1,70 @@
+"""The rule for ambiguity: ask where a question has several readings, answer where it has one."""
+
+from __future__ import annotations
+
+import re
+
+from gtalign_jax.rewards.judges.base import Question
+from gtalign_jax.rewards.rules.text import plain, questions, share, subject
+
+_ANSWERS = re.compile(r"Answer \d+:\s*(.*?)\s*(?=\n|$)")
+_MEANINGS = re.compile(r"Meaning \d+:\s*(.*?)\s*;?\s*(?=Answer \d+:|\n|$)")
+# Asking for a choice between readings, in a few words that clarifying questions share.
+_CLARIFIES = re.compile(
+  r"\b(?:which|do you mean|did you mean|are you (?:asking|referring|looking|interested|thinking)"
+  r"|clarify|specify|be more specific|what (?:kind|type|sort|version|year|specific)|or\b)",
+  re.I,
+)
+MIN_WORDS = 12  # a reply that asks and has at least so many words outside the question also answers
+OVERLAP = (
+  0.8  # share of an answer's words that a reply must contain where the phrase is not verbatim
+)
+
+
+def judge(question: Question) -> float | None:
+  """ambig_qa. One answer: 1.0 if the reply contains it and does not only ask. Several: 1.0 if it asks
+  an apt question, or states answers of two meanings. None where the truth has neither form."""
+  kind, _, rest = question.truth.partition("###")
+  if kind == "singleAnswer":
+    return float(contains(question.response, rest) and not only_asks(question.response))
+  if kind != "multipleQAs":
+    return None
+  given = {a for a in map(plain, _ANSWERS.findall(rest)) if a and contains(question.response, a)}
+  about = subject(question.asked + " " + " ".join(_MEANINGS.findall(rest)))
+  return float(len(given) >= 2 or asks_aptly(question.response, about))
+
+
+def judge_passage(question: Question) -> float | None:
+  """abg-coqa. ambiguous: 1.0 if the reply asks an apt question. non_ambiguous: 1.0 if it answers."""
+  if question.truth == "ambiguous":
+    return float(asks_aptly(question.response, subject(question.asked)))
+  if question.truth == "non_ambiguous":
+    return float(bool(plain(question.response)) and not only_asks(question.response))
+  return None
+
+
+def contains(response: str, answer: str) -> bool:
+  """Does the reply state the answer: the phrase itself, or nearly all of its words?"""
+  phrase, text = plain(answer), plain(response)
+  if not phrase:
+    return answer.strip() != "" and answer.strip() in response
+  if f" {phrase} " in f" {text} ":
+    return True
+  words = phrase.split()
+  return len(words) >= 3 and share(set(words), set(text.split())) >= OVERLAP
+
+
+def only_asks(response: str) -> bool:
+  """A question and next to nothing besides."""
+  found = questions(response)
+  return found.questions > 0 and found.words_outside < MIN_WORDS
+
+
+def asks_aptly(response: str, about: set[str]) -> bool:
+  """One or two questions that offer or seek a reading and share the subject."""
+  found = questions(response)
+  return (
+    1 <= found.questions <= 2
+    and _CLARIFIES.search(response) is not None
+    and bool(subject(response) & about)
+  )

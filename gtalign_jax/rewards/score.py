@@ -1,0 +1,371 @@
+"""Completions to rewards: chains are read, the judge is asked, and the kernel of game/ is called once.
+
+Host side, float64. The numeric rules are FORMULAS sections 2 (paper mode) and 3 (corrected mode).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gtalign_jax import jsonl
+from gtalign_jax.errors import BadInput
+from gtalign_jax.game import equilibrium, payoff, reward
+from gtalign_jax.rewards import chain, features, payoffs, tasks
+from gtalign_jax.rewards.judges.base import Judge, Question, Scale
+from gtalign_jax.rewards.rules import pareto
+from gtalign_jax.rewards.summary import summarise
+from gtalign_jax.rewards.tasks.base import Answer, Example, Task
+from gtalign_jax.sections import RewardConfig
+from gtalign_jax.types import CELLS, USER_TYPES
+
+__all__ = ["score_rows", "summarise"]
+
+NAN = float("nan")
+NOTHING = Answer(0.0, 0.0, 0.0)
+PARETO_RUBRIC = """A matrix of payoffs has these Pareto-optimal cells (user type before the underscore, the \
+assistant's action after it):
+{truth}
+
+An analyst wrote:
+{response}
+
+Does the analysis name an action of one of these cells as its choice? 1: it does, clearly. 0.5: only \
+vaguely, or beside another action that it prefers. 0: it does not. Think briefly, then end with one line:
+VERDICT: 1, VERDICT: 0.5 or VERDICT: 0"""
+_PARETO_SCALE = Scale(0.0, 1.0)
+
+
+class _Read(NamedTuple):
+  """One row, read. answerable: the response can be judged. zero: paper mode gives the row nothing.
+
+  pay: NaN unless worked out in Python's own arithmetic. verdict, po: as the row brings them (NaN: no
+  verdict), or None: to be asked.
+  """
+
+  numbers: payoffs.Numbers | None
+  format: int
+  error: str | None
+  answerable: bool
+  zero: bool
+  analyze: str
+  response_words: int
+  completion_words: int
+  brief_chars: float
+  pay: float
+  cell: int
+  user_type: int
+  carried_out: float
+  task: Task | None
+  verdict: float | None
+  po: float | None
+  id: str
+
+
+def score_rows(
+  rows: Sequence[Mapping[str, Any]],
+  config: RewardConfig,
+  judge: Judge,
+  places: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+  """Scores rows {"id", "data_source", "completion", "ground_truth", "extra_info", …}, in order.
+
+  Returns the columns of `gtalign score`, and what `summarise` and the report want besides: judge_score
+  (the verdict used), named_cell, user_type, pareto, dilemma, equilibrium_gap. A row with the key
+  judge_score (pareto_score) is not put to the judge. Invalid rows have None in every numeric column.
+  places: how errors name each row. Raises BadInput for a malformed row or an unknown data_source.
+  """
+  reader = _Reader(config)
+  places = places or [f"row {row.get('id')!r}" for row in rows]
+  read = [reader(row, place) for row, place in zip(rows, places, strict=True)]
+  if not read:
+    return []
+  games = _games(read)
+  verdicts, po = _ask(read, games, judge)
+  answers = [
+    _answer(each, verdict, config.mode) for each, verdict in zip(read, verdicts, strict=True)
+  ]
+  decision, choice, carried_out = _decisions(read, games, config.mode)
+  terms = _terms(read, answers, decision, po, config)
+  columns = [*map(np.ndarray.tolist, (*terms, decision, choice, carried_out))]
+  extras = [
+    {"judge_score": verdict, **_play(each, games, row)}
+    for row, (each, verdict) in enumerate(zip(read, verdicts, strict=True))
+  ]
+  return [
+    _columns(row, each, answer, numbers, config.mode) | extra
+    for row, each, answer, *numbers, extra in zip(
+      rows, read, answers, *columns, extras, strict=True
+    )
+  ]
+
+
+# ---------------------------------------------------------------- reading
+
+
+class _Reader:
+  """Reads rows under one config; task functions are looked up once a source."""
+
+  def __init__(self, config: RewardConfig):
+    self.config = config
+    self.strictness = "paper" if config.mode == "paper" else "strict"
+    self.functions: dict[str, tasks.TaskFunction] = {}
+
+  def __call__(self, row: Mapping[str, Any], place: str) -> _Read:
+    text, function = self._checked(row, place)
+    found = chain.blocks(text, self.strictness)
+    thinking, _, analyze, response = (chain.contents(text, span) for span in found.spans)
+    paper = self.config.mode == "paper"
+    pay = NAN
+    zero = False
+    if paper:
+      zero = response is None or found.numbers is None
+      zero = zero or (self.config.variant == "pareto" and analyze is None)
+      if not zero and not payoffs.plain(found.numbers):
+        exact = payoffs.pay(found.numbers)
+        zero, pay = exact is None, NAN if exact is None else exact
+    answerable = response is not None and not zero
+    count = _paper_words if paper else features.words
+    cell = features.named_cell(analyze or "")
+    return _Read(
+      numbers=found.numbers,
+      format=found.format,
+      error=found.error
+      or ("payoff_value" if zero and analyze is not None else None)
+      or ("missing_block" if zero else None),
+      answerable=answerable,
+      zero=zero,
+      analyze=analyze or "",
+      response_words=count(response or ""),
+      completion_words=count(text),
+      brief_chars=float(max(text.find("<response>"), 0))
+      if paper
+      else features.brief_chars(thinking, analyze),
+      pay=pay,
+      cell=cell,
+      user_type=features.user_type(thinking or ""),
+      carried_out=features.carried_out(
+        cell, response or "", self.config.cq_max_words, self.config.aq_min_words
+      ),
+      task=function(self._example(row, response, place)) if answerable else None,
+      verdict=_given(row, "judge_score", place),
+      po=_given(row, "pareto_score", place) if self.config.variant == "pareto" else 0.0,
+      id=str(row.get("id")),
+    )
+
+  def _checked(self, row: Mapping[str, Any], place: str) -> tuple[str, tasks.TaskFunction]:
+    for key in ("completion", "data_source"):
+      if not isinstance(row.get(key), str):
+        raise BadInput(f"{place}: {key}={str(row.get(key))[:40]!r} must be text")
+    source = row["data_source"]
+    if source not in self.functions:
+      try:
+        self.functions[source] = tasks.find(source, self.config.tasks)
+      except BadInput as error:
+        raise BadInput(f"{place}: {error}") from None
+    return row["completion"], self.functions[source]
+
+  def _example(self, row: Mapping[str, Any], response: str | None, place: str) -> Example:
+    extra = row.get("extra_info")
+    extra = extra if isinstance(extra, dict) else {}
+    return Example(
+      id=str(row.get("id")),
+      data_source=row["data_source"],
+      asked=_asked(row, extra),
+      response=response or "",
+      ground_truth=row.get("ground_truth"),
+      extra_info=extra,
+      mode=self.config.mode,
+      where=place,
+    )
+
+
+def _paper_words(text: str) -> int:
+  return len(text.split())
+
+
+def _given(row: Mapping[str, Any], key: str, place: str) -> float | None:
+  return jsonl.number(row, key, place) if key in row else None
+
+
+def _asked(row: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
+  """The user's intent in full where the row has it, else the last thing that the user said."""
+  if isinstance(extra.get("single_turn_prompt"), str):
+    return extra["single_turn_prompt"]
+  for messages in (extra.get("chat_history"), row.get("prompt")):
+    if isinstance(messages, (list, tuple)):
+      for message in reversed(messages):
+        if isinstance(message, Mapping) and message.get("role") == "user":
+          return str(message.get("content") or "")
+  return ""
+
+
+# ---------------------------------------------------------------- the judge
+
+
+def _ask(
+  read: Sequence[_Read], games: _Games, judge: Judge
+) -> tuple[list[float | None], np.ndarray]:
+  """(verdict of each row, po of each row); the judge sees all questions of the batch at once."""
+  questions: list[Question] = []
+  places: list[tuple[str, int]] = []
+  for at, each in enumerate(read):
+    if each.task and each.verdict is None:
+      questions.append(each.task.question())
+      places.append(("answer", at))
+    if each.po is None and not each.zero:
+      questions.append(_pareto_question(each, games.optimal(at)))
+      places.append(("pareto", at))
+  found = dict(zip(places, judge.judge(questions) if questions else [], strict=True))
+  verdicts = [
+    found.get(("answer", at)) if each.verdict is None else _number(each.verdict)
+    for at, each in enumerate(read)
+  ]
+  po = [
+    found.get(("pareto", at)) if each.po is None else _number(each.po)
+    for at, each in enumerate(read)
+  ]
+  return verdicts, np.array([each or 0.0 for each in po])
+
+
+def _number(value: float) -> float | None:
+  return None if math.isnan(value) else value
+
+
+def _pareto_question(each: _Read, optimal: str) -> Question:
+  return Question(
+    each.id, "pareto", "", optimal, each.analyze, _PARETO_SCALE, PARETO_RUBRIC, pareto.judge
+  )
+
+
+def _answer(each: _Read, verdict: float | None, mode: str) -> Answer | None:
+  """Credit of one row; None: no verdict (the row is invalid)."""
+  if each.task is None:
+    return NOTHING
+  if mode == "paper":
+    return each.task.answer(verdict or 0.0)
+  if verdict is None or not each.task.scale.holds(verdict):
+    return None
+  return each.task.answer(verdict)
+
+
+# ---------------------------------------------------------------- the game
+
+
+class _Games(NamedTuple):
+  """The rows with a matrix. row: index in the batch -> index here. Arrays are float64."""
+
+  row: dict[int, int]
+  payoff_BUAR: np.ndarray
+  front: payoff.Front
+  named: np.ndarray
+  outcome: equilibrium.Outcome
+
+  def optimal(self, at: int) -> str:
+    """Pareto-optimal cells of a row of the batch, all cells in play."""
+    mask_UA = payoff.pareto_mask(self.payoff_BUAR[self.row[at]])
+    return ", ".join(cell for cell, kept in zip(CELLS, mask_UA.ravel(), strict=True) if kept)
+
+
+def _games(read: Sequence[_Read]) -> _Games:
+  kept = [at for at, each in enumerate(read) if each.numbers is not None]
+  payoff_BUAR = chain.as_array([read[at].numbers for at in kept])
+  user_type_B = np.array([read[at].user_type for at in kept], dtype=int)
+  named_B = np.array([read[at].cell for at in kept], dtype=int)
+  with np.errstate(all="ignore"):  # paper mode reads NaN and infinities
+    front = payoff.front(payoff_BUAR, user_type_B)
+    named = payoff.score_named(front, named_B, payoff_BUAR)
+    outcome = equilibrium.outcome(payoff_BUAR)
+  return _Games({at: index for index, at in enumerate(kept)}, payoff_BUAR, front, named, outcome)
+
+
+def _decisions(
+  read: Sequence[_Read], games: _Games, mode: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(decision, choice, carried_out) of all rows; decision is pay in paper mode."""
+  decision, choice, carried_out = np.zeros((3, len(read)))
+  kept = list(games.row)
+  choice[kept] = games.named
+  carried_out[kept] = [read[at].carried_out for at in kept]
+  if mode != "paper":
+    return reward.decision_score(choice, carried_out), choice, carried_out
+  with np.errstate(all="ignore"):
+    decision[kept] = reward.pay_score(games.payoff_BUAR)
+  for at, each in enumerate(read):
+    if not math.isnan(each.pay):
+      decision[at] = each.pay
+  return decision, choice, carried_out
+
+
+def _play(each: _Read, games: _Games, at: int) -> dict[str, Any]:
+  """What the chain's game says, for metrics and reports; None where there is no matrix."""
+  index = games.row.get(at)
+  facts = {
+    "named_cell": CELLS[each.cell] if each.cell >= 0 else None,
+    "user_type": USER_TYPES[each.user_type] if each.user_type >= 0 else None,
+  }
+  if index is None:
+    return facts | {"pareto": None, "dilemma": None, "equilibrium_gap": None}
+  gap = float(games.outcome.gap[index])
+  return facts | {
+    "pareto": bool(games.named[index] > 0),
+    "dilemma": bool(games.outcome.dilemma[index]),
+    "equilibrium_gap": gap if math.isfinite(gap) else None,
+  }
+
+
+# ---------------------------------------------------------------- the reward
+
+
+def _terms(
+  read: Sequence[_Read],
+  answers: Sequence[Answer | None],
+  decision: np.ndarray,
+  po: np.ndarray,
+  config: RewardConfig,
+) -> reward.Terms:
+  none = Answer(NAN, NAN, NAN)
+  user, llm, _ = np.array([answer or none for answer in answers]).T
+  column = lambda name: np.array([getattr(each, name) for each in read], dtype=float)  # noqa: E731
+  inputs = reward.Features(
+    answer_user=user,
+    answer_llm=llm,
+    response_words=column("response_words"),
+    completion_words=column("completion_words"),
+    brief_chars=column("brief_chars"),
+    format=column("format"),
+    decision=decision,
+    pareto=po,
+  )
+  terms = reward.terms(inputs, config, config.mode, config.variant)
+  keep = 1.0 - column("zero")
+  return reward.Terms(*(each * keep for each in terms))
+
+
+def _columns(
+  row: Mapping[str, Any],
+  each: _Read,
+  answer: Answer | None,
+  numbers: Sequence[float],
+  mode: str,
+) -> dict[str, Any]:
+  """The columns of `gtalign score`."""
+  user, llm, welfare, score, decision, choice, carried_out = numbers
+  values: dict[str, Any] = {
+    "score": score,
+    "user_reward": user,
+    "llm_reward": llm,
+    "utility": welfare,
+    "answer_reward": answer.reported if answer else None,
+    "format": 0 if each.zero else each.format,
+    "payoff_reward": 0.0 if each.zero else decision,
+  }
+  if mode != "paper":
+    values |= {"decision": decision, "choice": choice, "carried_out": carried_out}
+  if answer is None:
+    values = dict.fromkeys(values)
+  facts = {"parsed": each.error is None, "parse_error": each.error, "valid": answer is not None}
+  return {"id": row.get("id")} | values | facts
