@@ -63,10 +63,12 @@ class DecodeState(NamedTuple):
   """The decode loop's carry; rows B = P * G.
 
   t: tokens written so far. token_B: the newest token. stop_B: state of the stop automaton.
-  done_B: row has ended. own: KVCache of two tuples of L arrays [B, K, C, H].
+  done_B: row has ended. over: nothing is left to decode. own: KVCache of two tuples of L arrays
+  [B, K, C, H].
   """
 
   t: jax.Array
+  over: jax.Array
   token_B: jax.Array
   stop_B: jax.Array
   done_B: jax.Array
@@ -111,9 +113,9 @@ def _record(plan: Sampling, state: DecodeState, drawn, stop_table) -> DecodeStat
     truncated_logp_BC=put(out.truncated_logp_BC, truncated_B),
     stopped_B=out.stopped_B | (live_B & ended_B),
   )
-  return state._replace(
-    t=state.t + 1, token_B=token_B, stop_B=stop_B, done_B=state.done_B | ended_B, rollout=out
-  )
+  t, done_B = state.t + 1, state.done_B | ended_B
+  over = jnp.all(done_B) | (t >= plan.budget)
+  return DecodeState(t, over, token_B, stop_B, done_B, out, state.own)
 
 
 def rows(prompts: Prompts, group_size: int) -> jax.Array:
@@ -137,6 +139,7 @@ def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step)
 
   state = DecodeState(
     t=jnp.int32(0),
+    over=jnp.bool_(False),
     token_B=jnp.zeros(B, jnp.int32),
     stop_B=jnp.zeros(B, jnp.int32),
     done_B=jnp.repeat(prompts.length_P == 0, plan.group_size),  # padding prompts never run
@@ -171,7 +174,7 @@ def segment(
     return _record(plan, state._replace(own=own), drawn, stop_table)
 
   def alive(state: DecodeState) -> jax.Array:
-    return (state.t < end) & ~jnp.all(state.done_B)
+    return (state.t < end) & ~state.over
 
   return jax.lax.while_loop(alive, body, state)
 
@@ -185,10 +188,18 @@ class Sampler:
     self._start = jax.jit(functools.partial(start, arch, plan))
     self._segment = jax.jit(functools.partial(segment, arch, plan), donate_argnums=(6,))
 
-  def __call__(self, params, prompts: Prompts, key: jax.Array, step: jax.Array) -> Rollout:
-    """Samples `plan.group_size` completions for each prompt; returns device arrays."""
-    context, state = self._start(params, prompts, self._stop_table, key, step)
+  def prefill(self, params, prompts: Prompts, key: jax.Array, step: jax.Array):
+    """Prompt pass and first token of every row; returns (context, state) for `decode`."""
+    return self._start(params, prompts, self._stop_table, key, step)
+
+  def decode(self, params, prompts: Prompts, key, step, context, state: DecodeState) -> Rollout:
+    """Decodes until every row has ended; `state` is donated."""
     while True:
       state = self._segment(params, prompts, self._stop_table, key, step, context, state)
-      if int(state.t) >= self.plan.budget or bool(jnp.all(state.done_B)):
+      if bool(state.over):
         return state.rollout
+
+  def __call__(self, params, prompts: Prompts, key: jax.Array, step: jax.Array) -> Rollout:
+    """Samples `plan.group_size` completions for each prompt; returns device arrays."""
+    context, state = self.prefill(params, prompts, key, step)
+    return self.decode(params, prompts, key, step, context, state)

@@ -1,0 +1,52 @@
+"""`gtalign bench --model DIR …`: throughput on fixed work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from gtalign_jax.errors import BadInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
+  parser.add_argument(
+    "--model", required=True, help="HF directory, hub id, .gguf file, random:tiny"
+  )
+  parser.add_argument("--prompts", type=int, default=4)
+  parser.add_argument("--group-size", type=int, default=8)
+  parser.add_argument("--prompt-tokens", type=int, default=236)
+  parser.add_argument("--new-tokens", type=int, default=128)
+  parser.add_argument("--micro-prompts", type=int, default=1, help="prompts per gradient slice")
+  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+  parser.add_argument("--remat", default="none", choices=("none", "full", "dots", "names"))
+  parser.add_argument("--repeats", type=int, default=3)
+  parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+  """Measures and prints."""
+  for name in ("prompts", "group_size", "prompt_tokens", "new_tokens", "micro_prompts", "repeats"):
+    if getattr(args, name) < 1:
+      raise BadInput(f"--{name.replace('_', '-')}={getattr(args, name)}: must be at least 1")
+  if args.prompts % args.micro_prompts:
+    raise BadInput(f"--micro-prompts={args.micro_prompts} does not divide --prompts={args.prompts}")
+  from gtalign_jax.train import bench
+
+  work = bench.Work(
+    args.prompts,
+    args.group_size,
+    args.prompt_tokens,
+    args.new_tokens,
+    args.micro_prompts,
+    args.dtype,
+    args.remat,
+  )
+  result = bench.run(args.model, work, args.repeats)
+  for name, value in result.items():
+    if isinstance(value, float):
+      sys.stdout.write(f"{name:>22} {value:10.3f}\n")
+  if args.json:
+    sys.stdout.write(json.dumps(result) + "\n")
+  return 0

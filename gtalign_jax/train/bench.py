@@ -1,0 +1,162 @@
+"""Throughput of rollout and update on fixed work: P prompts x G samples, every length given."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gtalign_jax import models
+from gtalign_jax.algorithms import optimizer, update
+from gtalign_jax.config import GRPOConfig, OptimConfig, RolloutConfig
+from gtalign_jax.rollout import generate, stop
+from gtalign_jax.types import Prompts, Rollout, TrainBatch, TrainState
+
+
+class Work(NamedTuple):
+  """What one step does. prompts: P. micro_prompts: prompts per gradient slice."""
+
+  prompts: int
+  group_size: int
+  prompt_tokens: int
+  new_tokens: int
+  micro_prompts: int
+  dtype: str
+  remat: str
+
+
+def matmul_gflops(dtype: str, size: int = 2048, tries: int = 5) -> float:
+  """Best rate of a square matmul in this process, 1e9 FLOP/s."""
+  x = jnp.ones((size, size), dtype)
+  product = jax.jit(jnp.matmul)
+  product(x, x).block_until_ready()
+  best = min(_seconds(lambda: product(x, x)) for _ in range(tries))
+  return 2 * size**3 / best / 1e9
+
+
+def update_flops(arch: Any, params: Any, work: Work) -> float:
+  """Model FLOPs of one update: 6 per weight and token it meets, and 12 per attended pair and width.
+
+  Prompts meet the layers once, completions the layers and the head; recomputation is not counted.
+  """
+  layers = sum(x.size for x in jax.tree.leaves(params["layers"]) if x.ndim > 2)
+  head = arch.vocab_size * arch.width
+  rows, T, C = work.prompts * work.group_size, work.prompt_tokens, work.new_tokens
+  pairs = work.prompts * T * (T + 1) / 2 + rows * ((C - 1) * T + (C - 1) * C / 2)
+  attention = 12 * arch.num_layers * arch.num_heads * arch.head_dim * pairs
+  return 6 * layers * (work.prompts * T + rows * (C - 1)) + 6 * head * rows * C + attention
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+  began = time.perf_counter()
+  jax.block_until_ready(call())
+  return time.perf_counter() - began
+
+
+def _prompts(arch: Any, work: Work) -> Prompts:
+  rng = np.random.default_rng(0)
+  shape = (work.prompts, work.prompt_tokens)
+  return Prompts(
+    jnp.asarray(rng.integers(10, arch.vocab_size - 10, shape), jnp.int32),
+    jnp.full(work.prompts, work.prompt_tokens, jnp.int32),
+    jnp.arange(work.prompts, dtype=jnp.int32),
+  )
+
+
+def _slices(work: Work, prompts: Prompts, rollout: Rollout) -> list[TrainBatch]:
+  advantage_B = jnp.tile(jnp.asarray([1.0, -1.0]), work.prompts * work.group_size // 2 + 1)
+  out = []
+  for first in range(0, work.prompts, work.micro_prompts):
+    own = slice(first, first + work.micro_prompts)
+    rows = slice(own.start * work.group_size, own.stop * work.group_size)
+    out.append(
+      TrainBatch(
+        jax.tree.map(lambda x, own=own: x[own], prompts),
+        rollout.tokens_BC[rows],
+        rollout.mask_BC[rows],
+        advantage_B[rows],
+        rollout.logp_BC[rows],
+        None,
+        None,
+      )
+    )
+  return out
+
+
+class _Programs:
+  """Sampler and updater of one model on one work."""
+
+  def __init__(self, spec: str, work: Work):
+    policy = models.load(spec, dtype="float32")
+    self.arch, self.work = policy.config, work
+    config = RolloutConfig(
+      group_size=work.group_size, max_new_tokens=work.new_tokens, segment=work.new_tokens
+    )
+    plan = generate.sampling_of(config, (), policy.eos_ids[0], work.dtype)  # no EOS: fixed work
+    table = stop.stop_table(policy.tokenizer, (), self.arch.vocab_size)
+    self.sampler = generate.Sampler(self.arch, plan, table)
+    tx = optimizer.make(OptimConfig(lr=1e-6), 100)
+    self.updater = update.Updater(
+      update.Plan(self.arch, work.dtype, work.remat, 1.0, work.new_tokens, lambda _, own: own),
+      GRPOConfig(),
+      tx,
+    )
+    self.state = TrainState(jnp.int32(0), policy.params, tx.init(policy.params), jnp.int32(0))
+    self.prompts, self.key = _prompts(self.arch, work), jax.random.key(0)
+
+  def step(self, number: int) -> dict[str, float]:
+    """One rollout and one update; seconds by phase."""
+    params, step = self.state.params, np.int32(number)
+    if self.work.dtype != "float32":
+      params = jax.tree.map(lambda x: x.astype(self.work.dtype), params)
+    began = time.perf_counter()
+    context, state = jax.block_until_ready(
+      self.sampler.prefill(params, self.prompts, self.key, step)
+    )
+    prefilled = time.perf_counter()
+    rollout = jax.block_until_ready(
+      self.sampler.decode(params, self.prompts, self.key, step, context, state)
+    )
+    decoded = time.perf_counter()
+    del context, state, params
+    slices = _slices(self.work, self.prompts, rollout)
+    self.state, metrics, _ = self.updater(self.state, None, slices)
+    jax.block_until_ready((self.state, metrics))
+    ended = time.perf_counter()
+    return {
+      "prefill_s": prefilled - began,
+      "decode_s": decoded - prefilled,
+      "rollout_s": decoded - began,
+      "update_s": ended - decoded,
+      "step_s": ended - began,
+    }
+
+
+def run(spec: str, work: Work, repeats: int) -> dict[str, Any]:
+  """Measures `repeats` steps after one warm-up step; medians (INTERFACES: `gtalign bench`)."""
+  programs = _Programs(spec, work)
+  warm = programs.step(0)
+  steps = [programs.step(1 + each) for each in range(repeats)]
+  median = {name: float(np.median([step[name] for step in steps])) for name in warm}
+  tokens = work.prompts * work.group_size * work.new_tokens
+  rate = matmul_gflops(work.dtype)
+  flops = update_flops(programs.arch, programs.state.params, work)
+  return {
+    "rollout_tokens_per_s": tokens / median["rollout_s"],
+    "decode_tokens_per_s": (tokens - tokens // work.new_tokens) / median["decode_s"],
+    **median,
+    "update_tokens_per_s": tokens / median["update_s"],
+    "compile_s": warm["step_s"] - median["step_s"],
+    "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "padding_frac": 0.0,
+    "matmul_gflops": rate,
+    "update_utilisation": flops / median["update_s"] / 1e9 / rate,
+    "work": work._asdict(),
+    "repeats": repeats,
+    "steps": steps,
+  }
