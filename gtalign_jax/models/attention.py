@@ -109,31 +109,37 @@ def attend_shared(
   neither copied G times nor concatenated. mask_BTC broadcasts over B and T.
   """
   B, T, N, H = q_BTNH.shape
-  P, K, G = shared.k.shape[0], shared.k.shape[1], B // shared.k.shape[0]
-  q_BTKRH = q_BTNH.reshape(B, T, K, N // K, H)
-  q_PGTKRH = q_BTKRH.reshape(P, G, T, K, N // K, H)
-  f32 = jnp.float32
-  far = jnp.einsum("pgtkrh,pksh->pkgtrs", q_PGTKRH, shared.k, preferred_element_type=f32) * scale
-  near = jnp.einsum("btkrh,bkch->bktrc", q_BTKRH, k_BKCH, preferred_element_type=f32) * scale
+  P, K = shared.k.shape[:2]
+  G, M = B // P, T * (N // K)  # M: queries of one row that share a key head
+  q_BKMH = jnp.swapaxes(q_BTNH.reshape(B, T, K, N // K, H), 1, 2).reshape(B, K, M, H)
+  q_PKXH = jnp.swapaxes(q_BKMH.reshape(P, G, K, M, H), 1, 2).reshape(P, K, G * M, H)
+  far = _scores(q_PKXH, shared.k, scale).reshape(P, K, G, T, N // K, -1)
+  near = _scores(q_BKMH, k_BKCH, scale).reshape(B, K, T, N // K, -1)
   far = jnp.where(shared.mask[:, None, :, :, None, :], far, MASKED)
   near = jnp.where(mask_BTC[:, None, :, None, :], near, MASKED)
 
-  def by_row(x_PKGTR):  # [P, K, G, ...] -> [B, K, ...]
-    return jnp.swapaxes(x_PKGTR, 1, 2).reshape(B, K, T, N // K)
+  def by_row(x):  # [P, K, G, …] -> [B, K, …]
+    return jnp.swapaxes(x, 1, 2).reshape(B, K, *x.shape[3:])
 
-  def by_prompt(x_BKTR):
-    return jnp.swapaxes(x_BKTR.reshape(P, G, K, T, N // K), 1, 2)
+  def by_prompt(x):  # [B, K, …] -> [P, K, G, …]
+    return jnp.swapaxes(x.reshape(P, G, *x.shape[1:]), 1, 2)
 
-  top_BKTR = jax.lax.stop_gradient(jnp.maximum(by_row(far.max(-1)), near.max(-1)))
-  far = jnp.exp(far - by_prompt(top_BKTR)[..., None])
-  near = jnp.exp(near - top_BKTR[..., None])
-  total_BTKR = jnp.swapaxes(by_row(far.sum(-1)) + near.sum(-1), 1, 2)
-  dtype = q_BTNH.dtype
-  out_PGTKRH = jnp.einsum(
-    "pkgtrs,pksh->pgtkrh", far.astype(dtype), shared.v, preferred_element_type=f32
-  )
-  out_BTKRH = jnp.einsum(
-    "bktrc,bkch->btkrh", near.astype(dtype), v_BKCH, preferred_element_type=f32
-  )
-  out_BTKRH += out_PGTKRH.reshape(out_BTKRH.shape)
-  return (out_BTKRH / total_BTKR[..., None]).astype(dtype).reshape(B, T, N, H)
+  top = jax.lax.stop_gradient(jnp.maximum(by_row(far.max(-1)), near.max(-1)))
+  far, near = jnp.exp(far - by_prompt(top)[..., None]), jnp.exp(near - top[..., None])
+  total = by_row(far.sum(-1)) + near.sum(-1)
+  out_PKXH = _values(far.reshape(P, K, G * M, -1), shared.v)
+  out = by_row(out_PKXH.reshape(P, K, G, T, N // K, H))
+  out += _values(near.reshape(B, K, M, -1), v_BKCH).reshape(out.shape)
+  out_BKTRH = (out / total[..., None]).astype(q_BTNH.dtype)
+  return jnp.swapaxes(out_BKTRH, 1, 2).reshape(B, T, N, H)
+
+
+# Plain batched matrix products, [B, K] first: on CPU any other order of the result costs 20x as much.
+def _scores(q_BKMH: jax.Array, k_BKSH: jax.Array, scale: float) -> jax.Array:
+  f32 = jnp.float32
+  return jnp.einsum("bkmh,bksh->bkms", q_BKMH, k_BKSH, preferred_element_type=f32) * scale
+
+
+def _values(weight_BKMS: jax.Array, v_BKSH: jax.Array) -> jax.Array:
+  weight_BKMS = weight_BKMS.astype(v_BKSH.dtype)
+  return jnp.einsum("bkms,bksh->bkmh", weight_BKMS, v_BKSH, preferred_element_type=jnp.float32)
