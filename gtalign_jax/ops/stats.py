@@ -13,7 +13,7 @@ from gtalign_jax.types import Array
 
 
 def _selected(x: Any, mask: Any) -> tuple[Any, Array, Array]:
-  """(namespace, x with zeros where it does not count, mask as 0/1 in the dtype of x)."""
+  """(namespace, x with zeros where it does not count, the mask as bool in the shape of x)."""
   xp, x = floats(x)
   keep = xp.broadcast_to(xp.asarray(mask) != 0, x.shape)
   return xp, xp.where(keep, x, xp.zeros_like(x)), keep
@@ -39,7 +39,7 @@ def centred(x: Any, mask: Any, axis: Any = None) -> Array:
   equal numbers is often one rounding off, which a division by 1e-6 would turn into a signal.
   """
   xp, x, keep = _selected(x, mask)
-  top = xp.max(xp.where(keep, x, -xp.inf), axis=axis, keepdims=True)
+  top = xp.max(xp.where(keep, x, -xp.inf), axis=axis, keepdims=True, initial=-xp.inf)
   x = xp.where(keep, x - xp.where(xp.isfinite(top), top, 0), xp.zeros_like(x))
   return xp.where(keep, x - masked_mean(x, keep, axis, keepdims=True), xp.zeros_like(x))
 

@@ -1,0 +1,151 @@
+"""Advantages against the float64 reference, and their invariances."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gtalign_jax.algorithms import advantages
+from gtalign_jax.algorithms.advantages import group_advantages
+from gtalign_jax.errors import BadInput
+
+DATA = json.loads((Path(__file__).parent.parent / "golden" / "losses.json").read_text("utf-8"))
+CASES = {
+  name: {key: np.asarray(value, float) for key, value in case.items()}
+  for name, case in DATA["advantages"].items()
+}
+
+
+def rewards(case, kind):
+  return case["pair"] if kind == "gdpo" else case["reward"]
+
+
+@pytest.mark.parametrize("kind", advantages.KINDS)
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name, kind):
+  case = CASES[name]
+  reward = rewards(case, kind)
+  host = group_advantages(reward, case["valid"], kind=kind)
+  assert host.dtype == np.float64
+  np.testing.assert_allclose(host, case[kind], rtol=1e-12, atol=1e-13)
+  device = jax.jit(lambda r, v: group_advantages(r, v, kind=kind))(
+    jnp.float32(reward), case["valid"].astype(bool)
+  )
+  assert device.dtype == jnp.float32
+  np.testing.assert_allclose(device, case[kind], rtol=2e-4, atol=2e-5)
+
+
+def test_x64_on_the_device():
+  with jax.enable_x64(True):
+    case = CASES["mixed"]
+    out = group_advantages(jnp.asarray(case["reward"]), jnp.asarray(case["valid"]))
+    assert out.dtype == jnp.float64
+    np.testing.assert_allclose(out, case["grpo"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", advantages.KINDS)
+@pytest.mark.parametrize("value", [0.1, 0.7, 1 / 3, 1e4 + 0.1])
+def test_equal_rewards_are_exactly_zero_in_f32(kind, value):
+  """The f32 mean of equal numbers is often one rounding off; sigma + 1e-6 would magnify it."""
+  shape = (3, 7, 2) if kind == "gdpo" else (3, 7)
+  out = group_advantages(jnp.full(shape, value, jnp.float32), jnp.ones((3, 7), bool), kind=kind)
+  assert not np.asarray(out).any()
+
+
+def test_a_nan_reward_marked_valid_counts_as_invalid():
+  reward = np.array([[1.0, np.nan, 3.0]])
+  out = group_advantages(reward, np.ones((1, 3)), kind="dr_grpo")
+  np.testing.assert_array_equal(out, [[-1, 0, 1]])
+
+
+def test_gdpo_weights():
+  rng = np.random.default_rng(0)
+  pair, valid = rng.normal(size=(4, 5, 2)), np.ones((4, 5))
+  user_only = group_advantages(pair, valid, kind="gdpo", weights=(1, 0))
+  grpo = group_advantages(pair[..., 0], valid, kind="grpo")
+  np.testing.assert_allclose(user_only, grpo / grpo.std(ddof=1), rtol=1e-6)
+
+
+def test_bad_kind_and_rank():
+  with pytest.raises(BadInput, match=r"grpo.advantage='ppo'"):
+    group_advantages(np.ones((2, 2)), np.ones((2, 2)), kind="ppo")
+  with pytest.raises(BadInput, match="rank 2"):
+    group_advantages(np.ones((2, 2)), np.ones((2, 2)), kind="gdpo")
+
+
+# eighths: rewards of a group are equal or at least 1/8 apart, so that 1e-6 is small beside sigma
+groups = hnp.arrays(
+  np.float64,
+  hnp.array_shapes(min_dims=2, max_dims=2, max_side=6),
+  elements=st.integers(-24, 24).map(lambda n: n / 8),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(groups, st.floats(-50, 50), st.floats(0.1, 20), st.randoms(use_true_random=False))
+def test_invariances(reward, shift, scale, random):
+  """Shift and order change nothing; grpo is free of scale (up to its 1e-6), the others follow it."""
+  valid = np.array([[random.random() < 0.8 for _ in row] for row in reward])
+  order = random.sample(range(reward.shape[1]), reward.shape[1])
+  for kind in ("grpo", "dr_grpo", "rloo"):
+    base = group_advantages(reward, valid, kind=kind)
+    moved = group_advantages(reward + shift, valid, kind=kind)
+    np.testing.assert_allclose(moved, base, atol=1e-6)
+    scaled = group_advantages(reward * scale, valid, kind=kind)
+    expected = base if kind == "grpo" else base * scale
+    np.testing.assert_allclose(scaled, expected, rtol=1e-3, atol=1e-9)
+    shuffled = group_advantages(reward[:, order], valid[:, order], kind=kind)
+    np.testing.assert_allclose(shuffled, base[:, order], atol=1e-9)
+    assert not base[~valid].any()
+    np.testing.assert_allclose(base.sum(1), 0, atol=1e-7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(groups, st.randoms(use_true_random=False))
+def test_invalid_rows_are_as_if_absent(reward, random):
+  valid = np.array([[random.random() < 0.7 for _ in row] for row in reward])
+  junk = np.where(valid, reward, np.nan)
+  for kind in ("grpo", "dr_grpo", "rloo"):
+    out = group_advantages(junk, valid, kind=kind)
+    for p, keep in enumerate(valid):
+      alone = group_advantages(reward[p : p + 1, keep], np.ones((1, keep.sum())), kind=kind)
+      np.testing.assert_allclose(out[p, keep], alone[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", DATA["gae"]["cells"], ids=lambda c: str(c["gamma"]))
+def test_gae(cell):
+  args = [np.asarray(DATA["gae"][key], float) for key in ("reward", "value", "mask")]
+  chosen = {"gamma": cell["gamma"], "lam": cell["lam"]}
+  advantage, returns = advantages.gae(*args, whiten=False, **chosen)
+  np.testing.assert_allclose(advantage, cell["advantage"], atol=1e-12)
+  np.testing.assert_allclose(returns, cell["return"], atol=1e-12)
+  np.testing.assert_allclose(advantages.gae(*args, **chosen)[0], cell["whitened"], atol=1e-10)
+  device = jax.jit(lambda *a: advantages.gae(*a, **chosen))(*map(jnp.float32, args))
+  np.testing.assert_allclose(device[0], cell["whitened"], atol=1e-5)
+  np.testing.assert_allclose(device[1], cell["return"], atol=1e-5)
+
+
+def test_signal_mask_is_exact():
+  nan = np.nan
+  reward = np.array(
+    [[0.5, 0.5, 0.5], [0.5, 0.5 + 1e-12, 0.5], [1, nan, 1], [1, nan, nan], [nan] * 3]
+  )
+  for xp in (np, jnp):
+    with jax.enable_x64(True):
+      out = advantages.signal_mask(xp.asarray(reward), xp.isfinite(xp.asarray(reward)))
+    np.testing.assert_array_equal(out, [False, True, False, False, False])
+  pair = np.stack([np.ones((2, 3)), np.array([[1, 1, 1], [1, 2, 1]])], -1)
+  np.testing.assert_array_equal(advantages.signal_mask(pair, np.ones((2, 3))), [False, True])
+
+
+def test_overlong_penalty():
+  out = advantages.overlong_penalty(np.array([0, 60, 80, 90, 100]), 100, 20)
+  np.testing.assert_allclose(out, [0, 0, 0, -0.5, -1])
+  assert not advantages.overlong_penalty(np.array([100]), 100, 0).any()
+  assert advantages.overlong_penalty(jnp.float32([95]), 100, 20).dtype == jnp.float32
