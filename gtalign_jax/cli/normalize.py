@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
   jsonl.write(args.output, rows)
   invalid = sum(map(math.isnan, scores))
   summary = {"rows": len(rows), "invalid": invalid, "sources": len(set(sources))}
-  line = jsonl.dumps(summary | {"method": args.method})
+  found = jsonl.dumps(summary | {"method": args.method})
   text = f"{len(rows)} rows of {summary['sources']} sources, {invalid} invalid -> {args.output}"
-  sys.stdout.write((line if args.json else text) + "\n")
+  sys.stdout.write((found if args.json else text) + "\n")
   return 0

@@ -32,7 +32,7 @@ class Run(NamedTuple):
   """
 
   name: str
-  index: dict[str, int]
+  index: dict[str, int]  # type: ignore[assignment]  # hides tuple.index, which nobody asks a run for
   columns: dict[str, np.ndarray]
   source: list[str | None]
   seen: frozenset[str]

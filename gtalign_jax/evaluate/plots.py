@@ -29,7 +29,7 @@ def _save_pair(a: Run, b: Run, directory: Path) -> Path:
   axes = figure.subplots()
   for run, colour in ((a, "tab:blue"), (b, "tab:orange")):
     cloud = points(run, keys)
-    axes.scatter(*cloud.T, s=10, alpha=0.4, color=colour, label=_plain(run.name))
+    axes.scatter(cloud[:, 0], cloud[:, 1], s=10, alpha=0.4, color=colour, label=_plain(run.name))
     axes.plot(*metrics.front(cloud).T, drawstyle="steps-pre", color=colour)
   axes.set(xlabel="user utility U", ylabel="LLM utility L", title=f"{len(keys)} shared prompts")
   axes.legend()

@@ -8,7 +8,7 @@ equilibrium has supports of equal size (von Stengel 2002), so the slots hold all
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gtalign_jax.arrays import floats
 from gtalign_jax.game import payoff as matrices
@@ -185,7 +185,7 @@ def _best_replies(xp, cells: Cells) -> tuple[list[Array], list[Array]]:
 def _dominated_by_cell(xp, cells: Cells, llm: Array, user: Array) -> Array:
   """Is (llm, user) Pareto-dominated by a cell, by more than the rounding of a mixture."""
   llm_slack, user_slack = _slack(xp, cells)
-  found = False
+  found: Any = False
   for cell_llm, cell_user in zip(*cells):
     more_llm, more_user = cell_llm - llm, cell_user - user
     better = (more_llm > llm_slack) | (more_user > user_slack)

@@ -1,17 +1,17 @@
 """Comparing runs as clouds of points (U, L): Pareto fronts, hypervolume, coverage, regret, dominance.
 
 Exact and in float64 NumPy on the host: sizes of fronts depend on the data, and these run once a
-comparison. N points cost O(N log N) (FORMULAS: comparing runs).
+comparison; lists serve as arrays. N points cost O(N log N) (FORMULAS: comparing runs).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from gtalign_jax.types import Array
 
-
-def front_mask(points_N2: Array) -> np.ndarray:
+def front_mask(points_N2: np.ndarray) -> np.ndarray:
   """bool_N: no other point is at least as good in both and better in one; equal points stay."""
   points_N2 = _points(points_N2)
   unique, inverse = np.unique(points_N2, axis=0, return_inverse=True)
@@ -20,13 +20,13 @@ def front_mask(points_N2: Array) -> np.ndarray:
   return (llm > best_before)[::-1][inverse.reshape(-1)]
 
 
-def front(points_N2: Array) -> np.ndarray:
+def front(points_N2: np.ndarray) -> np.ndarray:
   """The distinct points of the strict Pareto front [F, 2], by rising U (so by falling L)."""
   points_N2 = _points(points_N2)
   return np.unique(points_N2[front_mask(points_N2)], axis=0)
 
 
-def hypervolume(points_N2: Array, reference: Array) -> float:
+def hypervolume(points_N2: np.ndarray, reference: np.ndarray) -> float:
   """Area that the points' own front dominates above `reference` (U, L); 0 without such points.
 
   Sum over the front by falling U of (u_i - u_ref)(l_i - l_{i-1}), l_0 = l_ref.
@@ -40,7 +40,9 @@ def hypervolume(points_N2: Array, reference: Array) -> float:
   return float(np.sum((u - u_ref) * np.diff(llm, prepend=l_ref)))
 
 
-def coverage(points_N2: Array, front_F2: Array, ranges: Array, epsilon: float) -> float:
+def coverage(
+  points_N2: np.ndarray, front_F2: np.ndarray, ranges: np.ndarray, epsilon: float
+) -> float:
   """Share of points p with some front point q: (q - p)/range <= epsilon in both axes.
 
   front_F2: by rising U, as `front` returns it.
@@ -53,7 +55,7 @@ def coverage(points_N2: Array, front_F2: Array, ranges: Array, epsilon: float) -
   return float(np.mean((last >= 0) & (gap_l <= epsilon)))
 
 
-def regret(points_N2: Array, front_F2: Array, ranges: Array) -> float:
+def regret(points_N2: np.ndarray, front_F2: np.ndarray, ranges: np.ndarray) -> float:
   """Mean over points p of min over front points q of max((q - p)+ / range) over the axes."""
   points_N2, front_F2 = _points(points_N2), _points(front_F2)
 
@@ -67,7 +69,7 @@ def regret(points_N2: Array, front_F2: Array, ranges: Array) -> float:
   return float(np.mean(np.minimum(*worst)))
 
 
-def dominance(a_N2: Array, b_N2: Array) -> dict[str, int]:
+def dominance(a_N2: np.ndarray, b_N2: np.ndarray) -> dict[str, int]:
   """Rows in which a dominates b, b dominates a, both are equal, or neither; comparison is exact."""
   a_N2, b_N2 = _points(a_N2), _points(b_N2)
   at_least, at_most = (a_N2 >= b_N2).all(axis=1), (a_N2 <= b_N2).all(axis=1)
@@ -76,7 +78,7 @@ def dominance(a_N2: Array, b_N2: Array) -> dict[str, int]:
   return {"a": a, "b": b, "equal": equal, "incomparable": len(a_N2) - a - b - equal}
 
 
-def compare(a_N2: Array, b_N2: Array, epsilon: float) -> dict[str, dict[str, float]]:
+def compare(a_N2: np.ndarray, b_N2: np.ndarray, epsilon: float) -> dict[str, Any]:
   """Hypervolume, coverage, regret and dominance of two runs on the same N >= 1 prompts.
 
   Front, ranges (max - min; 0 counts as 1) and the reference point (min U, min L) are those of both
@@ -96,7 +98,7 @@ def compare(a_N2: Array, b_N2: Array, epsilon: float) -> dict[str, dict[str, flo
   }
 
 
-def per_point(user_N: Array, llm_N: Array) -> dict[str, np.ndarray]:
+def per_point(user_N: np.ndarray, llm_N: np.ndarray) -> dict[str, np.ndarray]:
   """W = sqrt(max(U, 0) max(L, 0)), U, L, min(U, L) and |U - L| of each point; a run reports means."""
   user_N, llm_N = np.asarray(user_N, np.float64), np.asarray(llm_N, np.float64)
   return {
@@ -119,7 +121,7 @@ def _count_true(test, rows: int, size: int) -> np.ndarray:
   return low
 
 
-def _points(points_N2: Array) -> np.ndarray:
+def _points(points_N2: np.ndarray) -> np.ndarray:
   points_N2 = np.asarray(points_N2, np.float64)
   if points_N2.ndim != 2 or points_N2.shape[1] != 2:
     raise ValueError(f"points have shape {points_N2.shape}; expected [N, 2] of (U, L)")

@@ -8,7 +8,7 @@ NumPy in, NumPy out; jax arrays and tracers in, jax out (FORMULAS: the game).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gtalign_jax.arrays import floats, namespace
 from gtalign_jax.types import Array
@@ -101,7 +101,7 @@ def score_named(found: Front, named_cell: Array, like: Array) -> Array:
 def _optimal(cells: Cells, undeclared: Array | bool) -> list[Array]:
   """Not dominated; cells of different rows are rivals only where the user type is undeclared."""
   llm, user = cells
-  dominated: list[Array] = [False] * NUM_CELLS
+  dominated: list[Any] = [False] * NUM_CELLS
   for i in range(NUM_CELLS):
     for j in range(i + 1, NUM_CELLS):
       at_least = (llm[i] >= llm[j]) & (user[i] >= user[j])

@@ -116,9 +116,10 @@ def play(
   )
 
 
-def band(words: Array, low: float, high: float, slope: float) -> Array:
+def band(words: Array, limits: tuple[float, float], slope: float) -> Array:
   """len(n; a, b) = sigmoid(slope (n - a)) sigmoid(slope (b - n)): a soft band of lengths."""
   xp, words = floats(words)
+  low, high = limits
   return _sigmoid(xp, slope * (words - low)) * _sigmoid(xp, slope * (high - words))
 
 
@@ -153,7 +154,7 @@ def decision_score(choice_B: Array, carried_out_B: Array) -> Array:
 
 
 def _user_utility(xp, f: Features, w: Any) -> Array:
-  length = band(f.response_words, *w.response_words, w.length_slope)
+  length = band(f.response_words, w.response_words, w.length_slope)
   return (
     w.floor
     + w.user_answer * f.answer_user
@@ -163,7 +164,7 @@ def _user_utility(xp, f: Features, w: Any) -> Array:
 
 
 def _llm_utility(xp, f: Features, w: Any) -> Array:
-  length = band(f.completion_words, *w.completion_words, w.length_slope)
+  length = band(f.completion_words, w.completion_words, w.length_slope)
   return (
     w.floor
     + w.llm_format * f.format
@@ -174,7 +175,7 @@ def _llm_utility(xp, f: Features, w: Any) -> Array:
 
 
 def _llm_utility_pareto(xp, f: Features, w: Any) -> Array:
-  length = band(f.completion_words, *w.completion_words, w.length_slope)
+  length = band(f.completion_words, w.completion_words, w.length_slope)
   return (
     w.floor
     + PARETO["pareto"] * f.pareto
