@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gtalign_jax import jsonl
-from gtalign_jax.errors import BadInput
 from gtalign_jax.game import equilibrium, payoff, reward
-from gtalign_jax.rewards import chain, features, payoffs, tasks
+from gtalign_jax.rewards import chain
 from gtalign_jax.rewards.judges.base import Judge, Question, Scale
+from gtalign_jax.rewards.read import Read, Reader
 from gtalign_jax.rewards.rules import pareto
 from gtalign_jax.rewards.summary import summarise
-from gtalign_jax.rewards.tasks.base import Answer, Example, Task
+from gtalign_jax.rewards.tasks.base import Answer
 from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import CELLS, USER_TYPES
 
@@ -39,32 +38,6 @@ VERDICT: 1, VERDICT: 0.5 or VERDICT: 0"""
 _PARETO_SCALE = Scale(0.0, 1.0)
 
 
-class _Read(NamedTuple):
-  """One row, read. answerable: the response can be judged. zero: paper mode gives the row nothing.
-
-  pay: NaN unless worked out in Python's own arithmetic. verdict, po: as the row brings them (NaN: no
-  verdict), or None: to be asked.
-  """
-
-  numbers: payoffs.Numbers | None
-  format: int
-  error: str | None
-  answerable: bool
-  zero: bool
-  analyze: str
-  response_words: int
-  completion_words: int
-  brief_chars: float
-  pay: float
-  cell: int
-  user_type: int
-  carried_out: float
-  task: Task | None
-  verdict: float | None
-  po: float | None
-  id: str
-
-
 def score_rows(
   rows: Sequence[Mapping[str, Any]],
   config: RewardConfig,
@@ -78,7 +51,7 @@ def score_rows(
   judge_score (pareto_score) is not put to the judge. Invalid rows have None in every numeric column.
   places: how errors name each row. Raises BadInput for a malformed row or an unknown data_source.
   """
-  reader = _Reader(config)
+  reader = Reader(config)
   places = places or [f"row {row.get('id')!r}" for row in rows]
   read = [reader(row, place) for row, place in zip(rows, places, strict=True)]
   if not read:
@@ -103,111 +76,11 @@ def score_rows(
   ]
 
 
-# ---------------------------------------------------------------- reading
-
-
-class _Reader:
-  """Reads rows under one config; task functions are looked up once a source."""
-
-  def __init__(self, config: RewardConfig):
-    self.config = config
-    self.strictness = "paper" if config.mode == "paper" else "strict"
-    self.functions: dict[str, tasks.TaskFunction] = {}
-
-  def __call__(self, row: Mapping[str, Any], place: str) -> _Read:
-    text, function = self._checked(row, place)
-    found = chain.blocks(text, self.strictness)
-    thinking, _, analyze, response = (chain.contents(text, span) for span in found.spans)
-    paper = self.config.mode == "paper"
-    pay = NAN
-    zero = False
-    if paper:
-      zero = response is None or found.numbers is None
-      zero = zero or (self.config.variant == "pareto" and analyze is None)
-      if not zero and not payoffs.plain(found.numbers):
-        exact = payoffs.pay(found.numbers)
-        zero, pay = exact is None, NAN if exact is None else exact
-    answerable = response is not None and not zero
-    count = _paper_words if paper else features.words
-    cell = features.named_cell(analyze or "")
-    return _Read(
-      numbers=found.numbers,
-      format=found.format,
-      error=found.error
-      or ("payoff_value" if zero and analyze is not None else None)
-      or ("missing_block" if zero else None),
-      answerable=answerable,
-      zero=zero,
-      analyze=analyze or "",
-      response_words=count(response or ""),
-      completion_words=count(text),
-      brief_chars=float(max(text.find("<response>"), 0))
-      if paper
-      else features.brief_chars(thinking, analyze),
-      pay=pay,
-      cell=cell,
-      user_type=features.user_type(thinking or ""),
-      carried_out=features.carried_out(
-        cell, response or "", self.config.cq_max_words, self.config.aq_min_words
-      ),
-      task=function(self._example(row, response, place)) if answerable else None,
-      verdict=_given(row, "judge_score", place),
-      po=_given(row, "pareto_score", place) if self.config.variant == "pareto" else 0.0,
-      id=str(row.get("id")),
-    )
-
-  def _checked(self, row: Mapping[str, Any], place: str) -> tuple[str, tasks.TaskFunction]:
-    for key in ("completion", "data_source"):
-      if not isinstance(row.get(key), str):
-        raise BadInput(f"{place}: {key}={str(row.get(key))[:40]!r} must be text")
-    source = row["data_source"]
-    if source not in self.functions:
-      try:
-        self.functions[source] = tasks.find(source, self.config.tasks)
-      except BadInput as error:
-        raise BadInput(f"{place}: {error}") from None
-    return row["completion"], self.functions[source]
-
-  def _example(self, row: Mapping[str, Any], response: str | None, place: str) -> Example:
-    extra = row.get("extra_info")
-    extra = extra if isinstance(extra, dict) else {}
-    return Example(
-      id=str(row.get("id")),
-      data_source=row["data_source"],
-      asked=_asked(row, extra),
-      response=response or "",
-      ground_truth=row.get("ground_truth"),
-      extra_info=extra,
-      mode=self.config.mode,
-      where=place,
-    )
-
-
-def _paper_words(text: str) -> int:
-  return len(text.split())
-
-
-def _given(row: Mapping[str, Any], key: str, place: str) -> float | None:
-  return jsonl.number(row, key, place) if key in row else None
-
-
-def _asked(row: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
-  """The user's intent in full where the row has it, else the last thing that the user said."""
-  if isinstance(extra.get("single_turn_prompt"), str):
-    return extra["single_turn_prompt"]
-  for messages in (extra.get("chat_history"), row.get("prompt")):
-    if isinstance(messages, (list, tuple)):
-      for message in reversed(messages):
-        if isinstance(message, Mapping) and message.get("role") == "user":
-          return str(message.get("content") or "")
-  return ""
-
-
 # ---------------------------------------------------------------- the judge
 
 
 def _ask(
-  read: Sequence[_Read], games: _Games, judge: Judge
+  read: Sequence[Read], games: _Games, judge: Judge
 ) -> tuple[list[float | None], np.ndarray]:
   """(verdict of each row, po of each row); the judge sees all questions of the batch at once."""
   questions: list[Question] = []
@@ -235,13 +108,13 @@ def _number(value: float) -> float | None:
   return None if math.isnan(value) else value
 
 
-def _pareto_question(each: _Read, optimal: str) -> Question:
+def _pareto_question(each: Read, optimal: str) -> Question:
   return Question(
     each.id, "pareto", "", optimal, each.analyze, _PARETO_SCALE, PARETO_RUBRIC, pareto.judge
   )
 
 
-def _answer(each: _Read, verdict: float | None, mode: str) -> Answer | None:
+def _answer(each: Read, verdict: float | None, mode: str) -> Answer | None:
   """Credit of one row; None: no verdict (the row is invalid)."""
   if each.task is None:
     return NOTHING
@@ -270,7 +143,7 @@ class _Games(NamedTuple):
     return ", ".join(cell for cell, kept in zip(CELLS, mask_UA.ravel(), strict=True) if kept)
 
 
-def _games(read: Sequence[_Read]) -> _Games:
+def _games(read: Sequence[Read]) -> _Games:
   kept = [at for at, each in enumerate(read) if each.numbers is not None]
   payoff_BUAR = chain.as_array([read[at].numbers for at in kept])
   user_type_B = np.array([read[at].user_type for at in kept], dtype=int)
@@ -283,7 +156,7 @@ def _games(read: Sequence[_Read]) -> _Games:
 
 
 def _decisions(
-  read: Sequence[_Read], games: _Games, mode: str
+  read: Sequence[Read], games: _Games, mode: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """(decision, choice, carried_out) of all rows; decision is pay in paper mode."""
   decision, choice, carried_out = np.zeros((3, len(read)))
@@ -300,7 +173,7 @@ def _decisions(
   return decision, choice, carried_out
 
 
-def _play(each: _Read, games: _Games, at: int) -> dict[str, Any]:
+def _play(each: Read, games: _Games, at: int) -> dict[str, Any]:
   """What the chain's game says, for metrics and reports; None where there is no matrix."""
   index = games.row.get(at)
   facts = {
@@ -321,7 +194,7 @@ def _play(each: _Read, games: _Games, at: int) -> dict[str, Any]:
 
 
 def _terms(
-  read: Sequence[_Read],
+  read: Sequence[Read],
   answers: Sequence[Answer | None],
   decision: np.ndarray,
   po: np.ndarray,
@@ -347,7 +220,7 @@ def _terms(
 
 def _columns(
   row: Mapping[str, Any],
-  each: _Read,
+  each: Read,
   answer: Answer | None,
   numbers: Sequence[float],
   mode: str,

@@ -22,7 +22,7 @@ PARTS = {
 def summarise(
   rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-  """Means over a batch, and the same for each data_source as `…/<source>` where there are several.
+  """Means over a batch, and the same for each data_source as `…/<source>`.
 
   rows: with data_source. scored: of `score.score_rows`. Rewards and game/choice_consistent and
   carried_out are means over valid rows; chain/* and judge/invalid_frac are shares of all rows;
@@ -31,11 +31,9 @@ def summarise(
   """
   out = _means(scored)
   sources = [row["data_source"] for row in rows]
-  names = sorted(set(sources))
-  if len(names) > 1:
-    for name in names:
-      part = [each for source, each in zip(sources, scored, strict=True) if source == name]
-      out |= {f"{key}/{name}": value for key, value in _means(part).items()}
+  for name in sorted(set(sources)):
+    part = [each for source, each in zip(sources, scored, strict=True) if source == name]
+    out |= {f"{key}/{name}": value for key, value in _means(part).items()}
   return out
 
 

@@ -1,0 +1,38 @@
+"""A circuit breaker: after many failures in a row, leave the endpoint alone for a while."""
+
+from __future__ import annotations
+
+import time
+
+
+class Breaker:
+  """Opens after `failures` consecutive failures; then lets one call through each `cooldown_s`."""
+
+  def __init__(self, failures: int, cooldown_s: float):
+    self._limit, self._cooldown = failures, cooldown_s
+    self._count = 0
+    self._next_trial = 0.0
+
+  @property
+  def is_open(self) -> bool:
+    return self._count >= self._limit
+
+  def allows(self) -> bool:
+    """May a call go out now? When open, a True is the one trial of this cooldown."""
+    if not self.is_open:
+      return True
+    now = time.monotonic()
+    if now < self._next_trial:
+      return False
+    self._next_trial = now + self._cooldown
+    return True
+
+  def worked(self) -> None:
+    """A call was answered: closed again."""
+    self._count = 0
+
+  def failed(self) -> None:
+    """A call was not."""
+    self._count += 1
+    if self._count == self._limit:
+      self._next_trial = time.monotonic() + self._cooldown
