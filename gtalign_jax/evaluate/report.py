@@ -183,7 +183,7 @@ COLUMNS = (
 
 def cells(policy: Mapping[str, Any]) -> list[str]:
   """A row of the table of policies as text; a number that does not exist is a dash."""
-  shown = policy | {"name": label(policy["name"])}
+  shown = {**policy, "name": label(policy["name"])}
   return ["-" if shown[key] is None else form.format(shown[key]) for _, key, form in COLUMNS]
 
 

@@ -97,12 +97,13 @@ def question(row: Mapping[str, Any]) -> str:
   return str(prompt or "")
 
 
-def matrix(payoff_UAR: np.ndarray, named: int | None, user_type: int) -> str:
+def matrix(payoff_UAR: Any, named: int | None, user_type: int) -> str:
   """The matrix as an HTML table; `named` (cell index or None) is outlined.
 
   user_type: 0 DQ, 1 VQ, -1 undeclared; decides which cells the rule chooses from.
   """
-  choice = int(payoff.choose(payoff_UAR[None], np.asarray([user_type]))[0])
+  in_play: Any = np.asarray([user_type])
+  choice = int(payoff.choose(payoff_UAR[None], in_play)[0])
   head = "".join(f"<th>{ACTION_WORDS[action]}</th>" for action in ACTIONS)
   lines = []
   for u, kind in enumerate(USER_TYPES):

@@ -57,7 +57,7 @@ PANELS = (
   ),
   Panel("KL to the start policy, nats a token", "grpo", (("kl", "KL", "#c4628f"),)),
   Panel("Entropy, nats a token", "grpo", (("entropy", "entropy", "#3b8bd0"),)),
-  Panel("Gradient norm", "grpo", (("grad_norm", "norm", "#8c96a3"),)),
+  Panel("Gradient norm before clipping", "grpo", (("grad_norm", "norm", "#8c96a3"),)),
   Panel("Warm start: loss, nats a token", "sft", (("loss", "loss", "#3b8bd0"),)),
 )
 
@@ -69,7 +69,7 @@ def colour(policy: str, index: int = 0) -> str:
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
-  settings = {
+  settings: Any = {
     "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
     "font.family": "sans-serif",
     "font.size": 9,
@@ -143,8 +143,10 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def _panel(panel: Panel, metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
   rows = [row for row in metrics if row["phase"] == panel.phase]
-  # The start of GRPO is the SFT policy; the base policy's evaluation is no point of its curve.
-  held_out = [row for row in metrics if row["phase"] == "eval" and row.get("policy") != "base"]
+  evaluated = [row for row in metrics if row["phase"] == "eval"]
+  # GRPO starts from the SFT policy, where there is one: then the base policy is no point of its curve.
+  warm = any(row.get("policy") == "sft" for row in evaluated)
+  held_out = [row for row in evaluated if not (warm and row.get("policy") == "base")]
   if not any(len(series(rows, key)[0]) for key, _, _ in panel.lines):
     return None
   figure = Figure(figsize=(4.2, 2.5), layout="constrained")

@@ -152,7 +152,7 @@ def _curves(report: reports.Report) -> str:
   steps = sum(row["phase"] == "grpo" for row in report.metrics)
   note = (
     f"Faint: each update; strong: mean of the last {report_charts.window(steps)} updates; dots: held-out "
-    "prompts, where update 0 is the policy that GRPO started from. Shaded: shortest to longest completion."
+    "prompts, where update 0 is the policy that GRPO started from. Means are over completions. Shaded: shortest to longest completion."
   )
   if not any(row.get("kl") is not None for row in report.metrics):
     note += " KL to the start policy was not measured (grpo.kl_coef is 0)."
@@ -185,7 +185,7 @@ def _config(config: Mapping[str, Any]) -> str:
 
 def _versions() -> str:
   found = [("python", platform.python_version()), ("system", platform.platform())]
-  found.append(("cores", os.cpu_count()))
+  found.append(("cores", str(os.cpu_count())))
   for name in PACKAGES:
     try:
       found.append((name, importlib.metadata.version(name)))

@@ -283,10 +283,12 @@ def progress(label: str, seconds: float = 20.0) -> Iterator[Callable[[int, int],
 
   Yields `advance(done, total)`, which fits `on_batch` of evaluate.suites.
   """
-  if sys.stderr.isatty():
-    with _bar(label) as advance:
-      yield advance
-    return
+  with _bar(label) if sys.stderr.isatty() else _lines(label, seconds) as advance:
+    yield advance
+
+
+@contextlib.contextmanager
+def _lines(label: str, seconds: float) -> Iterator[Callable[[int, int], None]]:
   last = time.monotonic()
 
   def advance(done: int, total: int) -> None:
