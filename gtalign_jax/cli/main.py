@@ -84,5 +84,7 @@ def _run(name: str, argv: list[str]) -> int:
   parser = _Parser(prog=f"gtalign {name}", description=COMMANDS[name][1])
   module.add_arguments(parser)
   arguments = parser.parse_args(argv)
-  logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+  # our own progress at INFO; libraries speak up only when something is wrong
+  logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+  logging.getLogger("gtalign_jax").setLevel(logging.INFO)
   return module.run(arguments)

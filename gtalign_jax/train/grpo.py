@@ -170,7 +170,6 @@ def train(run: Run, start: Any) -> Any:
   learner = Learner(run, start)
   try:
     state = learner.phase.begin(start)
-    run.writer.resume({"sft": run.config.sft.steps, "grpo": learner.phase.resume_step})
     return learner.train(state).params
   finally:
     learner.phase.close()

@@ -85,6 +85,7 @@ def warm_start(config: Config) -> Path:
   distributed.initialize()
   preflight.open_workdir(config, distributed.is_main())
   with _interruptible(), Run(config, workdir) as run:
+    run.writer.resume(_committed(workdir))
     trainable = sft.train(run, run.held.trainable)
     _finish(run, trainable, model=True)
   return workdir

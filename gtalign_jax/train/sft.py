@@ -94,7 +94,6 @@ def train(run: Run, trainable: Any) -> Any:
   phase = Phase(run, "sft", config.steps, config.optim, None, config.every, config.steps)
   try:
     state = phase.begin(trainable)
-    run.writer.resume({"sft": phase.resume_step, "grpo": 0})
     if phase.resume_step == config.steps:
       return state.params
     with run.clock.phase("load"):

@@ -1,0 +1,165 @@
+"""`gtalign generate` and `gtalign eval`: a policy over a file of prompts, resumable, in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gtalign_jax import models
+from gtalign_jax.config import Config, fingerprint
+from gtalign_jax.data import prompts
+from gtalign_jax.data.records import Record
+from gtalign_jax.errors import BadInput
+from gtalign_jax.evaluate import suites
+from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.rewards import judges, score
+from gtalign_jax.rollout import generate, stop
+
+log = logging.getLogger(__name__)
+BUCKETS = (128, 256, 512, 1024, 2048, 4096)  # padded prompt lengths where no config names them
+WIDTH = 8  # prompts sampled at once
+
+
+class Options(NamedTuple):
+  """How completions are sampled. ignore_eos: only the budget ends a row (for benchmarks)."""
+
+  group_size: int
+  temperature: float
+  seed: int
+  ignore_eos: bool = False
+
+
+class Job:
+  """A loaded policy with its sampler and, where rows are scored, a judge; use as a context manager."""
+
+  def __init__(self, config: Config, options: Options, scored: bool):
+    self.config, self.options = config, options
+    self.mesh = meshes.make(config.mesh)
+    policy = models.load(config.model, dtype=config.policy.dtype, mesh=self.mesh)
+    self.params, self.tokenizer = policy.params, policy.tokenizer
+    self.judge = judges.make(config.rewards.judge, Path(config.workdir)) if scored else None
+    plan = generate.sampling_of(
+      config.rollout,
+      () if options.ignore_eos else policy.eos_ids,
+      policy.eos_ids[0],
+      config.policy.dtype,
+      group_size=options.group_size,
+      temperature=options.temperature,
+    )
+    stops = () if options.ignore_eos else config.rollout.stop
+    table = stop.stop_table(policy.tokenizer, stops, policy.config.vocab_size)
+    shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+    self.actor = suites.Actor(
+      policy.tokenizer,
+      generate.Sampler(policy.config, plan, table),
+      config.rewards,
+      self.judge,
+      config.rollout.prompt_buckets,
+      -(-WIDTH // shards) * shards,
+      self.mesh,
+    )
+
+  def __enter__(self) -> Job:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    if self.judge is not None:
+      self.judge.close()
+
+  def encode(self, records: Sequence[Record]) -> prompts.Encoded:
+    """Tokenises; over-long prompts are left out with a warning that counts them."""
+    encoded = prompts.encode(records, self.tokenizer, self.config.data)
+    if encoded.left_out:
+      limit = self.config.data.max_prompt_tokens
+      log.warning("left out %d of %d prompts over %d tokens", encoded.left_out, len(records), limit)
+    return encoded
+
+  def batches(self, encoded: prompts.Encoded, first: int = 0) -> Iterator[list[dict]]:
+    """Rows of each device batch from batch number `first` on, in order."""
+    key, width = jax.random.key(self.options.seed), self.actor.width
+    for start in range(first * width, len(encoded.ids), width):
+      part = slice(start, start + width)
+      batch = suites.to_device(self.actor, encoded.ids[part], start)
+      with jax.set_mesh(self.mesh):
+        rollout = self.actor.sampler(self.params, batch, key, np.int32(0))
+      rows = suites.texts(self.actor, encoded.records[part], batch, rollout)
+      if self.judge is not None:
+        scored = score.score_rows(rows, self.config.rewards, self.judge)
+        rows = [row | each for row, each in zip(rows, scored, strict=True)]
+      yield rows
+
+
+def config_for(model: str, data: str, template: str, max_new_tokens: int | None) -> Config:
+  """The config of a command that names a model and prompts instead of a config file."""
+  base = Config(model=model)
+  rollout = dataclasses.replace(base.rollout, prompt_buckets=BUCKETS)
+  if max_new_tokens is not None:
+    rollout = dataclasses.replace(rollout, max_new_tokens=max_new_tokens)
+  own = dataclasses.replace(base.data, root=data, template=template, max_prompt_tokens=BUCKETS[-1])
+  return dataclasses.replace(base, rollout=rollout, data=own)
+
+
+def write(
+  job: Job,
+  encoded: prompts.Encoded,
+  out: Path,
+  merge: Callable[[dict], dict],
+  on_batch: Callable[[int, int], None],
+) -> list[dict]:
+  """Writes all rows to `out`; a job that was stopped goes on from its last whole batch.
+
+  Rows gather in `<out>.partial`, whose first line names the job; `out` appears when all are there.
+  merge: completes a row before it is written. Returns all rows.
+  """
+  partial = out.with_name(out.name + ".partial")
+  name = json.dumps({"job": fingerprint(job.config), "options": job.options, "n": len(encoded.ids)})
+  try:
+    rows, first = _resume(partial, name, job.actor.width * job.options.group_size)
+    with partial.open("a", encoding="utf-8") as file:
+      for number, batch in enumerate(job.batches(encoded, first), start=first + 1):
+        batch = [merge(row) for row in batch]
+        file.writelines(json.dumps(row) + "\n" for row in batch)
+        file.flush()
+        rows += batch
+        on_batch(min(number * job.actor.width, len(encoded.ids)), len(encoded.ids))
+    _strip_first_line(partial, out)
+  except OSError as error:
+    raise BadInput(f"{out}: cannot be written ({error.strerror})") from error
+  return rows
+
+
+def _resume(partial: Path, name: str, size: int) -> tuple[list[dict], int]:
+  """Whole batches of an earlier start of the same job; the rest of the file is cut off."""
+  lines = partial.read_text(encoding="utf-8").splitlines(keepends=True) if partial.exists() else []
+  if not lines or lines[0] != name + "\n":
+    partial.write_text(name + "\n", encoding="utf-8")
+    return [], 0
+  whole = [line for line in lines[1:] if line.endswith("\n")]
+  batches = len(whole) // size
+  kept = whole[: batches * size]
+  partial.write_text("".join([lines[0], *kept]), encoding="utf-8")
+  if kept:
+    log.info("going on after %d rows of an earlier start", len(kept))
+  return [json.loads(line) for line in kept], batches
+
+
+def _strip_first_line(partial: Path, out: Path) -> None:
+  text = partial.read_text(encoding="utf-8")
+  finished = out.with_name(f".{out.name}.{os.getpid()}")
+  finished.write_text(text[text.index("\n") + 1 :], encoding="utf-8")
+  os.replace(finished, out)
+  partial.unlink()
+
+
+def by_record(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> Callable[[dict], dict]:
+  """`merge` for `write` that puts every field of the input row back."""
+  raw = {record.id: row for record, row in zip(records, rows, strict=True)}
+  return lambda row: raw[row["id"].rpartition("#")[0]] | row
