@@ -122,6 +122,7 @@ def relative_gap(got, wanted, mask_BT=None):
 
 def through_cache(arch, params, tokens_BT, positions_BT, mask_BT, prefill):
   """Logits [B, T - prefill, V] of a prefill and one step for each further token."""
+
   def columns(part):
     return tuple(jnp.asarray(x[:, part]) for x in (tokens_BT, positions_BT, mask_BT))
 

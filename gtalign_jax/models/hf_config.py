@@ -60,6 +60,8 @@ def read(config: Mapping[str, Any], where: str) -> Arch:
   family = FAMILIES[kind]
   _check_keys(config, family, where)
   values = {**family.defaults, **{k: v for k, v in config.items() if v is not None}}
+  if config.get("sliding_window", ...) is None:
+    values["sliding_window"] = 0  # the one key where null is not "as usual" but "none"
   try:
     return _arch(kind, family, values, where)
   except KeyError as error:

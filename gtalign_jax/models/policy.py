@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,10 +73,11 @@ def _load_gguf(path: Path, dtype: str, mesh: Mesh | None) -> Policy:
 def _random(dtype: str, mesh: Mesh | None) -> Policy:
   from gtalign_jax.models import tokenizer
 
+  weights.check_mesh(TINY, mesh)
   make = functools.partial(decoder.init, TINY, param_dtype=dtype)
   places = None
   if mesh is not None:
     places = sharding.tree_shardings(mesh, decoder.logical_axes(TINY))
   params = jax.jit(make, out_shardings=places)(jax.random.key(0))
   made = tokenizer.tiny()
-  return Policy(dataclasses.replace(TINY), params, made, (made.eos_token_id,))
+  return Policy(TINY, params, made, (made.eos_token_id,))

@@ -36,6 +36,7 @@ _CUTS = {
   "llama-bpe": _CONTRACTIONS + _WORDS.replace("DIGITS", r"\p{N}{1,3}"),
   "qwen2": _CONTRACTIONS + _WORDS.replace("DIGITS", r"\p{N}"),
 }
+_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
 
 
@@ -53,6 +54,8 @@ def from_directory(path: Path):
   os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
   from transformers import AutoTokenizer
 
+  if not any((path / name).is_file() for name in _FILES):  # transformers would make an empty one
+    raise BadInput(f"model {str(path)!r} has no readable tokenizer: none of {', '.join(_FILES)}")
   try:
     return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
   except Exception as error:  # transformers raises many kinds; all mean the same to the user

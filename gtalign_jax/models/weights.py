@@ -18,7 +18,8 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models import decoder
-from gtalign_jax.models.variants import FAMILIES, Arch
+from gtalign_jax.models.variants import FAMILIES, Arch, mesh_dimensions
+from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import sharding
 
 Index = tuple[slice, ...]
@@ -120,7 +121,11 @@ def _same_as_embedding(source: Source) -> bool:
 
 
 def assemble(arch: Arch, source: Source, dtype: str, mesh: Mesh | None) -> Any:
-  """The parameter tree in `dtype`, split over `mesh` (None: whole, on the default device)."""
+  """The parameter tree in `dtype`, split over `mesh` (None: whole, on the default device).
+
+  Raises BadInput where the mesh does not divide the model.
+  """
+  check_mesh(arch, mesh)
   axes = decoder.logical_axes(arch)
   tree: dict[str, Any] = {}
   for leaf in leaves(arch):
@@ -134,6 +139,13 @@ def assemble(arch: Arch, source: Source, dtype: str, mesh: Mesh | None) -> Any:
     )
     node[leaf.path[-1]] = _array(leaf, source, DTYPES[dtype], place)
   return tree
+
+
+def check_mesh(arch: Arch, mesh: Mesh | None) -> None:
+  """Raises BadInput where an axis of the mesh does not divide what it splits."""
+  if mesh is not None:
+    sizes = tuple(mesh.shape[axis] for axis in meshes.AXES)
+    meshes.check_model(sizes, mesh_dimensions(arch), arch.name)
 
 
 def _default_device() -> jax.Device:

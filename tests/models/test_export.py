@@ -1,0 +1,111 @@
+"""Hugging Face directories out, and in again."""
+
+import argparse
+import json
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import model_cases
+import numpy as np
+import pytest
+
+from gtalign_jax import models
+from gtalign_jax.cli import export as command
+from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.models import export, tokenizer
+
+
+@pytest.mark.parametrize("name", model_cases.CASES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parameters_come_back_bit_for_bit(name, dtype, tmp_path):
+  arch, params = model_cases.build(name)
+  params = jax.tree.map(lambda x: x.astype(dtype), params)
+  out = export.save(
+    arch, params, tokenizer.tiny(), tmp_path / "out", eos_ids=(7, 2), shard_bytes=40_000
+  )
+  back = models.load(out, dtype=dtype)
+  assert back.config == arch and back.eos_ids == (2, 7)
+  jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), back.params, params)  # fmt: skip
+  assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(back.params))
+
+
+def test_files(tmp_path):
+  policy = models.load("random:tiny")
+  out = export.save(
+    policy.config, policy.params, policy.tokenizer, tmp_path / "deep" / "out",
+    eos_ids=policy.eos_ids, shard_bytes=120_000,
+  )  # fmt: skip
+  index = json.loads((out / "model.safetensors.index.json").read_text())
+  sizes = [path.stat().st_size for path in out.glob("model-*.safetensors")]
+  assert len(sizes) == len(set(index["weight_map"].values())) > 1
+  assert max(sizes) < 120_000 + 4096  # the header comes on top
+  assert index["metadata"]["total_size"] == sum(x.nbytes for x in jax.tree.leaves(policy.params))
+  assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == 2
+  again = models.load(out)
+  messages = [{"role": "user", "content": "what is <payoff> 42?"}]
+  chats = [
+    p.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    for p in (policy, again)
+  ]
+  assert chats[0] == chats[1]
+  assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_one_file_where_it_fits(tmp_path):
+  policy = models.load("random:tiny")
+  out = export.save(policy.config, policy.params, policy.tokenizer, tmp_path, eos_ids=(2,))
+  assert (out / "model.safetensors").is_file() and not list(out.glob("*index*"))
+
+
+def test_existing_files_are_kept(tmp_path):
+  (tmp_path / "notes.txt").write_text("mine")
+  policy = models.load("random:tiny")
+  with pytest.raises(BadInput, match="exists and is not empty"):
+    export.save(policy.config, policy.params, policy.tokenizer, tmp_path, eos_ids=(2,))
+  assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+  def full(*_, **__):
+    raise OSError(28, "No space left on device")
+
+  policy = models.load("random:tiny")
+  monkeypatch.setattr(export, "save_file", full)
+  with pytest.raises(RunFailure, match="No space left on device; nothing was left there"):
+    export.save(policy.config, policy.params, policy.tokenizer, tmp_path / "out", eos_ids=(2,))
+  assert not list(tmp_path.iterdir())
+
+
+def test_export_of_parameters_on_a_mesh(tmp_path):
+  mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"))
+  whole, split = models.load("random:tiny"), models.load("random:tiny", mesh=mesh)
+  for name, policy in (("a", whole), ("b", split)):
+    export.save(policy.config, policy.params, policy.tokenizer, tmp_path / name, eos_ids=(2,))
+  files = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
+  assert files[0] == files[1]
+
+
+def test_command(tmp_path, monkeypatch, capsys):
+  asked = []
+
+  def load_policy(workdir, step=None):
+    asked.append((workdir, step))
+    return models.load("random:tiny")
+
+  stored = types.SimpleNamespace(load_policy=load_policy)
+  monkeypatch.setitem(sys.modules, "gtalign_jax.train.checkpoint", stored)
+  parser = argparse.ArgumentParser()
+  command.add_arguments(parser)
+  for i, (words, step) in enumerate(
+    [([], None), (["--step", "best"], "best"), (["--step", "40"], 40)]
+  ):
+    out = tmp_path / str(i)
+    arguments = ["--checkpoint", "run", "--out", str(out), "--json", *words]
+    assert command.run(parser.parse_args(arguments)) == 0
+    assert asked[-1] == ("run", step)
+    assert json.loads(capsys.readouterr().out)["out"] == str(out)
+    assert jnp.isfinite(models.load(out).logits([[1, 2]])).all()
+  with pytest.raises(BadInput, match="--step 'first'"):
+    command.run(parser.parse_args(["--checkpoint", "x", "--out", "y", "--step", "first"]))

@@ -1,0 +1,229 @@
+"""GGUF files written here in several quantisations, and the real SmolLM2-135M-Instruct."""
+
+import json
+from pathlib import Path
+
+import gguf
+import jax
+import jax.numpy as jnp
+import model_cases
+import numpy as np
+import pytest
+
+from gtalign_jax import models
+from gtalign_jax.errors import BadInput
+from gtalign_jax.models import attention, hf_config, tokenizer
+from gtalign_jax.models.gguf import GGUF
+from gtalign_jax.models.variants import Rope
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "models"
+NAMES = {
+  "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+  "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm",
+  "self_attn.k_norm": "attn_k_norm", "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate",
+  "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+# Quantisation blocks are 32 long, so every input size is a multiple of 32.
+SIZES = {
+  "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+  "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "rms_norm_eps": 1e-5,
+  "max_position_embeddings": 512, "rope_theta": 50000.0,
+}  # fmt: skip
+
+
+def permuted(tensor, heads):
+  """Rotary halves to pairs, as llama.cpp's converter does (convert_hf_to_gguf.py, permute)."""
+  rows = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, *tensor.shape[1:])
+  return rows.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def stored_name(name):
+  stem, suffix = name.rsplit(".", 1)
+  if stem in TOP:
+    return f"{TOP[stem]}.{suffix}"
+  _, _, layer, rest = stem.split(".", 3)
+  return f"blk.{layer}.{NAMES[rest]}.{suffix}"
+
+
+def write(path, family, kind=gguf.GGMLQuantizationType.F32, extra=(), skip=(), **changes):
+  """Writes a model; returns its arch and the tensors it should be read as."""
+  config = SIZES | {"model_type": family} | changes
+  arch = hf_config.read(config, family)
+  writer = gguf.GGUFWriter(path, family)
+  writer.add_block_count(arch.num_layers)
+  writer.add_context_length(arch.max_positions)
+  writer.add_embedding_length(arch.width)
+  writer.add_feed_forward_length(arch.mlp_width)
+  writer.add_head_count(arch.num_heads)
+  writer.add_head_count_kv(arch.num_kv_heads)
+  writer.add_layer_norm_rms_eps(arch.norm_eps)
+  writer.add_rope_freq_base(arch.rope.theta)
+  writer.add_key_length(arch.head_dim)
+  add_tokenizer(writer)
+  for call, *arguments in extra:
+    getattr(writer, call)(*arguments)
+  wanted = {}
+  for name, tensor in model_cases.state_dict(arch).items():
+    if name in skip:
+      continue
+    quantised = kind if tensor.ndim == 2 else gguf.GGMLQuantizationType.F32
+    heads = {"q_proj": arch.num_heads, "k_proj": arch.num_kv_heads}.get(name.split(".")[-2])
+    turn = heads and family == "llama"
+    data = gguf.quants.quantize(permuted(tensor, heads) if turn else tensor, quantised)
+    writer.add_tensor(stored_name(name), data, raw_dtype=quantised)
+    wanted[name] = gguf.quants.dequantize(gguf.quants.quantize(tensor, quantised), quantised)
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  return arch, wanted
+
+
+def add_tokenizer(writer, pre="smollm"):
+  tiny = json.loads(tokenizer.tiny().backend_tokenizer.to_str())
+  tokens = sorted(tiny["model"]["vocab"], key=tiny["model"]["vocab"].get)
+  writer.add_tokenizer_model("gpt2")
+  writer.add_tokenizer_pre(pre)
+  writer.add_token_list(tokens)
+  writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])
+  writer.add_token_merges([" ".join(pair) for pair in tiny["model"]["merges"]])
+  writer.add_eos_token_id(2)
+  writer.add_bos_token_id(1)
+
+
+KINDS = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
+
+
+@pytest.mark.parametrize(
+  "family, kind", [("llama", kind) for kind in KINDS] + [("qwen2", "Q4_1"), ("qwen3", "Q8_0")]
+)
+def test_weights_of_every_layout(tmp_path, family, kind):
+  path = tmp_path / "model.gguf"
+  arch, wanted = write(path, family, gguf.GGMLQuantizationType[kind])
+  policy = models.load(path)
+  assert policy.config == arch
+  source = model_cases.Memory(wanted)
+  params = models.weights.assemble(arch, source, "float32", None)
+  jax.tree.map(np.testing.assert_array_equal, policy.params, params)
+  assert policy.eos_ids == (2,)
+  text = "the user said 42 <payoff>"
+  assert policy.tokenizer(text)["input_ids"] == tokenizer.tiny()(text)["input_ids"]
+
+
+def test_tied_head_and_several_ends(tmp_path):
+  path = tmp_path / "model.gguf"
+  arch, _ = write(
+    path, "llama", tie_word_embeddings=True, extra=[("add_eot_token_id", 0)], head_dim=None
+  )
+  policy = models.load(path)
+  assert policy.config.tied and "head" not in policy.params and policy.config == arch
+  assert policy.eos_ids == (0, 2)
+
+
+def test_llama3_rope_is_recovered_from_its_divisors(tmp_path):
+  path = tmp_path / "model.gguf"
+  rope = Rope(theta=50000.0, kind="llama3", factor=32.0, original_positions=8192)
+  plain, stretched = (attention.inverse_frequencies(r, 16) for r in (Rope(theta=50000.0), rope))
+  divisors = (plain / stretched).astype(np.float32)
+  write(path, "llama", extra=[("add_tensor", "rope_freqs.weight", divisors)])
+  found = GGUF(path).arch().rope
+  np.testing.assert_allclose(attention.inverse_frequencies(found, 16), stretched, rtol=1e-5)
+  assert found.kind == "llama3" and found.factor == pytest.approx(32.0)
+  write(path, "llama", extra=[("add_tensor", "rope_freqs.weight", divisors * np.float32(1.1))])
+  with pytest.raises(BadInput, match=r"rope_freqs\.weight is not the stretching of Llama 3"):
+    GGUF(path).arch()
+
+
+def test_linear_rope(tmp_path):
+  path = tmp_path / "model.gguf"
+  extra = [
+    ("add_rope_scaling_type", gguf.RopeScalingType.LINEAR), ("add_rope_scaling_factor", 4.0),
+  ]  # fmt: skip
+  write(path, "qwen2", extra=extra)
+  assert GGUF(path).arch().rope == Rope(theta=50000.0, kind="linear", factor=4.0)
+
+
+BAD = [
+  ("llama", [("add_expert_count", 8)], "llama.expert_count=8 is not understood"),
+  ("qwen2", [("add_rope_scaling_type", gguf.RopeScalingType.YARN)], "rope.scaling.type='yarn'"),
+  ("llama", [("add_rope_dimension_count", 8)], "a part of each head only"),
+  ("llama", [("add_tensor", "blk.0.extra.weight", np.zeros(4, np.float32))], "surplus blk.0.extra"),
+]
+
+
+@pytest.mark.parametrize("family, extra, message", BAD)
+def test_keys_that_are_not_understood(tmp_path, family, extra, message):
+  path = tmp_path / "model.gguf"
+  write(path, family, extra=extra)
+  with pytest.raises(BadInput, match=message):
+    models.load(path)
+
+
+def test_bad_files(tmp_path):
+  path = tmp_path / "model.gguf"
+  path.write_bytes(b"not a model")
+  with pytest.raises(BadInput, match="not a readable GGUF file"):
+    models.load(path)
+  write(path, "llama", skip=("model.norm.weight",))
+  with pytest.raises(BadInput, match=r"missing model\.norm\.weight 64"):
+    models.load(path)
+  writer = gguf.GGUFWriter(path, "falcon")
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.close()
+  with pytest.raises(BadInput, match=r"general.architecture='falcon' is not one of"):
+    models.load(path)
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+  try:
+    return models.load("HuggingFaceTB/SmolLM2-135M-Instruct")
+  except BadInput as error:
+    pytest.skip(str(error))
+
+
+def answer(policy, question, tokens=24):
+  ids = policy.tokenizer.apply_chat_template(
+    [{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False
+  )
+  # one length for all questions compiles once; the template's own system turn comes first
+  ids = [policy.tokenizer.eos_token_id] * (48 - len(ids)) + ids
+  made, _ = model_cases.greedy(policy.config, policy.params, np.asarray(ids, np.int32), tokens)
+  made = made.tolist()
+  end = min([made.index(i) for i in policy.eos_ids if i in made], default=len(made))
+  return policy.tokenizer.decode(made[:end])
+
+
+def test_plain_questions(smollm2):
+  assert "Paris" in answer(smollm2, "What is the capital of France?")
+  assert "4" in answer(smollm2, "What is 2+2?")
+  greeting = answer(smollm2, "Hello!").lower()
+  assert any(word in greeting for word in ("hello", "hi ", "hi!", "welcome", "help"))
+
+
+def test_smollm2_equals_torch(smollm2):
+  """Logits and 64 greedy tokens that transformers computed from the same file."""
+  golden = json.loads((GOLDEN / "smollm2.json").read_text())
+  ids_T = np.asarray(golden["prompt"], np.int32)
+  tokens, logits_V = model_cases.greedy(smollm2.config, smollm2.params, ids_T, 64)
+  assert tokens.tolist() == golden["greedy"]
+  assert model_cases.relative_gap(logits_V[::512], golden["logits_every_512"]) < 2e-4
+
+
+def test_smollm2_tokenizer(smollm2):
+  for text, ids in json.loads((GOLDEN / "smollm2_ids.json").read_text()).items():
+    assert smollm2.tokenizer(text)["input_ids"] == ids, text
+    assert smollm2.tokenizer.decode(ids) == text
+  chat = smollm2.tokenizer.apply_chat_template(
+    [{"role": "user", "content": "hi"}], add_generation_prompt=True, tokenize=False
+  )
+  assert chat.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+  assert chat.endswith("<|im_start|>assistant\n")
+  assert smollm2.eos_ids == (2,) and smollm2.tokenizer.pad_token_id == 2
+
+
+def test_smollm2_embedding_is_finite_and_spread(smollm2):
+  table_VD = smollm2.params["embed"]["table"]
+  assert table_VD.shape == (49152, 576) and bool(jnp.isfinite(table_VD).all())

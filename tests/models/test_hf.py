@@ -1,0 +1,192 @@
+"""Hugging Face directories in: configs, shards, and every way in which they can be wrong."""
+
+import json
+import shutil
+
+import jax
+import ml_dtypes
+import model_cases
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from gtalign_jax import models
+from gtalign_jax.errors import BadInput
+from gtalign_jax.models import hf, hf_config, tokenizer, weights
+
+NAME = "qwen3_bias_window"
+
+
+@pytest.fixture(scope="module")
+def tensors():
+  return model_cases.state_dict(hf_config.read(model_cases.config(NAME), NAME))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory, tensors):
+  """A directory with two shards and an index."""
+  path = tmp_path_factory.mktemp("hf")
+  names = sorted(tensors)
+  parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+  for file, part in parts.items():
+    save_file({name: tensors[name] for name in part}, path / file)
+  where = {name: file for file, part in parts.items() for name in part}
+  (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+  (path / "config.json").write_text(json.dumps(model_cases.config(NAME)))
+  tokenizer.tiny().save_pretrained(path)
+  return path
+
+
+@pytest.fixture
+def directory(template, tmp_path):
+  return shutil.copytree(template, tmp_path / "model")
+
+
+def edit(path, **changes):
+  value = json.loads(path.read_text()) | changes
+  path.write_text(json.dumps(value))
+
+
+def one_file(directory, tensors):
+  for path in directory.glob("*.safetensors*"):
+    path.unlink()
+  save_file(tensors, directory / "model.safetensors")
+
+
+def test_shards_give_the_same_parameters(directory):
+  policy = models.load(directory)
+  arch, params = model_cases.build(NAME)
+  assert policy.config == arch
+  jax.tree.map(np.testing.assert_array_equal, policy.params, params)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
+def test_stored_dtypes(directory, tensors, dtype):
+  one_file(directory, {name: tensor.astype(dtype) for name, tensor in tensors.items()})
+  params = models.load(directory).params
+  kernel = np.asarray(params["layers"]["up"]["kernel"][1])
+  stored = tensors["model.layers.1.mlp.up_proj.weight"].astype(dtype).astype(np.float32)
+  assert np.array_equal(kernel, stored.T)
+  narrow = models.load(directory, dtype="bfloat16").params["norm"]["scale"]
+  assert narrow.dtype == ml_dtypes.bfloat16
+
+
+def test_all_faulty_tensors_are_listed_at_once(directory, tensors):
+  wrong = dict(tensors)
+  del wrong["model.layers.2.mlp.up_proj.weight"], wrong["model.norm.weight"]
+  wrong["model.layers.0.self_attn.sinks"] = np.zeros(4, np.float32)
+  wrong["lm_head.weight"] = wrong["lm_head.weight"][:-1]
+  one_file(directory, wrong)
+  with pytest.raises(BadInput) as caught:
+    models.load(directory)
+  message = str(caught.value)
+  assert "missing model.layers.2.mlp.up_proj.weight 64x48" in message
+  assert "missing model.norm.weight 48" in message
+  assert "surplus model.layers.0.self_attn.sinks 4" in message
+  assert "lm_head.weight is 95x48, must be 96x48" in message
+  assert "\n" not in message
+
+
+def test_a_tied_model_may_store_its_head_twice():
+  arch, _ = model_cases.build("qwen2")
+  tensors = model_cases.state_dict(arch)
+  tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+  weights.check(arch, model_cases.Memory(tensors), "twice")
+  tensors["lm_head.weight"] = tensors["lm_head.weight"] + 1
+  with pytest.raises(BadInput, match=r"surplus lm_head.weight"):
+    weights.check(arch, model_cases.Memory(tensors), "twice")
+
+
+def test_damaged_files(directory, tensors):
+  shard = directory / "a.safetensors"
+  whole = shard.read_bytes()
+  shard.write_bytes(whole[:-100])
+  with pytest.raises(BadInput, match="is cut short at tensor"):
+    models.load(directory)
+  shard.write_bytes(whole[:20])
+  with pytest.raises(BadInput, match="not readable safetensors"):
+    models.load(directory)
+  shard.unlink()
+  with pytest.raises(BadInput, match=r"lacks shards a.safetensors"):
+    models.load(directory)
+  one_file(directory, {name: tensor.astype(np.int8) for name, tensor in tensors.items()})
+  with pytest.raises(BadInput, match="dtype I8, not one of F32, F16, BF16"):
+    models.load(directory)
+  (directory / "model.safetensors").unlink()
+  with pytest.raises(BadInput, match=r"no \*.safetensors files"):
+    models.load(directory)
+  (directory / "config.json").write_text("{")
+  with pytest.raises(BadInput, match="not readable JSON"):
+    models.load(directory)
+
+
+def test_a_directory_without_tokenizer(directory):
+  for path in directory.glob("tokenizer*"):
+    path.unlink()
+  with pytest.raises(BadInput, match="no readable tokenizer"):
+    models.load(directory)
+
+
+def test_eos_ids_are_a_set(directory):
+  assert models.load(directory).eos_ids == (2,)  # the tokenizer's
+  edit(directory / "config.json", eos_token_id=5)
+  assert models.load(directory).eos_ids == (5,)
+  (directory / "generation_config.json").write_text('{"eos_token_id": [7, 2, 7]}')
+  assert models.load(directory).eos_ids == (2, 7)
+
+
+@pytest.mark.parametrize("name", model_cases.CASES)
+def test_config_round_trip(name):
+  arch = hf_config.read(model_cases.config(name), name)
+  written = json.loads(json.dumps(hf_config.write(arch, "float32")))
+  assert hf_config.read(written, name) == arch
+
+
+def test_old_and_new_rope_keys_mean_the_same():
+  old = model_cases.config("llama3")
+  new = {k: v for k, v in old.items() if not k.startswith("rope_")}
+  new["rope_parameters"] = old["rope_scaling"] | {"rope_theta": old["rope_theta"]}
+  assert hf_config.read(old, "") == hf_config.read(new, "")
+  old = model_cases.config("gemma3")
+  new = {k: v for k, v in old.items() if not k.startswith("rope_")}
+  new["rope_parameters"] = {
+    "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+  }
+  assert hf_config.read(old, "") == hf_config.read(new, "")
+
+
+BAD_CONFIGS = [
+  ("llama3", {"model_type": "mamba"}, "model_type='mamba' is not one of llama"),
+  ("llama3", {"sliding_window": 8}, "sliding_window=8 is not understood"),
+  ("llama3", {"attn_output_gate": True}, "attn_output_gate=True is not understood"),
+  ("llama3", {"quantization_config": {"bits": 4}}, "quantization_config=.* is not understood"),
+  ("llama3", {"attention_dropout": 0.1}, "attention_dropout=0.1 is not supported"),
+  ("llama3", {"hidden_act": "gelu"}, "hidden_act='gelu' is not what llama uses"),
+  ("llama3", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_type='yarn'"),
+  ("llama3", {"rope_scaling": {"rope_type": "linear"}}, "rope parameters"),
+  ("llama3", {"rope_scaling": {"type": "linear", "factor": 2.0, "beta": 1}}, "rope parameters"),
+  ("llama3", {"hidden_size": None}, "no key 'hidden_size'"),
+  ("qwen3", {"layer_types": ["full_attention"]}, "layer_types"),
+  ("qwen2", {"layer_types": ["chunked_attention"] * 3}, "layer_types"),
+  ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0 is not supported"),
+  ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+]
+
+
+@pytest.mark.parametrize("name, change, message", BAD_CONFIGS)
+def test_config_fields_that_are_not_understood(name, change, message):
+  with pytest.raises(BadInput, match=message):
+    hf_config.read(model_cases.config(name) | change, "somewhere")
+
+
+def test_null_says_nothing():
+  config = model_cases.config("mistral_full") | {"new_feature": None, "attention_dropout": None}
+  assert hf_config.read(config, "").windows == (0, 0, 0)
+
+
+def test_reads_only_the_asked_part(template, tensors):
+  source = hf.Safetensors(template)
+  name = "model.layers.0.self_attn.k_proj.weight"
+  part = source.read(name, (slice(16, 32), slice(8, 24)))
+  assert isinstance(part, np.memmap) and np.array_equal(part, tensors[name][16:32, 8:24])
