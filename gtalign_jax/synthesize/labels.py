@@ -1,0 +1,119 @@
+"""SFT chains from labels: type, payoffs, analysis and response all follow from the ground truth.
+
+A chain parses strictly and its decision score is 1, whatever the record holds (FORMULAS: the reward).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+
+from gtalign_jax.data.records import Record
+from gtalign_jax.game import payoff
+from gtalign_jax.synthesize import replies
+from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES
+
+# What thinking says of each kind of reply: what the request is, then what the actions bring.
+WORDING = {
+  "solve": (
+    ("The problem is fully stated", "All values are given", "There is one right result"),
+    ("solving it now is what helps", "a question back would only cost time"),
+  ),
+  "answer": (
+    ("The question has one reading", "There is one known answer", "Nothing is left open"),
+    ("a plain answer is quick and safe", "asking back would waste a turn"),
+  ),
+  "meanings": (
+    ("The question has several readings", "More than one answer could be meant"),
+    ("a guess may miss what the user means", "one short question settles it"),
+  ),
+  "refuse": (
+    ("The request is clear and could hurt someone", "It is plain what is asked, and it does harm"),
+    ("a refusal with a safe way on serves both", "helping would cost both of us"),
+  ),
+  "help": (
+    ("The request is clear and harmless", "It sounds odd at most and harms nobody"),
+    ("a direct answer helps at once", "declining would help nobody"),
+  ),
+  "open": (
+    ("The request is harmless but wide", "Nothing speaks against helping, but much is open"),
+    ("knowing the focus first saves both time", "a long reply may miss the point"),
+  ),
+  "write": (
+    ("The text is well described", "Purpose and content of the text are given"),
+    ("a draft now is what the user wants", "asking more would delay the draft"),
+  ),
+  "draft": (
+    ("Purpose and reader of the text are open", "Too little is said about the text"),
+    ("a blind draft is likely to miss", "one question makes the draft fit"),
+  ),
+  "unstated": (
+    ("Something needed is missing", "The request is not fully stated"),
+    ("an answer now would be a guess", "one question brings what is missing"),
+  ),
+}
+# Tenths of payoff (LLM, user) around which each cell varies: rows DQ and VQ, columns DA, CQ, AQ.
+# Definite: answering is best, a question costs the user a turn. Vague: answering is a gamble.
+BASE = {
+  "DQ": ((38, 40), (16, 8), (25, 26)),
+  "VQ": ((10, 4), (30, 31), (24, 27)),
+}
+SPREAD = 7  # tenths that a payoff may lie off its base
+LIFT = 12  # tenths by which the sum of the chosen cell leads its row at most
+
+
+def chain(record: Record, seed: int) -> str:
+  """One completion for the record, a pure function of its content, its id and `seed`."""
+  rng = random.Random(f"{seed}/{record.id}")
+  reply = replies.reply(record, rng)
+  chosen = CELLS.index(f"{reply.user_type}_{reply.action}")
+  tenths = _payoffs(chosen, rng)
+  payoffs = {cell: {"LLM": llm / 10, "user": user / 10} for cell, (llm, user) in zip(CELLS, tenths)}
+  return (
+    f"<thinking>{_thinking(record, reply, rng)}</thinking>"
+    f"<payoff>{json.dumps(payoffs, separators=(',', ':'))}</payoff>"
+    f"<analyze>{_analysis(tenths, chosen, rng)}</analyze>"
+    f"<response>{reply.response}</response>"
+  )
+
+
+def _payoffs(chosen: int, rng: random.Random) -> list[tuple[int, int]]:
+  """Six (LLM, user) payoffs in tenths; `chosen` has the largest sum of its row by 3 or more."""
+  cells = []
+  for user_type in USER_TYPES:
+    for action in range(len(ACTIONS)):
+      base = BASE[user_type][action]
+      cells.append(tuple(value + rng.randint(-SPREAD, SPREAD) for value in base))
+  row = range(3 * (chosen // 3), 3 * (chosen // 3) + 3)
+  best = max(sum(cells[cell]) for cell in row if cell != chosen)
+  lack = best + rng.randint(3, LIFT) - sum(cells[chosen])
+  if lack > 0:
+    share = rng.randint(lack // 3, lack - lack // 3)  # both roles gain
+    llm, user = cells[chosen]
+    cells[chosen] = (llm + share, user + lack - share)
+  return cells
+
+
+def _thinking(record: Record, reply: replies.Reply, rng: random.Random) -> str:
+  about, effect = (rng.choice(options) for options in WORDING[reply.kind])
+  words = replies.topic(record, most=2)
+  named = f" ({', '.join(words)})" if words else ""
+  return f"{about}{named}; {effect}. So it is {reply.user_type}."
+
+
+def _analysis(tenths: list[tuple[int, int]], chosen: int, rng: random.Random) -> str:
+  """Names the Pareto-optimal cells of the row with their sums, then the choice as the last cell."""
+  row = chosen // 3
+  matrix_BUAR = np.asarray(tenths, float).reshape(1, 2, 3, 2)
+  optimal = payoff.front(matrix_BUAR, np.array([row])).optimal
+  front = [cell for cell in range(6) if optimal[cell][0]]
+  sums = {cell: f"{CELLS[cell]} {sum(tenths[cell]) / 10}" for cell in front}
+  if len(front) == 1:
+    reason = f"{CELLS[chosen]} is better for both than the rest of its row"
+  else:
+    reason = f"Pareto cells with sums: {', '.join(sums.values())}"
+  return (
+    f"{reason}. {rng.choice(('I choose', 'The choice is', 'Best for both is'))} {CELLS[chosen]}."
+  )

@@ -1,0 +1,79 @@
+"""Supervision for the warm start: token ids of prompts and of the chains that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gtalign_jax import jsonl
+from gtalign_jax.data import prompts
+from gtalign_jax.data.records import Record, from_row
+from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import DataConfig, SFTConfig
+from gtalign_jax.synthesize import labels
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def examples(
+  encoded: prompts.Encoded,
+  tokenizer: Any,
+  sft_config: SFTConfig,
+  *,
+  seed: int,
+  data_config: DataConfig,
+) -> tuple[list[Pair], int]:
+  """((prompt_ids, completion_ids) pairs, count left out).
+
+  Chains come from the file `sft.data`, else from the labels of `encoded`. Completions end with the
+  tokenizer's EOS. Left out: pairs over `sft.max_tokens`, and rows whose prompt is over
+  `data.max_prompt_tokens`. Raises BadInput on a malformed file.
+  """
+  if sft_config.data:
+    encoded, texts = _from_file(Path(sft_config.data), tokenizer, data_config)
+  else:
+    texts = [labels.chain(record, seed) for record in encoded.records]
+  completions = _completions(texts, tokenizer)
+  pairs = [
+    (prompt, completion)
+    for prompt, completion in zip(encoded.ids, completions, strict=True)
+    if len(prompt) + len(completion) <= sft_config.max_tokens
+  ]
+  too_long = encoded.left_out if sft_config.data else 0
+  return pairs, len(completions) - len(pairs) + too_long
+
+
+def rows(path: str | Path) -> Iterator[tuple[Record, str]]:
+  """(record, chain) of each line that `gtalign synthesize` wrote. Raises BadInput, naming the line."""
+  for number, row in jsonl.read(path):
+    where = f"{path}:{number}"
+    completion = row.get("completion")
+    if not isinstance(completion, str) or not completion:
+      raise BadInput(
+        f"{where}: completion must be a non-empty text; write it by gtalign synthesize"
+      )
+    yield from_row(row, where, f"{path}/{number}"), completion
+
+
+def _from_file(
+  path: Path, tokenizer: Any, data_config: DataConfig
+) -> tuple[prompts.Encoded, list[str]]:
+  """Prompts in the run's own template, with the chain of each prompt that fits."""
+  found = list(rows(path))
+  if not found:
+    raise BadInput(f"sft.data={str(path)!r} holds no chains")
+  # position as id: a file may hold several chains of one prompt
+  numbered = [record._replace(id=str(index)) for index, (record, _) in enumerate(found)]
+  encoded = prompts.encode(numbered, tokenizer, data_config)
+  return encoded, [found[int(record.id)][1] for record in encoded.records]
+
+
+def _completions(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
+  """Token ids of each chain, EOS appended, int32."""
+  if not texts:
+    return []
+  ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+  return [np.asarray([*each, tokenizer.eos_token_id], np.int32) for each in ids]
