@@ -154,16 +154,16 @@ def _default_device() -> jax.Device:
 
 
 def _array(leaf: Leaf, source: Source, dtype, place) -> jax.Array:
-  parts: dict[tuple[tuple[int, int], ...], np.ndarray] = {}  # replicas share one host buffer
-
-  def part(index: Index) -> np.ndarray:
-    whole = tuple(slice(*s.indices(size)[:2]) for s, size in zip(index, leaf.shape))
-    key = tuple((s.start, s.stop) for s in whole)
-    if key not in parts:
-      parts[key] = read_leaf(leaf, source, whole, dtype)
-    return parts[key]
-
-  return jax.block_until_ready(jax.make_array_from_callback(leaf.shape, place, part))
+  """Part by part, so that beside what the devices hold only one part is on the host."""
+  devices: dict[tuple[tuple[int, int], ...], list[jax.Device]] = {}
+  for device, index in place.addressable_devices_indices_map(leaf.shape).items():
+    bounds = tuple(s.indices(size)[:2] for s, size in zip(index, leaf.shape))
+    devices.setdefault(bounds, []).append(device)
+  held = []
+  for bounds, replicas in devices.items():
+    part = read_leaf(leaf, source, tuple(slice(*each) for each in bounds), dtype)
+    held += jax.block_until_ready([jax.device_put(part, device) for device in replicas])
+  return jax.make_array_from_single_device_arrays(leaf.shape, place, held)
 
 
 def read_leaf(leaf: Leaf, source: Source, index: Index, dtype) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 
 from gtalign_jax import models
 from gtalign_jax.errors import BadInput
-from gtalign_jax.models import attention, hf_config, tokenizer
+from gtalign_jax.models import attention, hf_config, tokenizer, weights
 from gtalign_jax.models.gguf import GGUF
 from gtalign_jax.models.variants import Rope
 
@@ -104,7 +104,7 @@ def test_weights_of_every_layout(tmp_path, family, kind):
   policy = models.load(path)
   assert policy.config == arch
   source = model_cases.Memory(wanted)
-  params = models.weights.assemble(arch, source, "float32", None)
+  params = weights.assemble(arch, source, "float32", None)
   jax.tree.map(np.testing.assert_array_equal, policy.params, params)
   assert policy.eos_ids == (2,)
   text = "the user said 42 <payoff>"

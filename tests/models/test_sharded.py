@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import model_cases
 import numpy as np
 import pytest
+import test_gguf
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gtalign_jax import models
 from gtalign_jax.errors import BadInput
-from gtalign_jax.models import decoder, hf_config, weights
+from gtalign_jax.models import decoder, export, hf_config, weights
 from gtalign_jax.models.variants import FAMILIES
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)]
@@ -106,7 +107,7 @@ def test_random_parameters_do_not_depend_on_the_mesh():
 def test_a_mesh_that_does_not_divide(spec, tmp_path):
   if spec == "directory":
     tiny = models.load("random:tiny")
-    models.export.save(tiny.config, tiny.params, tiny.tokenizer, tmp_path / "m", eos_ids=(2,))
+    export.save(tiny.config, tiny.params, tiny.tokenizer, tmp_path / "m", eos_ids=(2,))
     spec = tmp_path / "m"
   with pytest.raises(BadInput, match=r"mesh\.tensor=4 does not divide num_kv_heads=2"):
     models.load(spec, mesh=mesh_of((1, 2, 4)))
@@ -114,8 +115,6 @@ def test_a_mesh_that_does_not_divide(spec, tmp_path):
 
 def test_gguf_rows_are_read_per_device(tmp_path):
   """A split import of a quantised, permuted file equals the whole one."""
-  import test_gguf
-
   path = tmp_path / "model.gguf"
   test_gguf.write(path, "llama", test_gguf.gguf.GGMLQuantizationType.Q8_0)
   whole, split = models.load(path), models.load(path, mesh=mesh_of((2, 2, 2)))
