@@ -84,6 +84,11 @@ class Config:
   log: LogConfig = field(default_factory=LogConfig)
 
   def __post_init__(self):
+    G, g = self.rollout.group_size, self.grpo.micro_samples
+    if g and G % g:
+      raise BadInput(
+        f"grpo.micro_samples={g} does not divide rollout.group_size={G}; use a divisor, or 0 for all"
+      )
     largest = self.rollout.prompt_buckets[-1]
     if self.data.max_prompt_tokens > largest:
       raise BadInput(

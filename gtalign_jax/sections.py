@@ -196,6 +196,8 @@ class GRPOConfig:
   prompts_per_step: int = 8  # P: prompts a step, over all devices
   inner_epochs: int = 1  # passes over one rollout (TRL num_iterations)
   micro_prompts: int = 0  # prompts per gradient accumulation slice; 0 = all at once
+  micro_samples: int = 0  # completions of each prompt per slice; 0 = all at once
+  length_bucket: int = 64  # a slice is cut to a multiple of so many completion tokens
   kind: str = "grpo"  # grpo | gspo | cispo
   advantage: str = "grpo"  # grpo | dr_grpo | rloo | reinforce_baseline | gdpo
   gdpo_weights: tuple[float, float] = (0.5, 0.5)  # weights of (U, L) in gdpo
@@ -210,7 +212,6 @@ class GRPOConfig:
   mismatch_bounds: tuple[float, float] = (0.0, 2.0)
   overlong_buffer: int = 0  # tokens before the budget in which length is punished; 0 = off
   mask_truncated: bool = False  # leave rows that hit the budget out of the loss
-  dynamic_sampling: int = 0  # times a step may refill groups of equal rewards; 0 = off
 
   def __post_init__(self):
     _one_of("grpo", "kind", self.kind, ("grpo", "gspo", "cispo"))
@@ -231,6 +232,7 @@ class GRPOConfig:
     _at_least("grpo", "prompts_per_step", self.prompts_per_step, 1)
     _at_least("grpo", "inner_epochs", self.inner_epochs, 1)
     _at_least("grpo", "kl_coef", self.kl_coef, 0.0)
+    _at_least("grpo", "length_bucket", self.length_bucket, 1)
     if self.micro_prompts and self.prompts_per_step % self.micro_prompts:
       raise BadInput(
         f"grpo.micro_prompts={self.micro_prompts} does not divide "

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gtalign_jax import models
-from gtalign_jax.algorithms import optimizer, update
+from gtalign_jax.algorithms import optimizer, slices, update
 from gtalign_jax.config import GRPOConfig, OptimConfig, RolloutConfig
 from gtalign_jax.rollout import generate, stop
 from gtalign_jax.types import Prompts, Rollout, TrainBatch, TrainState
@@ -69,23 +69,14 @@ def _prompts(arch: Any, work: Work) -> Prompts:
 
 
 def _slices(work: Work, prompts: Prompts, rollout: Rollout) -> list[TrainBatch]:
-  advantage_B = jnp.tile(jnp.asarray([1.0, -1.0]), work.prompts * work.group_size // 2 + 1)
-  out = []
-  for first in range(0, work.prompts, work.micro_prompts):
-    own = slice(first, first + work.micro_prompts)
-    rows = slice(own.start * work.group_size, own.stop * work.group_size)
-    out.append(
-      TrainBatch(
-        jax.tree.map(lambda x, own=own: x[own], prompts),
-        rollout.tokens_BC[rows],
-        rollout.mask_BC[rows],
-        advantage_B[rows],
-        rollout.logp_BC[rows],
-        None,
-        None,
-      )
-    )
-  return out
+  rows = work.prompts * work.group_size
+  advantage_B = jnp.tile(jnp.asarray([1.0, -1.0]), rows // 2 + 1)[:rows]
+  batch = TrainBatch(
+    prompts, rollout.tokens_BC, rollout.mask_BC, advantage_B, rollout.logp_BC, None, None
+  )
+  count_PG = np.full((work.prompts, work.group_size), work.new_tokens)
+  cuts = slices.cut(count_PG, work.micro_prompts, 0, work.new_tokens, work.new_tokens)
+  return [slices.take(batch, each.prompt_p, each.sample_pg, each.width) for each in cuts]
 
 
 class _Programs:
@@ -124,8 +115,8 @@ class _Programs:
     )
     decoded = time.perf_counter()
     del context, state, params
-    slices = _slices(self.work, self.prompts, rollout)
-    self.state, metrics, _ = self.updater(self.state, None, slices)
+    parts = _slices(self.work, self.prompts, rollout)
+    self.state, metrics, _ = self.updater(self.state, None, parts)
     jax.block_until_ready((self.state, metrics))
     ended = time.perf_counter()
     return {

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gtalign_jax.algorithms import update
+from gtalign_jax.algorithms import slices, update
 from gtalign_jax.algorithms.advantages import group_advantages, overlong_penalty
 from gtalign_jax.data import batches
 from gtalign_jax.errors import RunFailure
@@ -107,10 +107,28 @@ class Learner:
       None,
       None,
     )
-    if self.reference is not None:
-      ref_BC = self._score(self.reference, run.held.frozen, batch)
-      batch = batch._replace(ref_logp_BC=ref_BC)
     return batch
+
+  def slices(self, sampled: suites.Sampled) -> tuple[list[TrainBatch], float]:
+    """The batch in slices of like length, with reference log-probabilities where KL is asked for.
+
+    Also the share of padding among the trained completion tokens.
+    """
+    config, batch = self.config, self.batch(sampled)
+    count_B = np.asarray([row["completion_tokens"] for row in sampled.rows])
+    count_PG = count_B.reshape(-1, self.run.config.rollout.group_size)
+    cuts = slices.cut(
+      count_PG,
+      config.micro_prompts,
+      config.micro_samples,
+      config.length_bucket,
+      self.run.config.rollout.max_new_tokens,
+    )
+    out = [slices.take(batch, each.prompt_p, each.sample_pg, each.width) for each in cuts]
+    if self.reference is not None:
+      frozen = self.run.held.frozen
+      out = [x._replace(ref_logp_BC=self._score(self.reference, frozen, x)) for x in out]
+    return out, slices.padding(count_PG, cuts)
 
   def step(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
     """One step of the algorithm; `step` counts from 0."""
@@ -127,17 +145,17 @@ class Learner:
     check_judge(run, step + 1, sampled.scored)
     with clock.phase("update"):
       update_began = time.perf_counter()
-      batch = self.batch(sampled)
+      parts, padding = self.slices(sampled)
       for epoch in range(self.config.inner_epochs):
-        state, metrics, logps = self.phase.updater(state, run.held.frozen, [batch])
+        state, metrics, logps = self.phase.updater(state, run.held.frozen, parts)
         if epoch == 0:
-          batch = batch._replace(old_logp_BC=logps[0])
+          parts = [x._replace(old_logp_BC=old) for x, old in zip(parts, logps, strict=True)]
       values = {name: float(value) for name, value in jax.device_get(metrics).items()}
       update_s = time.perf_counter() - update_began
     values["lr"] = self.phase.learning_rate((step + 1) * self.config.inner_epochs - 1)
     values |= numbers.rewards(run.config, sampled, rewards(run, sampled))
     values |= numbers.work(sampled, update_s, self.phase.progress)
-    values |= run.judge.statistics()
+    values |= run.judge.statistics() | {"perf/padding_frac": padding}
     values["step_time"] = time.perf_counter() - began
     return state, values
 

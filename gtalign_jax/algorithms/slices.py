@@ -1,0 +1,76 @@
+"""Cutting an optimiser batch into slices of like length, so that little padding is trained on.
+
+A slice holds `micro_prompts` prompts with `micro_samples` of their completions each. Prompts are
+sorted by length and so are the samples of each prompt, so a slice's rows are about as long as each other;
+its width is the next multiple of `bucket`. One program is compiled per width that occurs.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gtalign_jax.parallel.sharding import constrain
+from gtalign_jax.types import TrainBatch
+
+
+class Slice(NamedTuple):
+  """Which rows go together. prompt_p: prompts. sample_pg: their samples. width: completion tokens."""
+
+  prompt_p: np.ndarray
+  sample_pg: np.ndarray
+  width: int
+
+
+def cut(
+  count_PG: np.ndarray, micro_prompts: int, micro_samples: int, bucket: int, budget: int
+) -> list[Slice]:
+  """Slices that cover every row once.
+
+  count_PG: completion tokens. micro_prompts, micro_samples: divisors of P and G, 0 = all at once.
+  bucket: widths are multiples of it, at most `budget`.
+  """
+  P, G = count_PG.shape
+  p, g = micro_prompts or P, micro_samples or G
+  by_length_P = np.argsort(count_PG.sum(1), kind="stable")
+  by_length_PG = np.argsort(count_PG, axis=1, kind="stable")
+  out = []
+  for first in range(0, P, p):
+    prompt_p = np.sort(by_length_P[first : first + p]).astype(np.int32)
+    for left in range(0, G, g):
+      sample_pg = by_length_PG[prompt_p, left : left + g].astype(np.int32)
+      longest = int(np.take_along_axis(count_PG[prompt_p], sample_pg, axis=1).max())
+      width = min(-(-max(longest, 1) // bucket) * bucket, budget)
+      out.append(Slice(prompt_p, sample_pg, width))
+  return out
+
+
+def padding(count_PG: np.ndarray, slices: list[Slice]) -> float:
+  """Share of the slices' completion slots that hold no token."""
+  slots = sum(each.sample_pg.size * each.width for each in slices)
+  return 1.0 - float(count_PG.sum()) / slots
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def take(batch: TrainBatch, prompt_p: jax.Array, sample_pg: jax.Array, width: int) -> TrainBatch:
+  """The rows of one slice, prompt-major, completions cut to `width` tokens."""
+  P = batch.prompt.length_P.shape[0]
+
+  def rows(x):
+    grouped = x.reshape(P, -1, *x.shape[1:])[prompt_p]
+    picked = jnp.take_along_axis(
+      grouped, sample_pg.reshape(*sample_pg.shape, *[1] * (x.ndim - 1)), 1
+    )
+    picked = picked.reshape(-1, *x.shape[1:])
+    picked = picked[:, :width] if x.ndim > 1 else picked
+    return constrain(picked, ("batch",) + (None,) * (x.ndim - 1))
+
+  prompt = jax.tree.map(
+    lambda x: constrain(x[prompt_p], ("batch",) + (None,) * (x.ndim - 1)), batch.prompt
+  )
+  own = jax.tree.map(rows, batch._replace(prompt=None))
+  return own._replace(prompt=prompt)
