@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 
 import numpy as np
 
 from gtalign_jax.data.records import Record
 from gtalign_jax.game import payoff
 from gtalign_jax.synthesize import replies
-from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES
+from gtalign_jax.types import CELLS
+
+Pair = tuple[int, int]
 
 # What thinking says of each kind of reply: what the request is, then what the actions bring.
 WORDING = {
@@ -56,10 +59,9 @@ WORDING = {
 }
 # Tenths of payoff (LLM, user) around which each cell varies: rows DQ and VQ, columns DA, CQ, AQ.
 # Definite: answering is best, a question costs the user a turn. Vague: answering is a gamble.
-BASE = {
-  "DQ": ((38, 40), (16, 8), (25, 26)),
-  "VQ": ((10, 4), (30, 31), (24, 27)),
-}
+DEFINITE = ((38, 40), (16, 8), (25, 26))
+VAGUE = ((10, 4), (30, 31), (24, 27))
+REFUSED = ((34, 18), (8, 2), (28, 19))  # definite, but the user does not get what was asked for
 SPREAD = 7  # tenths that a payoff may lie off its base
 LIFT = 12  # tenths by which the sum of the chosen cell leads its row at most
 
@@ -69,7 +71,8 @@ def chain(record: Record, seed: int) -> str:
   rng = random.Random(f"{seed}/{record.id}")
   reply = replies.reply(record, rng)
   chosen = CELLS.index(f"{reply.user_type}_{reply.action}")
-  tenths = _payoffs(chosen, rng)
+  definite = REFUSED if reply.kind == "refuse" else DEFINITE
+  tenths = _payoffs((*definite, *VAGUE), chosen, rng)
   payoffs = {cell: {"LLM": llm / 10, "user": user / 10} for cell, (llm, user) in zip(CELLS, tenths)}
   return (
     f"<thinking>{_thinking(record, reply, rng)}</thinking>"
@@ -79,13 +82,11 @@ def chain(record: Record, seed: int) -> str:
   )
 
 
-def _payoffs(chosen: int, rng: random.Random) -> list[tuple[int, int]]:
+def _payoffs(base: Sequence[Pair], chosen: int, rng: random.Random) -> list[Pair]:
   """Six (LLM, user) payoffs in tenths; `chosen` has the largest sum of its row by 3 or more."""
-  cells = []
-  for user_type in USER_TYPES:
-    for action in range(len(ACTIONS)):
-      base = BASE[user_type][action]
-      cells.append(tuple(value + rng.randint(-SPREAD, SPREAD) for value in base))
+  cells = [
+    (llm + rng.randint(-SPREAD, SPREAD), user + rng.randint(-SPREAD, SPREAD)) for llm, user in base
+  ]
   row = range(3 * (chosen // 3), 3 * (chosen // 3) + 3)
   best = max(sum(cells[cell]) for cell in row if cell != chosen)
   lack = best + rng.randint(3, LIFT) - sum(cells[chosen])
@@ -103,7 +104,7 @@ def _thinking(record: Record, reply: replies.Reply, rng: random.Random) -> str:
   return f"{about}{named}; {effect}. So it is {reply.user_type}."
 
 
-def _analysis(tenths: list[tuple[int, int]], chosen: int, rng: random.Random) -> str:
+def _analysis(tenths: list[Pair], chosen: int, rng: random.Random) -> str:
   """Names the Pareto-optimal cells of the row with their sums, then the choice as the last cell."""
   row = chosen // 3
   matrix_BUAR = np.asarray(tenths, float).reshape(1, 2, 3, 2)
@@ -111,9 +112,7 @@ def _analysis(tenths: list[tuple[int, int]], chosen: int, rng: random.Random) ->
   front = [cell for cell in range(6) if optimal[cell][0]]
   sums = {cell: f"{CELLS[cell]} {sum(tenths[cell]) / 10}" for cell in front}
   if len(front) == 1:
-    reason = f"{CELLS[chosen]} is better for both than the rest of its row"
+    reason = f"{sums[chosen]} dominates its row"
   else:
-    reason = f"Pareto cells with sums: {', '.join(sums.values())}"
-  return (
-    f"{reason}. {rng.choice(('I choose', 'The choice is', 'Best for both is'))} {CELLS[chosen]}."
-  )
+    reason = f"Pareto cells by sum: {', '.join(sums.values())}"
+  return f"{reason}. {rng.choice(('I choose', 'The choice is', 'So it is'))} {CELLS[chosen]}."

@@ -14,14 +14,28 @@ from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import ACTIONS, USER_TYPES
 
 STATED = 0.5  # share of the full intent's subject that the user has said in a complete request
-MAX_WORDS = 45  # of an excerpt of a reference text
-MAX_MEANING = 14  # words of one meaning in a clarifying question
+MAX_WORDS = 52  # of an excerpt of a reference text
+MAX_MEANING = 12  # words of one meaning in a clarifying question
 _LIMITS = RewardConfig()
 _NUMBER = re.compile(r"\d+")
 _DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.S)
 _QA = re.compile(r"Meaning \d+:\s*(.*?)\s*;\s*Answer \d+:\s*(.*?)\s*(?:\n|$)")
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _END = re.compile(r"(?<=[.!])\s+")
+# Words of requests that say nothing of their subject.
+_FILLER = subject(
+  """above again already blog anyone anything because being below between could detailed different draft
+  enough everyone exactly explain feel figure following frac going good great hello know little look
+  looking looks makes many maybe mean much none please point prepare problem question ready really right said
+  sense share short show someone something sqrt start step still sure text than thank thanks today
+  trying under user using value walk wants words works would writing yourself"""
+)
+# Kinds of text that a writing request may name.
+_FORM = re.compile(
+  r"\b(?:ad|announcement|article|card|description|email|flyer|introduction|letter|message|note|paragraph"
+  r"|poem|post|review|speech|statement|story|talk|text|toast)\b",
+  re.I,
+)
 # What a refusal can offer where the record names nothing better.
 _OFFERS = (
   "explain the risks and the law in general terms",
@@ -72,15 +86,18 @@ def clean(text: str) -> str:
 
 
 def topic(record: Record, most: int = 3) -> list[str]:
-  """Words of the user's turns that say what it is about, in order, the last turn's first."""
-  turns = [turn["content"] for turn in prompts.conversation(record)[1] if turn["role"] == "user"]
+  """Words that say what the user's turns are about, the last turn's first."""
   found: dict[str, str] = {}
-  for text in reversed(turns):
+  for text in reversed(_said(record)):
     for word in _WORD.findall(text):
-      stem = subject(word)
-      if stem:
-        found.setdefault(stem.pop(), word if word.isupper() else word.lower())
+      for stem in subject(word) - _FILLER:
+        found.setdefault(stem, word)
   return [clean(word) for word in list(found.values())[:most]]
+
+
+def _said(record: Record) -> list[str]:
+  turns = prompts.conversation(record)[1]
+  return [turn["content"] for turn in turns if turn["role"] == "user"]
 
 
 def is_complete(record: Record) -> bool:
@@ -145,29 +162,33 @@ def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
   rng.shuffle(pairs)
   about = " ".join(topic(record)) or "this"
   generic = f"Which of several readings of {_no_question(about)} do you mean?"
+  safe = "Your question has several readings, each with its own answer."
   if len(pairs) < 2:
     return Draft("meanings", "VQ", "CQ", (generic, "Which of several readings do you mean?"))
-  (one, first), (two, _) = pairs[:2]
-  short = len(one.split()) <= MAX_MEANING and len(two.split()) <= MAX_MEANING
-  ask = rng.choice(("Do you mean {} or {}?", "Are you asking {}, or {}?", "Which one: {}, or {}?"))
-  question = ask.format(f"“{one}”", f"“{two}”") if short else generic
+  (whole, first), (other, _) = pairs[:2]
+  one, two = _difference(whole, other)
+  short = max(len(one.split()), len(two.split())) <= MAX_MEANING
+  ask = rng.choice(("Do you mean “{}” or “{}”?", "Which do you mean: “{}” or “{}”?"))
+  question = ask.format(one, two) if short else generic
   if rng.random() < 0.3:
-    answer = f"If you mean “{one}”, it is {first}."
-    safe = "Your question has several readings, each with its own answer."
-    return Draft(
-      "meanings",
-      "VQ",
-      "AQ",
-      (
-        f"{answer} Or do you mean “{two}”?" if short else f"{safe} {generic}",
-        f"{_no_question(answer)} {generic}",
-        f"{safe} {generic}",
-        f"{safe} Which one do you mean?",
-      ),
-    )
+    answer = f"If you mean “{one}”, it is {first}." if short else safe
+    last = f"Or do you mean “{two}”?" if short else generic
+    lines = (f"{answer} {last}", f"{_no_question(answer)} {generic}", f"{safe} {generic}")
+    return Draft("meanings", "VQ", "AQ", (*lines, f"{safe} Which one do you mean?"))
   return Draft(
     "meanings", "VQ", "CQ", (question, generic, "Which of several readings do you mean?")
   )
+
+
+def _difference(one: str, two: str) -> tuple[str, str]:
+  """Two meanings without the words that both begin or end with; whole where one would be empty."""
+  a, b = one.split(), two.split()
+  shorter = min(len(a), len(b))
+  start = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+  left = shorter - start
+  end = next((i for i in range(left) if a[-1 - i] != b[-1 - i]), left)
+  inner = " ".join(a[start : len(a) - end]), " ".join(b[start : len(b) - end])
+  return inner if all(map(subject, inner)) else (one, two)
 
 
 def _refusal(record: Record, rng: random.Random) -> Draft:
@@ -212,12 +233,13 @@ def _writing(record: Record, truth: str, rng: random.Random) -> Draft:
   excerpt = _excerpt(truth)
   if is_complete(record) and excerpt:
     return Draft("write", "DQ", "DA", (excerpt, _no_question(excerpt)))
-  about = topic(record, most=2)
-  named = " and ".join(about) if about else "it"
+  form = _form(record)
+  about = [word for word in topic(record) if not _FORM.fullmatch(word)][:1]
+  named = f"the {form} about {about[0]}" if about else f"the {form}"
   asks = (
-    f"Who will read the text about {named}, and what should it say?",
-    f"What should the text about {named} tell its readers?",
-    f"For whom do you want to write about {named}, and how long should the text be?",
+    f"Who will read {named}, and what should it say?",
+    f"Who is {named} for, and how short should it be?",
+    f"What should {named} say, and to whom?",
   )
   question = rng.choice(asks)
   safe = "Who will read the text, and what should it say?"
@@ -231,6 +253,12 @@ def _writing(record: Record, truth: str, rng: random.Random) -> Draft:
     )
     return Draft("draft", "VQ", "AQ", lines)
   return Draft("draft", "VQ", "CQ", (question, safe))
+
+
+def _form(record: Record) -> str:
+  """The kind of text that the user asked for, as far as it was said."""
+  found = _FORM.search(" ".join(reversed(_said(record))))
+  return found[0].lower() if found else "text"
 
 
 def _unstated(record: Record, rng: random.Random) -> Draft:
