@@ -32,7 +32,7 @@ def _mixed(encoded: Encoded, data_config: DataConfig):
   """An endless grain data set of indices into `encoded`."""
   import grain  # deferred: the import takes a second
 
-  groups, weights = _groups(encoded), shares(encoded, data_config)
+  groups, weights = _groups(encoded.records), shares(encoded, data_config)
   kept = [source for source in groups if weights[source] > 0]
   parts = []
   for source in kept:
@@ -43,7 +43,7 @@ def _mixed(encoded: Encoded, data_config: DataConfig):
 
 def shares(encoded: Encoded, data_config: DataConfig) -> dict[str, float]:
   """Relative share of each source: its entry in `data.weights`, else its fraction of the prompts."""
-  groups = _groups(encoded)
+  groups = _groups(encoded.records)
   for source in data_config.weights:
     if source not in groups:
       near = difflib.get_close_matches(source, groups, n=1)
@@ -58,25 +58,35 @@ def shares(encoded: Encoded, data_config: DataConfig) -> dict[str, float]:
   return found
 
 
-def _groups(encoded: Encoded) -> dict[str, list[int]]:
+def _groups(records: Sequence[Record]) -> dict[str, list[int]]:
   """Indices of each source, in order."""
   groups: dict[str, list[int]] = {}
-  for index, record in enumerate(encoded.records):
+  for index, record in enumerate(records):
     groups.setdefault(record.data_source, []).append(index)
   return groups
 
 
 def held_out(encoded: Encoded, n: int, seed: int) -> Encoded:
   """`n` prompts (or all, if fewer) spread evenly over the sources, the same ones every time."""
-  queues = []
-  for source, part in _groups(encoded).items():
-    order = np.random.default_rng((seed, zlib.crc32(source.encode()))).permutation(len(part))
-    queues.append([part[k] for k in order])
-  turns = max(map(len, queues), default=0)
-  chosen = [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)][:n]
+  chosen = _spread(encoded.records, n, seed)
   return Encoded(
     [encoded.records[i] for i in chosen], [encoded.ids[i] for i in chosen], encoded.left_out
   )
+
+
+def spread(records: Sequence[Record], n: int, seed: int) -> list[Record]:
+  """`held_out` for records that are not encoded."""
+  return [records[i] for i in _spread(records, n, seed)]
+
+
+def _spread(records: Sequence[Record], n: int, seed: int) -> list[int]:
+  """Indices, one source after the other in turn, each in an order drawn from `seed`."""
+  queues = []
+  for source, part in _groups(records).items():
+    order = np.random.default_rng((seed, zlib.crc32(source.encode()))).permutation(len(part))
+    queues.append([part[k] for k in order])
+  turns = max(map(len, queues), default=0)
+  return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)][:n]
 
 
 def pad(ids: Sequence[np.ndarray], buckets: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

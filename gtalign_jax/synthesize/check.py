@@ -1,0 +1,28 @@
+"""Is a chain fit to learn from: does it parse strictly, and is its decision score 1?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gtalign_jax.game import payoff
+from gtalign_jax.rewards import chain, features
+from gtalign_jax.sections import RewardConfig
+
+
+def fault(text: str, limits: RewardConfig | None = None) -> str | None:
+  """Why the chain must not be learned from, None if it may.
+
+  The strict parser's reason, else "choice" (the named cell is not the welfare choice of the chain's
+  own matrix) or "carried_out" (the response does not do what the cell says).
+  """
+  limits = limits or RewardConfig()
+  found = chain.parse(text)
+  if found.error:
+    return found.error
+  cell = features.named_cell(found.analyze or "")
+  user_type = features.user_type(found.thinking or "")
+  scored = payoff.choice_score(found.payoff[None], np.array([cell]), np.array([user_type]))
+  if scored[0] < 1:
+    return "choice"
+  done = features.carried_out(cell, found.response or "", limits.cq_max_words, limits.aq_min_words)
+  return None if done else "carried_out"

@@ -1,0 +1,189 @@
+"""SFT chains from a teacher behind an OpenAI-compatible endpoint; only those fit to learn from are kept.
+
+Every answer goes to `OUT.jsonl.part` at once, so that a run that was stopped goes on where it was;
+`OUT.jsonl` appears whole at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from gtalign_jax import jsonl
+from gtalign_jax.data import prompts
+from gtalign_jax.data.records import Record
+from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.sections import RewardConfig
+from gtalign_jax.synthesize import check
+
+log = logging.getLogger(__name__)
+
+_THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.S)
+FATAL = (400, 401, 403, 404, 422)  # no retry helps, and every other request would fail alike
+
+
+class Teacher(NamedTuple):
+  """The endpoint. tries: samples per prompt until one is fit. retries: of a request that fails.
+
+  api_key_env: variable that holds the key; local servers need none.
+  """
+
+  base_url: str
+  model: str
+  api_key_env: str = "OPENAI_API_KEY"
+  concurrency: int = 8
+  tries: int = 2
+  retries: int = 4
+  timeout_s: float = 120.0
+  max_tokens: int = 2048
+  temperature: float = 0.7
+
+
+def row(record: Record, completion: str) -> dict[str, Any]:
+  """One line of a file of chains; `data.records.from_row` reads the record back."""
+  return record._asdict() | {"completion": completion}
+
+
+def distil(
+  records: Sequence[Record],
+  teacher: Teacher,
+  limits: RewardConfig,
+  out: Path,
+  on_done: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+  """Writes one fit chain a record to `out`; returns counts.
+
+  Counts: prompts, kept, rejected (by reason, see `check.fault`), failed (requests without an answer;
+  they are asked again by the next run). Raises BadInput where `out` is there already or its part file
+  belongs to another job, RunFailure where the endpoint refuses or gives no answer at all.
+  """
+  if out.exists():
+    raise BadInput(f"{out} is there already; remove it or choose another")
+  part = out.with_name(out.name + ".part")
+  answers = _resume(part, _job(records, teacher))
+  wanted = [record for record in records if record.id not in answers]
+  log.info("teacher: %d prompts, %d answered before", len(records), len(answers))
+  failed = 0
+  if wanted:
+    with part.open("a", encoding="utf-8") as file:
+      failed = asyncio.run(
+        _Asking(teacher, limits, file, answers, len(records), on_done).all(wanted)
+      )
+  by_id = {record.id: record for record in records}
+  kept = [row(by_id[i], answers[i]["completion"]) for i in by_id if _kept(answers.get(i))]
+  reasons = Counter(each["fault"] for each in answers.values() if each["fault"])
+  counts = {"prompts": len(records), "kept": len(kept), "rejected": dict(reasons), "failed": failed}
+  if failed:
+    raise RunFailure(
+      f"teacher: {failed} of {len(records)} requests got no answer ({len(kept)} chains kept in "
+      f"{part}); run the same command again to go on"
+    )
+  jsonl.write(out, kept)
+  part.unlink()
+  return counts
+
+
+def _kept(answer: dict[str, Any] | None) -> bool:
+  return answer is not None and answer["fault"] is None
+
+
+def _job(records: Sequence[Record], teacher: Teacher) -> dict[str, Any]:
+  """What answers in a part file depend on."""
+  return {"model": teacher.model, "base_url": teacher.base_url, "prompts": len(records)}
+
+
+def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+  """Answers of an earlier run by id; a last line that broke off is dropped."""
+  if not part.exists():
+    try:
+      part.write_text(json.dumps(job) + "\n", encoding="utf-8")
+    except OSError as error:
+      raise BadInput(f"{part}: cannot be written ({error.strerror})") from error
+    return {}
+  text = part.read_text(encoding="utf-8")
+  whole = text[: text.rfind("\n") + 1]
+  if whole != text:
+    part.write_text(whole, encoding="utf-8")
+  lines = [each for _, each in jsonl.read(part)]
+  if lines[:1] != [job]:
+    raise BadInput(
+      f"{part} belongs to another job ({lines[:1]}); remove it or choose another output"
+    )
+  return {each["id"]: each for each in lines[1:]}
+
+
+class _Asking:
+  """The requests of one run, at most `teacher.concurrency` under way."""
+
+  def __init__(
+    self,
+    teacher: Teacher,
+    limits: RewardConfig,
+    file: TextIO,
+    answers: dict[str, dict[str, Any]],
+    total: int,
+    on_done: Callable[[int, int], None],
+  ):
+    import openai  # deferred: the import takes a second
+
+    self.teacher, self.limits, self.file, self.answers = teacher, limits, file, answers
+    self.total, self.on_done, self.openai = total, on_done, openai
+    self.key = os.environ.get(teacher.api_key_env) or "none"
+    self.free = asyncio.Semaphore(teacher.concurrency)
+
+  async def all(self, records: Sequence[Record]) -> int:
+    """Asks for every record; returns how many got no answer."""
+    client = self.openai.AsyncOpenAI(
+      base_url=self.teacher.base_url,
+      api_key=self.key,
+      max_retries=self.teacher.retries,
+      timeout=self.teacher.timeout_s,
+    )
+    async with client, asyncio.TaskGroup() as group:
+      tasks = [group.create_task(self._one(client, record)) for record in records]
+    return sum(not task.result() for task in tasks)
+
+  async def _one(self, client: Any, record: Record) -> bool:
+    async with self.free:
+      fault, text = "", ""
+      for _ in range(self.teacher.tries):
+        try:
+          text = await self._reply(client, record)
+        except self.openai.OpenAIError as error:
+          self._give_up_if_fatal(error)
+          log.warning("teacher: %s: %s", record.id, self._safe(error))
+          return False
+        fault = check.fault(text, self.limits)
+        if fault is None:
+          break
+    answer = {"id": record.id, "fault": fault, "completion": None if fault else text}
+    self.answers[record.id] = answer
+    self.file.write(json.dumps(answer) + "\n")
+    self.file.flush()
+    self.on_done(len(self.answers), self.total)
+    return True
+
+  async def _reply(self, client: Any, record: Record) -> str:
+    reply = await client.chat.completions.create(
+      model=self.teacher.model,
+      messages=prompts.messages(record, "full"),
+      max_tokens=self.teacher.max_tokens,
+      temperature=self.teacher.temperature,
+    )
+    content = reply.choices[0].message.content if reply.choices else None
+    return _THOUGHT.sub("", content or "").strip()
+
+  def _give_up_if_fatal(self, error: Exception) -> None:
+    if getattr(error, "status_code", None) in FATAL:
+      raise RunFailure(f"teacher {self.teacher.base_url}: {self._safe(error)}") from None
+
+  def _safe(self, error: Exception) -> str:
+    """One line without the key, whatever the endpoint echoes."""
+    return " ".join(str(error).split())[:300].replace(self.key, "***")
