@@ -1,23 +1,28 @@
 """Log-probabilities and entropies of given tokens, without [B, T, V] ever existing.
 
-The time axis is cut into chunks; a scan makes the logits of one chunk [B, c, V], reduces them, and
-drops them. The backward pass makes them once more and emits the gradients of hidden states and head
-directly. Chunks run along time because rows are split over devices (`data`, `fsdp`): a chunk then
-keeps every device busy with its own rows, and no row moves. The vocabulary may be split over
-`tensor`: everything over V is a reduction or a comparison with an iota, which the partitioner turns
-into small all-reduces; there is no gather of logits.
+The *vocabulary* is cut into blocks: a scan makes the logits of one block for all tokens, folds them
+into a running logsumexp, and drops them; the backward pass makes them once more and writes the
+gradient of that block of the head. Blocks run along the vocabulary, not along tokens, because then
+every column of the head enters one step only: under FSDP the head is gathered once a pass and its
+gradient reduced once, however many blocks there are (a scan over tokens does both for the whole head
+in each of its steps), and no [D, V] accumulator is read and written again and again. Rows stay
+split over `data` and `fsdp`. Under `tensor` each device holds a run of the vocabulary, and a block
+takes an equal piece of every run, so no column moves.
 """
 
 from __future__ import annotations
 
 import functools
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gtalign_jax.types import Array
 
-CHUNK = 256  # rows of logits that exist at once (50 MB in f32 at V = 49,152)
+BLOCK = 4096  # vocabulary entries whose logits exist at once, for every token
+RUNS = 8  # contiguous runs of the vocabulary that a block takes pieces of; covers tensor <= 8
 
 
 def token_logprobs(
@@ -27,108 +32,129 @@ def token_logprobs(
   *,
   temperature: float = 1.0,
   softcap: float | None = None,
-  chunk: int = CHUNK,
+  block: int = BLOCK,
 ) -> tuple[Array, Array]:
   """Log-probability of `tokens_BT` and entropy of the distribution each was drawn from.
 
   hidden_BTD: states that predict tokens_BT (already shifted); their dtype is that of the matmuls.
   head_DV: output matrix, cast to it (its gradient is summed in f32 or wider). Logits are
-  softcap * tanh(x / softcap) where a softcap is given, then divided by `temperature`. chunk: about
-  how many of the B * T positions are in memory as logits at once, over all devices.
+  softcap * tanh(x / softcap) where a softcap is given, then divided by `temperature`. block:
+  vocabulary entries in memory at once, so temporaries are about B * T * block * 4 bytes.
   Returns (logp_BT, entropy_BT) in nats, at least f32 whatever the matmul dtype; both differentiable
   with respect to hidden states and head.
   """
-  B, T = tokens_BT.shape
-  width = max(1, min(T, chunk // max(B, 1)))
-  pad = -T % width
-  hidden_BTD = jnp.pad(hidden_BTD, ((0, 0), (0, pad), (0, 0)))
-  tokens_BT = jnp.pad(tokens_BT, ((0, 0), (0, pad)))
-  cap = None if not softcap else float(softcap)
-  logp_BT, entropy_BT = _chunked(hidden_BTD, head_DV, tokens_BT, float(temperature), cap, width)
-  return logp_BT[:, :T], entropy_BT[:, :T]
+  runs = math.gcd(head_DV.shape[1], RUNS)
+  run = head_DV.shape[1] // runs
+  plan = _Plan(float(temperature), float(softcap or 0), runs, run, max(1, min(run, block // runs)))
+  return _logprobs(hidden_BTD, head_DV, tokens_BT, plan)
 
 
-def _logits(hidden_BcD: Array, head_DV: Array, temperature: float, cap: float | None) -> Array:
-  wide = jnp.promote_types(hidden_BcD.dtype, jnp.float32)
-  z_BcV = jnp.einsum("bcd,dv->bcv", hidden_BcD, head_DV, preferred_element_type=wide)
-  if cap is not None:
-    z_BcV = cap * jnp.tanh(z_BcV / cap)
-  return z_BcV / temperature if temperature != 1.0 else z_BcV
+class _Plan(NamedTuple):
+  """Static sizes. V = runs * run; a block is `width` neighbouring entries of every run."""
+
+  temperature: float
+  softcap: float  # 0: none
+  runs: int
+  run: int
+  width: int
+
+  @property
+  def blocks(self) -> int:
+    return -(-self.run // self.width)
+
+  def start(self, i: Array) -> Array:
+    """First entry of block i; the last block reaches back where `width` does not divide `run`."""
+    return jnp.minimum(i * self.width, self.run - self.width)
 
 
-def _cut(x: Array, width: int) -> Array:
-  """[B, T, …] -> [T / width, B, width, …], the scanned axis first."""
-  return jnp.moveaxis(x.reshape(x.shape[0], -1, width, *x.shape[2:]), 1, 0)
+def _block_logits(hidden_BTD: Array, head_DRV: Array, tokens_BT: Array, i: Array, plan: _Plan):
+  """(logits before temperature [B, T, R, W], is it the token, the head's block [D, R, W])."""
+  wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
+  start = plan.start(i)
+  block_DRW = jax.lax.dynamic_slice_in_dim(head_DRV, start, plan.width, axis=2)
+  z = jnp.einsum("btd,drw->btrw", hidden_BTD, block_DRW, preferred_element_type=wide)
+  if plan.softcap:
+    z = plan.softcap * jnp.tanh(z / plan.softcap)
+  within = start + jax.lax.broadcasted_iota(jnp.int32, z.shape, 3)
+  entry = within + plan.run * jax.lax.broadcasted_iota(jnp.int32, z.shape, 2)
+  is_token = entry == tokens_BT[..., None, None]
+  if plan.run % plan.width:  # entries that an earlier block has seen count once
+    fresh = within >= i * plan.width
+    z, is_token = jnp.where(fresh, z, -jnp.inf), is_token & fresh
+  return z, is_token, block_DRW
 
 
-def _join(x: Array) -> Array:
-  """Undoes `_cut`."""
-  x = jnp.moveaxis(x, 0, 1)
-  return x.reshape(x.shape[0], -1, *x.shape[3:])
+def _split(head_DV: Array, hidden_BTD: Array, plan: _Plan) -> Array:
+  return head_DV.astype(hidden_BTD.dtype).reshape(-1, plan.runs, plan.run)
 
 
-def _is_token(z_BcV: Array, tokens_Bc: Array) -> Array:
-  return jax.lax.broadcasted_iota(tokens_Bc.dtype, z_BcV.shape, 2) == tokens_Bc[..., None]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _logprobs(hidden_BTD, head_DV, tokens_BT, plan):
+  return _forward(hidden_BTD, head_DV, tokens_BT, plan)[0]
 
 
-def _reduce(z_BcV: Array, tokens_Bc: Array) -> tuple[Array, Array, Array]:
-  """(logp, entropy, logsumexp) of one chunk of logits."""
-  top_Bc = jnp.max(z_BcV, axis=-1)
-  away_BcV = z_BcV - top_Bc[..., None]
-  weight_BcV = jnp.exp(away_BcV)
-  total_Bc = jnp.sum(weight_BcV, axis=-1)
-  # 0 * -inf: a vocabulary entry that is masked out with -inf adds nothing to the entropy
-  moment_Bc = jnp.sum(jnp.where(weight_BcV > 0, weight_BcV * away_BcV, 0), axis=-1)
-  chosen_Bc = jnp.sum(jnp.where(_is_token(z_BcV, tokens_Bc), away_BcV, 0), axis=-1)
-  log_total_Bc = jnp.log(total_Bc)
-  return chosen_Bc - log_total_Bc, log_total_Bc - moment_Bc / total_Bc, top_Bc + log_total_Bc
+def _forward(hidden_BTD, head_DV, tokens_BT, plan):
+  head_DRV = _split(head_DV, hidden_BTD, plan)
+
+  def body(carry, i):
+    top_BT, total_BT, moment_BT, chosen_BT = carry
+    z, is_token, _ = _block_logits(hidden_BTD, head_DRV, tokens_BT, i, plan)
+    z = z / plan.temperature
+    new_BT = jnp.maximum(top_BT, jnp.max(z, axis=(2, 3)))
+    away = z - new_BT[..., None, None]
+    weight = jnp.exp(away)
+    drop_BT = top_BT - new_BT
+    scale_BT = jnp.exp(drop_BT)
+    # sums are relative to the running maximum: both move when it does
+    moment_BT = scale_BT * (moment_BT + total_BT * drop_BT)
+    # 0 * -inf: an entry that is masked out with -inf adds nothing to the entropy
+    moment_BT += jnp.sum(jnp.where(weight > 0, weight * away, 0), axis=(2, 3))
+    total_BT = scale_BT * total_BT + jnp.sum(weight, axis=(2, 3))
+    chosen_BT += jnp.sum(jnp.where(is_token, z, 0), axis=(2, 3))
+    return (new_BT, total_BT, moment_BT, chosen_BT), None
+
+  zero_BT = jnp.zeros(tokens_BT.shape, jnp.promote_types(hidden_BTD.dtype, jnp.float32))
+  lowest_BT = jnp.full_like(zero_BT, jnp.finfo(zero_BT.dtype).min / 2)  # finite: inf - inf is NaN
+  begin = (lowest_BT, zero_BT, zero_BT, zero_BT)
+  (top_BT, total_BT, moment_BT, chosen_BT), _ = jax.lax.scan(body, begin, jnp.arange(plan.blocks))
+  log_total_BT = jnp.log(total_BT)
+  lse_BT = top_BT + log_total_BT
+  entropy_BT = log_total_BT - moment_BT / total_BT
+  kept = (hidden_BTD, head_DV, tokens_BT, entropy_BT, lse_BT)
+  return ((chosen_BT - top_BT) - log_total_BT, entropy_BT), kept
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _chunked(hidden_BTD, head_DV, tokens_BT, temperature, cap, width):
-  return _forward(hidden_BTD, head_DV, tokens_BT, temperature, cap, width)[0]
-
-
-def _forward(hidden_BTD, head_DV, tokens_BT, temperature, cap, width):
-  matrix_DV = head_DV.astype(hidden_BTD.dtype)
-
-  def body(_, x):
-    hidden_BcD, tokens_Bc = x
-    return None, _reduce(_logits(hidden_BcD, matrix_DV, temperature, cap), tokens_Bc)
-
-  chunks = (_cut(hidden_BTD, width), _cut(tokens_BT, width))
-  _, parts = jax.lax.scan(body, None, chunks)
-  logp_BT, entropy_BT, lse_BT = map(_join, parts)
-  return (logp_BT, entropy_BT), (hidden_BTD, head_DV, tokens_BT, entropy_BT, lse_BT)
-
-
-def _backward(temperature, cap, width, kept, cotangents):
+def _backward(plan, kept, cotangents):
   hidden_BTD, head_DV, tokens_BT, entropy_BT, lse_BT = kept
+  dlogp_BT, dentropy_BT = (cotangent[..., None, None] for cotangent in cotangents)
+  head_DRV = _split(head_DV, hidden_BTD, plan)
   wide = lse_BT.dtype
-  matrix_DV = head_DV.astype(hidden_BTD.dtype)
 
-  def body(dhead_DV, x):
-    hidden_BcD, tokens_Bc, entropy_Bc, lse_Bc, dlogp_Bc, dentropy_Bc = x
-    z_BcV = _logits(hidden_BcD, matrix_DV, temperature, cap)
-    logq_BcV = z_BcV - lse_Bc[..., None]
+  def body(carry, i):
+    dhidden_BTD, dhead_DRV = carry
+    z, is_token, block_DRW = _block_logits(hidden_BTD, head_DRV, tokens_BT, i, plan)
+    logq = z / plan.temperature - lse_BT[..., None, None]
     # d logp / dz = onehot - p;  d entropy / dz = -p (log p + entropy)
-    slope_BcV = dlogp_Bc[..., None] + dentropy_Bc[..., None] * (logq_BcV + entropy_Bc[..., None])
-    p_BcV = jnp.exp(logq_BcV)
-    dz_BcV = jnp.where(p_BcV > 0, -p_BcV * slope_BcV, 0)
-    dz_BcV += jnp.where(_is_token(z_BcV, tokens_Bc), dlogp_Bc[..., None], 0)
-    if temperature != 1.0:
-      dz_BcV /= temperature
-    if cap is not None:
-      dz_BcV *= 1 - jnp.square(z_BcV * (temperature / cap))  # tanh' of the capped logit
-    dz_BcV = dz_BcV.astype(matrix_DV.dtype)
-    dhidden_BcD = jnp.einsum("bcv,dv->bcd", dz_BcV, matrix_DV, preferred_element_type=wide)
-    more_DV = jnp.einsum("bcd,bcv->dv", hidden_BcD, dz_BcV, preferred_element_type=wide)
-    return dhead_DV + more_DV, dhidden_BcD
+    q = jnp.exp(logq)
+    slope = dlogp_BT + dentropy_BT * (logq + entropy_BT[..., None, None])
+    dz = jnp.where(is_token, dlogp_BT, 0) - jnp.where(q > 0, q * slope, 0)
+    dz = dz / plan.temperature
+    if plan.softcap:
+      slack = 1 - jnp.square(z / plan.softcap)  # tanh' at the capped logit
+      dz = dz * jnp.where(jnp.isfinite(z), slack, 0)
+    dz = dz.astype(block_DRW.dtype)
+    dhidden_BTD += jnp.einsum("btrw,drw->btd", dz, block_DRW, preferred_element_type=wide)
+    more_DRW = jnp.einsum("btd,btrw->drw", hidden_BTD, dz, preferred_element_type=wide)
+    start = plan.start(i)
+    if plan.run % plan.width:
+      more_DRW += jax.lax.dynamic_slice_in_dim(dhead_DRV, start, plan.width, axis=2)
+    dhead_DRV = jax.lax.dynamic_update_slice_in_dim(dhead_DRV, more_DRW, start, axis=2)
+    return (dhidden_BTD, dhead_DRV), None
 
-  per_token = (hidden_BTD, tokens_BT, entropy_BT, lse_BT, *cotangents)
-  zero_DV = jnp.zeros(head_DV.shape, wide)
-  dhead_DV, parts = jax.lax.scan(body, zero_DV, tuple(_cut(x, width) for x in per_token))
-  return _join(parts).astype(hidden_BTD.dtype), dhead_DV.astype(head_DV.dtype), None
+  begin = (jnp.zeros(hidden_BTD.shape, wide), jnp.zeros(head_DRV.shape, wide))
+  (dhidden_BTD, dhead_DRV), _ = jax.lax.scan(body, begin, jnp.arange(plan.blocks))
+  dhead_DV = dhead_DRV.reshape(head_DV.shape).astype(head_DV.dtype)
+  return dhidden_BTD.astype(hidden_BTD.dtype), dhead_DV, None
 
 
-_chunked.defvjp(_forward, _backward)
+_logprobs.defvjp(_forward, _backward)

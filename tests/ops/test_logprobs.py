@@ -1,4 +1,4 @@
-"""Chunked log-probabilities against the plain log-softmax: values, gradients, memory, sharding."""
+"""Blocked log-probabilities against the plain log-softmax: values, gradients, memory, sharding."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from gtalign_jax.ops.logprobs import token_logprobs
 from gtalign_jax.parallel import mesh, sharding
 from gtalign_jax.sections import MeshConfig
 
-B, T, D, V = 4, 10, 8, 131
+B, T, D, V = 4, 10, 8, 136
 
 
-def arrays(dtype=np.float64, scale=1.0):
+def arrays(dtype=np.float64, scale=1.0, V=V):
   rng = np.random.default_rng(0)
   hidden = rng.normal(size=(B, T, D)).astype(dtype)
   head = (rng.normal(size=(D, V)) * scale).astype(dtype)
@@ -29,14 +29,15 @@ def plain(hidden, head, tokens, temperature=1.0, softcap=None):
   return jnp.take_along_axis(logq, tokens[..., None], -1)[..., 0], entropy
 
 
-@pytest.mark.parametrize("chunk", [1, 12, 16, 1000])  # one step, 3 (padded), 4 (padded), all
+@pytest.mark.parametrize("V", [131, 128, 8 * 13])  # a prime; 8 runs of 16; 8 runs of 13
+@pytest.mark.parametrize("block", [1, 40, 64, 1000])  # single entries, uneven, even, all at once
 @pytest.mark.parametrize(("temperature", "softcap"), [(1.0, None), (0.6, None), (0.6, 3.0)])
-def test_values_and_gradients(chunk, temperature, softcap):
+def test_values_and_gradients(block, V, temperature, softcap):
   options = {"temperature": temperature, "softcap": softcap}
   with jax.enable_x64(True):
-    hidden, head, tokens = arrays()
+    hidden, head, tokens = arrays(V=V)
     ours, pull = jax.vjp(
-      lambda h, w: token_logprobs(h, w, tokens, chunk=chunk, **options), hidden, head
+      lambda h, w: token_logprobs(h, w, tokens, block=block, **options), hidden, head
     )
     expected, pull_plain = jax.vjp(lambda h, w: plain(h, w, tokens, **options), hidden, head)
     cotangent = tuple(jnp.asarray(np.random.default_rng(1).normal(size=(2, B, T))))
@@ -49,7 +50,7 @@ def test_against_finite_differences():
   with jax.enable_x64(True):
     hidden, head, tokens = arrays()
     check_grads(
-      lambda h, w: token_logprobs(h, w, tokens, chunk=8, softcap=5.0, temperature=1.3),
+      lambda h, w: token_logprobs(h, w, tokens, block=48, softcap=5.0, temperature=1.3),
       (hidden, head), order=1, modes=["rev"], atol=1e-6, rtol=1e-6,
     )  # fmt: skip
 
@@ -62,7 +63,7 @@ def test_f32_with_large_logits_and_masked_vocabulary():
     head = head.at[row, 100:].set(0.0)
   head = head.at[0, 100:].set(-jnp.inf)  # entries 100.. have logit -inf: probability exactly 0
   cut = head[:, :100]
-  ours = token_logprobs(hidden, head, tokens, chunk=8)
+  ours = token_logprobs(hidden, head, tokens, block=48)
   expected = plain(hidden, cut, tokens)
   np.testing.assert_allclose(ours[0], expected[0], rtol=1e-5, atol=1e-4)
   np.testing.assert_allclose(ours[1], expected[1], rtol=1e-3, atol=1e-4)
@@ -72,7 +73,7 @@ def test_f32_with_large_logits_and_masked_vocabulary():
 def test_bf16_matmul_has_f32_results_and_the_head_keeps_its_gradient_dtype():
   hidden, head, tokens = arrays(np.float32)
   (logp, entropy), pull = jax.vjp(
-    lambda h, w: token_logprobs(h, w, tokens, chunk=8), hidden.astype(jnp.bfloat16), head
+    lambda h, w: token_logprobs(h, w, tokens, block=48), hidden.astype(jnp.bfloat16), head
   )
   assert logp.dtype == entropy.dtype == jnp.float32
   dhidden, dhead = pull((jnp.ones_like(logp), jnp.zeros_like(logp)))
@@ -96,12 +97,12 @@ def test_full_logits_never_exist():
   hidden, head, tokens = arrays(np.float32)
 
   def loss(h, w):
-    logp, entropy = token_logprobs(h, w, tokens, chunk=8)
+    logp, entropy = token_logprobs(h, w, tokens, block=48)
     return logp.sum() + entropy.sum()
 
   shapes = set(shapes_of(jax.make_jaxpr(jax.grad(loss, (0, 1)))(hidden, head).jaxpr))
-  assert (B, 2, V) in shapes  # the chunk of logits, so the walk sees inside the scans
-  assert not [shape for shape in shapes if V in shape and np.prod(shape) >= B * T * V // 2]
+  assert (B, T, 8, 6) in shapes  # a block of logits, so the walk sees inside the scans
+  assert max(np.prod(shape) for shape in shapes) == B * T * 48  # and nothing is larger
 
 
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)])
@@ -112,7 +113,7 @@ def test_sharded_equals_one_device(sizes):
   tokens = rng.integers(0, 64, (8, 6))
 
   def loss(h, w, t):
-    logp, entropy = token_logprobs(h, w, t, chunk=16)
+    logp, entropy = token_logprobs(h, w, t, block=16)
     return (logp * jnp.cos(h.sum(-1))).sum() + entropy.sum(), (logp, entropy)
 
   run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
@@ -126,6 +127,6 @@ def test_sharded_equals_one_device(sizes):
     got = run(*placed)
     text = run.lower(*placed).compile().as_text()
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), got, expected)
-  if sizes[2] > 1:  # the vocabulary stays split: no logits of full width anywhere
-    rows = 8 // (sizes[0] * sizes[1])
-    assert f"f32[{rows},2,{64 // sizes[2]}]" in text and f"f32[{rows},2,64]" not in text
+  rows = 8 // (sizes[0] * sizes[1])
+  assert f"f32[{rows},6,{8 // sizes[2]},2]" in text  # a block of logits: rows and vocabulary split
+  assert "f32[8,6,8,2]" not in text or sizes == (1, 1, 1)
