@@ -27,7 +27,9 @@ def config() -> Config:
     rollout=RolloutConfig(group_size=4, max_new_tokens=48, prompt_buckets=(1536,), segment=16),
     grpo=GRPOConfig(steps=8, prompts_per_step=4, kl_coef=0.01),
     optim=OptimConfig(lr=1e-3),
-    sft=SFTConfig(steps=4, batch_size=4, max_tokens=2560, every=2, optim=OptimConfig(lr=1e-3)),
+    sft=SFTConfig(
+      steps=4, batch_size=4, max_tokens=2560, length_bucket=512, every=2, optim=OptimConfig(lr=1e-3)
+    ),
     eval=EvalConfig(every=4, prompts=4, group_size=2, bootstrap=200),
     checkpoint=CheckpointConfig(every=3),
   )

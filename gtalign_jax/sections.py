@@ -271,6 +271,7 @@ class SFTConfig:
   batch_size: int = 8  # chains an update
   micro_batch: int = 0  # chains per gradient accumulation slice; 0 = all at once
   max_tokens: int = 640  # prompt + chain; longer ones are left out and counted
+  length_bucket: int = 32  # slices are padded to a multiple of so many tokens
   data: str = ""  # JSONL of chains (gtalign synthesize); "" = synthesise from the training prompts
   every: int = 20  # steps between checkpoints of the warm start
   optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, warmup=3, decay="linear"))
@@ -278,6 +279,7 @@ class SFTConfig:
   def __post_init__(self):
     _at_least("sft", "steps", self.steps, 0)
     _at_least("sft", "batch_size", self.batch_size, 1)
+    _at_least("sft", "length_bucket", self.length_bucket, 1)
     if self.micro_batch and self.batch_size % self.micro_batch:
       raise BadInput(
         f"sft.micro_batch={self.micro_batch} does not divide sft.batch_size={self.batch_size}; "

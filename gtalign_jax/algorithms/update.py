@@ -51,7 +51,6 @@ def score(
     context,
     batch.prompt.length_P,
     batch.tokens_BC,
-    batch.mask_BC,
     dtype=plan.dtype,
     remat=plan.remat,
   )

@@ -35,15 +35,15 @@ def completion_hidden(
   context: Context,
   length_P: jax.Array,
   tokens_BC: jax.Array,
-  mask_BC: jax.Array,
   *,
   dtype: str,
   remat: str = "none",
 ) -> jax.Array:
   """Hidden states that predict each completion token, [B, C, D].
 
-  last_PD, context: of `prompt_context`. tokens_BC, mask_BC: completions, B = P * G prompt-major. The
-  last token predicts nothing that is trained, so it is not fed.
+  last_PD, context: of `prompt_context`. tokens_BC: completions, right-padded, B = P * G prompt-major.
+  The last token predicts nothing that is trained, so it is not fed. Padding comes after every real
+  token of its row, so causality alone keeps it unseen.
   """
   G = tokens_BC.shape[0] // length_P.shape[0]
   first_B1D = jnp.repeat(last_PD, G, axis=0)[:, None]
@@ -57,7 +57,7 @@ def completion_hidden(
     params,
     tokens_BC[:, :-1],
     positions_BC,
-    mask_BC[:, :-1].astype(bool),
+    jnp.ones_like(positions_BC, bool),
     context=context,
     dtype=dtype,
     remat=remat,

@@ -22,18 +22,15 @@ log = logging.getLogger(__name__)
 
 
 class Examples(NamedTuple):
-  """Tokenised supervision and the one shape that all of it is padded to.
+  """Tokenised supervision.
 
-  pairs: (prompt ids, completion ids). prompt_length, completion_length: padded tokens.
+  prefix: tokens that all prompts begin with (the instructions); computed once a slice, not once a
+  row. rests: each example's remaining prompt and its chain in one array. starts: where the chain begins.
   """
 
-  pairs: list[tuple[np.ndarray, np.ndarray]]
-  prompt_length: int
-  completion_length: int
-
-
-def _round_up(length: int, multiple: int = 32) -> int:
-  return -(-length // multiple) * multiple
+  prefix: np.ndarray
+  rests: list[np.ndarray]
+  starts: list[int]
 
 
 def load_examples(run: Run) -> Examples:
@@ -46,11 +43,21 @@ def load_examples(run: Run) -> Examples:
     log.info("sft: left out %d examples over %d tokens", left_out, config.max_tokens)
   if not pairs:
     raise BadInput(f"sft.max_tokens={config.max_tokens} leaves no example; raise it")
-  return Examples(
-    pairs,
-    _round_up(max(len(prompt) for prompt, _ in pairs)),
-    _round_up(max(len(completion) for _, completion in pairs)),
-  )
+  return split(pairs)
+
+
+def split(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Examples:
+  """Examples with the common beginning of all prompts taken out (at least one token is)."""
+  shortest = min(len(prompt) for prompt, _ in pairs)
+  stacked = np.stack([prompt[:shortest] for prompt, _ in pairs])
+  same = (stacked == stacked[0]).all(axis=0)
+  common = max(int(np.argmin(same)) if not same.all() else shortest, 1)
+  if not same[0]:
+    raise BadInput(
+      "sft: prompts share not even their first token; use one template for all of them"
+    )
+  rests = [np.concatenate([prompt[common:], chain]) for prompt, chain in pairs]
+  return Examples(stacked[0, :common], rests, [len(prompt) - common for prompt, _ in pairs])
 
 
 def indices(count: int, size: int, step: int, seed: int) -> list[int]:
@@ -64,28 +71,34 @@ def indices(count: int, size: int, step: int, seed: int) -> list[int]:
 
 
 def slices(run: Run, examples: Examples, step: int) -> list[TrainBatch]:
-  """The batch of `step`, cut into accumulation slices and put on the mesh."""
+  """The batch of `step`, sorted by length, cut into accumulation slices and put on the mesh."""
   config = run.config.sft
-  chosen = indices(len(examples.pairs), config.batch_size, step, run.config.seed)
+  chosen = indices(len(examples.rests), config.batch_size, step, run.config.seed)
+  chosen.sort(key=lambda index: len(examples.rests[index]))
   size = config.micro_batch or config.batch_size
   parts = [chosen[first : first + size] for first in range(0, len(chosen), size)]
   return [_on_device(run, examples, part) for part in parts]
 
 
 def _on_device(run: Run, examples: Examples, chosen: Sequence[int]) -> TrainBatch:
-  pairs = [examples.pairs[index] for index in chosen]
-  tokens_PT, length_P = batches.pad([prompt for prompt, _ in pairs], (examples.prompt_length,))
-  tokens_BC, count_B = batches.pad([chain for _, chain in pairs], (examples.completion_length,))
-  mask_BC = np.arange(examples.completion_length)[None] < count_B[:, None]
-  mine = distributed.share(len(pairs))
+  rests = [examples.rests[index] for index in chosen]
+  bucket = run.config.sft.length_bucket
+  width = -(-max(map(len, rests)) // bucket) * bucket
+  tokens_BC, end_B = batches.pad(rests, (width,))
+  slot_BC = np.arange(width)[None]
+  start_B = np.asarray([examples.starts[index] for index in chosen])
+  mask_BC = (slot_BC >= start_B[:, None]) & (slot_BC < end_B[:, None])
+  shards = run.mesh.shape["data"] * run.mesh.shape["fsdp"]  # each computes the prefix for its rows
   rows = sharding.sharding(run.mesh, ("batch",))
 
   def put(array: np.ndarray) -> jax.Array:
-    return distributed.to_device(array[mine], rows)
+    return distributed.to_device(array[distributed.share(len(array))], rows)
 
-  prompt = Prompts(put(tokens_PT), put(length_P), put(np.asarray(chosen, np.int32)))
-  zeros_B = np.zeros(len(pairs), np.float32)
-  return TrainBatch(prompt, put(tokens_BC), put(mask_BC), put(zeros_B), None, None, None)
+  prefix_PT = np.repeat(examples.prefix[None], shards, axis=0)
+  length_P = np.full(shards, len(examples.prefix), np.int32)
+  prompt = Prompts(put(prefix_PT), put(length_P), put(np.arange(shards, dtype=np.int32)))
+  zeros_B = put(np.zeros(len(chosen), np.float32))
+  return TrainBatch(prompt, put(tokens_BC), put(mask_BC), zeros_B, None, None, None)
 
 
 def train(run: Run, trainable: Any) -> Any:
