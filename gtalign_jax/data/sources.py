@@ -58,9 +58,11 @@ def read_file(path: str | Path, split: str = "") -> list[Record]:
   else:
     raise BadInput(f"{path}: prompts are read from {' and '.join(SUFFIXES)} files")
   name = split or path.stem
-  return [
+  records = [
     from_row(row, where, f"{row.get('data_source')}/{name}/{index}") for where, index, row in places
   ]
+  _check_unique(records, str(path))
+  return records
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -137,7 +139,9 @@ def _check_unique(records: Sequence[Record], root: str) -> None:
   seen: set[str] = set()
   for record in records:
     if record.id in seen:
-      raise BadInput(f"data.root={root!r}: two rows have the id {record.id!r}; ids must be unique")
+      raise BadInput(
+        f"{root or 'the sample set'}: two rows have the id {record.id!r}; ids must be unique"
+      )
     seen.add(record.id)
 
 

@@ -5,6 +5,8 @@ TensorFlow is never imported: the builder writes texts only, and reading goes th
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +28,8 @@ def write(splits: Mapping[str, Sequence[Record]], out_dir: str | Path) -> Path:
     raise BadInput(f"{out_dir} already holds a prepared data set; remove it or choose another")
   builder = _builder_class()(splits=splits, data_dir=str(out_dir), file_format="array_record")
   try:
-    builder.download_and_prepare()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints two lines of its own
+      builder.download_and_prepare()
   except OSError as error:
     raise BadInput(f"{out_dir}: cannot be written ({error.strerror or error})") from error
   return Path(builder.data_dir)

@@ -26,7 +26,8 @@ from gtalign_jax.synthesize import check
 log = logging.getLogger(__name__)
 
 _THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.S)
-FATAL = (400, 401, 403, 404, 422)  # no retry helps, and every other request would fail alike
+FATAL = (401, 403, 404)  # every other request would fail alike
+REFUSED = (400, 413, 422)  # this prompt was refused (filter, length); asking again does not help
 
 
 class Teacher(NamedTuple):
@@ -62,7 +63,8 @@ def distil(
 
   Counts: prompts, kept, rejected (by reason, see `check.fault`), failed (requests without an answer;
   they are asked again by the next run). Raises BadInput where `out` is there already or its part file
-  belongs to another job, RunFailure where the endpoint refuses or gives no answer at all.
+  belongs to another job, RunFailure where the endpoint refuses, requests got no answer, or no chain
+  was fit.
   """
   if out.exists():
     raise BadInput(f"{out} is there already; remove it or choose another")
@@ -84,6 +86,10 @@ def distil(
     raise RunFailure(
       f"teacher: {failed} of {len(records)} requests got no answer ({len(kept)} chains kept in "
       f"{part}); run the same command again to go on"
+    )
+  if not kept:
+    raise RunFailure(
+      f"teacher: no chain of {len(records)} was fit ({dict(reasons)}); remove {part} to ask again"
     )
   jsonl.write(out, kept)
   part.unlink()
@@ -146,29 +152,42 @@ class _Asking:
       max_retries=self.teacher.retries,
       timeout=self.teacher.timeout_s,
     )
-    async with client, asyncio.TaskGroup() as group:
-      tasks = [group.create_task(self._one(client, record)) for record in records]
+    try:
+      async with client, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(self._one(client, record)) for record in records]
+    except ExceptionGroup as group:  # the first task that gave up has cancelled the others
+      raise group.exceptions[0] from None
     return sum(not task.result() for task in tasks)
 
   async def _one(self, client: Any, record: Record) -> bool:
     async with self.free:
-      fault, text = "", ""
-      for _ in range(self.teacher.tries):
-        try:
-          text = await self._reply(client, record)
-        except self.openai.OpenAIError as error:
-          self._give_up_if_fatal(error)
-          log.warning("teacher: %s: %s", record.id, self._safe(error))
+      try:
+        fault, text = await self._best(client, record)
+      except self.openai.OpenAIError as error:
+        status = getattr(error, "status_code", None)
+        if status in FATAL:
+          reason = self._safe(error)
+          raise RunFailure(f"teacher {self.teacher.base_url}: {reason}") from None
+        log.warning("teacher: %s: %s", record.id, self._safe(error))
+        if status not in REFUSED:
           return False
-        fault = check.fault(text, self.limits)
-        if fault is None:
-          break
+        fault, text = f"http_{status}", ""
     answer = {"id": record.id, "fault": fault, "completion": None if fault else text}
     self.answers[record.id] = answer
     self.file.write(json.dumps(answer) + "\n")
     self.file.flush()
     self.on_done(len(self.answers), self.total)
     return True
+
+  async def _best(self, client: Any, record: Record) -> tuple[str | None, str]:
+    """(fault, text) of the first fit sample, else of the last one."""
+    fault, text = None, ""
+    for _ in range(self.teacher.tries):
+      text = await self._reply(client, record)
+      fault = check.fault(text, self.limits)
+      if fault is None:
+        break
+    return fault, text
 
   async def _reply(self, client: Any, record: Record) -> str:
     reply = await client.chat.completions.create(
@@ -179,10 +198,6 @@ class _Asking:
     )
     content = reply.choices[0].message.content if reply.choices else None
     return _THOUGHT.sub("", content or "").strip()
-
-  def _give_up_if_fatal(self, error: Exception) -> None:
-    if getattr(error, "status_code", None) in FATAL:
-      raise RunFailure(f"teacher {self.teacher.base_url}: {self._safe(error)}") from None
 
   def _safe(self, error: Exception) -> str:
     """One line without the key, whatever the endpoint echoes."""
