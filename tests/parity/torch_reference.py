@@ -5,6 +5,7 @@ import torch
 import transformers
 
 transformers.logging.set_verbosity_error()
+torch.set_num_threads(1)  # two threads on two busy cores took 11x as long: they spin for each other
 
 
 def model_of(config, tensors):
