@@ -124,9 +124,10 @@ def _in_order(text: str) -> tuple[Span, ...] | None:
     at = end + len(closing)
   if at < len(text) and not text[at:].isspace():
     return None
-  for opening, closing in TAGS:
-    if text.count(opening) != 1 or text.count(closing) != 1:
-      return None
+  if text.count("<") > 2 * len(TAGS):  # one of them may be a tag again
+    for opening, closing in TAGS:
+      if text.count(opening) != 1 or text.count(closing) != 1:
+        return None
   return tuple(spans)
 
 

@@ -18,17 +18,13 @@ _CJK_MARKS = r"\u3000-\u3004\u3008-\u3020\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-
 _WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}{_CJK_MARKS}]+")
 _ANY_CJK = re.compile(rf"[{_CJK}]")
 
-# A sentence ends at a run of full stops, exclamation or question marks, with what closes quotes and
-# brackets after it, before white space; CJK marks need no space; a line break ends one too. The
-# look-behind makes only the start of a run a candidate, so long runs cost one scan.
+# A run of full stops, exclamation and question marks with what closes quotes and brackets after it, or
+# line breaks. It starts with one class of characters, which the engine searches for quickly, and
+# consumes the whole run, so that long runs are scanned once.
 _STOP = r".!?\u2026\u3002\uff01\uff1f"
 _CLOSER = r"\"'\u201d\u2019)\]}\u00bb*_\u300d\u300f\uff09"
-_END = re.compile(
-  rf"(?<![{_STOP}])[{_STOP}]++[{_CLOSER}]*+(?:(?=\s)|\Z)"
-  rf"|(?<=[\u3002\uff01\uff1f])(?![{_STOP}{_CLOSER}\s])"
-  r"|\n\s*+"
-)
-_CLOSING_MARKS = ".!\u2026\u3002\uff01\"'\u201d\u2019)]}\u00bb*_\u300d\u300f\uff09 \t\r\n"
+_RUN = re.compile(rf"[{_STOP}\n](?:(?<!\n)[{_STOP}]*+[{_CLOSER}]*+)?+\n*+")
+_CJK_STOP = re.compile("[\u3002\uff01\uff1f]")
 
 # ASCII letters and digits join a key to a longer word; letters of other scripts do not. DQ in DQ_DA
 # is no user type, but markdown may put underscores around a cell.
@@ -73,24 +69,30 @@ def _last(text: str, keys: tuple[str, ...], standalone: re.Pattern[str]) -> int:
 
 
 def asking(text: str) -> Asking:
-  """Counts the questions of a response. A question is a sentence that ends in `?` or `？`."""
+  """Counts the questions of a response. A question is a sentence that ends in `?` or `？`.
+
+  `Really?!` and `(Which one?)` ask; a line break ends a sentence.
+  """
+  total = words(text)
   if "?" not in text and "\uff1f" not in text:
-    return Asking(0, words(text))
-  questions, outside, at = 0, 0, 0
-  for match in _END.finditer(text):
-    if match.end() > at:
-      sentence, at = text[at : match.end()], match.end()
-      if _asks(sentence):
-        questions += 1
-      else:
-        outside += words(sentence)
-  rest = text[at:]
-  return Asking(questions + _asks(rest), outside + (0 if _asks(rest) else words(rest)))
+    return Asking(0, total)
+  questions, inside, at = 0, 0, 0
+  for match in _RUN.finditer(text):
+    run, end = match[0], match.end()
+    if not _ends_sentence(run, text[end : end + 1]):
+      continue
+    if "?" in run or "\uff1f" in run:
+      questions += 1
+      inside += words(text[at:end])
+    at = end
+  return Asking(questions, max(total - inside, 0))
 
 
-def _asks(sentence: str) -> bool:
-  """`Really?!` and `(Which one?)` ask; `x?y` does not."""
-  return sentence.rstrip(_CLOSING_MARKS)[-1:] in ("?", "\uff1f")
+def _ends_sentence(run: str, after: str) -> bool:
+  """White space, the end or a line break follows; CJK marks need none. `3.5` and `x?y` go on."""
+  if not after or after.isspace() or run[-1] == "\n":
+    return True
+  return not run.isascii() and _CJK_STOP.search(run) is not None
 
 
 def carried_out(cell: int, response: str, cq_max_words: int, aq_min_words: int) -> float:
@@ -101,8 +103,10 @@ def carried_out(cell: int, response: str, cq_max_words: int, aq_min_words: int) 
   """
   if cell < 0:
     return 0.0
-  found = asking(response)
   action = cell % 3
+  if "?" not in response and "\uff1f" not in response:
+    return float(action == 0)
+  found = asking(response)
   if action == 0:
     return float(found.questions == 0)
   if found.questions != 1:

@@ -15,6 +15,7 @@ from typing import Any
 from gtalign_jax.types import CELLS, ROLES
 
 MAX_LITERAL = 20_000  # characters; ast.literal_eval builds a tree, so it sees bounded text only
+PAIRS = len(CELLS) * (1 + len(ROLES))
 EXACT = 2**52  # differences of integers up to here are exact in float64
 _KEYS = frozenset(CELLS)
 _ROLES = frozenset(ROLES)
@@ -37,7 +38,9 @@ def strict(text: str) -> tuple[Numbers | None, str | None]:
     table = _STRICT.decode(text)
     if type(table) is not dict:
       return None, "payoff_syntax"
-    return _strict_numbers(table), None
+    numbers = _strict_numbers(table)
+    # six cells and twelve roles have one colon each, and so has each pair that a later one replaced
+    return (numbers, None) if text.count(":") == PAIRS else (None, "payoff_keys")
   except _Refused as refusal:
     return None, refusal.args[0]
   except (json.JSONDecodeError, RecursionError):
@@ -87,18 +90,11 @@ def pay(numbers: Numbers) -> float | None:
   return count / 12
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  table = dict(pairs)
-  if len(table) != len(pairs):
-    raise _Refused("payoff_keys")
-  return table
-
-
 def _no_constant(_: str) -> float:
   raise _Refused("payoff_value")  # NaN, Infinity
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_STRICT = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _strict_numbers(table: dict[str, Any]) -> Numbers:
