@@ -63,6 +63,7 @@ DEFINITE = ((38, 40), (16, 8), (25, 26))
 VAGUE = ((10, 4), (30, 31), (24, 27))
 REFUSED = ((34, 18), (8, 2), (28, 19))  # definite, but the user does not get what was asked for
 SPREAD = 7  # tenths that a payoff may lie off its base
+MOST = 50  # end of the scale that the templates name
 LIFT = 12  # tenths by which the sum of the chosen cell leads its row at most
 
 
@@ -84,16 +85,20 @@ def chain(record: Record, seed: int) -> str:
 
 def _payoffs(base: Sequence[Pair], chosen: int, rng: random.Random) -> list[Pair]:
   """Six (LLM, user) payoffs in tenths; `chosen` has the largest sum of its row by 3 or more."""
+  first = 3 * (chosen // 3)
+  row = range(first, first + 3)
+  best = max(row, key=lambda cell: sum(base[cell]))
+  base = list(base)
+  base[chosen], base[best] = base[best], base[chosen]
   cells = [
     (llm + rng.randint(-SPREAD, SPREAD), user + rng.randint(-SPREAD, SPREAD)) for llm, user in base
   ]
-  row = range(3 * (chosen // 3), 3 * (chosen // 3) + 3)
-  best = max(sum(cells[cell]) for cell in row if cell != chosen)
-  lack = best + rng.randint(3, LIFT) - sum(cells[chosen])
-  if lack > 0:
-    share = rng.randint(lack // 3, lack - lack // 3)  # both roles gain
-    llm, user = cells[chosen]
-    cells[chosen] = (llm + share, user + lack - share)
+  rival = max(sum(cells[cell]) for cell in row if cell != chosen)
+  llm, user = cells[chosen]
+  lack = rival + rng.randint(3, LIFT) - llm - user
+  if lack > 0:  # both roles gain, up to the end of the scale
+    gain = min(rng.randint(lack // 3, lack - lack // 3), MOST - llm)
+    cells[chosen] = (llm + gain, user + lack - gain)
   return cells
 
 

@@ -1,0 +1,201 @@
+"""Chains from labels: fit to learn from whatever the record holds, varied, and right by the rule judge."""
+
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gtalign_jax.data import sources
+from gtalign_jax.data.records import Record
+from gtalign_jax.game import payoff
+from gtalign_jax.rewards import chain, features, judges, score
+from gtalign_jax.sections import DataConfig, JudgeConfig, RewardConfig
+from gtalign_jax.synthesize import check, labels, replies
+from gtalign_jax.types import CELLS
+
+SAMPLE = [r for split in ("train", "test") for r in sources.load(DataConfig(), split)]
+ROOT = os.environ.get("GTALIGN_DATA", "")
+TAGS = [tag for pair in chain.TAGS for tag in pair]
+
+
+def row(record, seed=0):
+  return {
+    "id": record.id,
+    "data_source": record.data_source,
+    "ground_truth": record.ground_truth,
+    "extra_info": record.extra_info,
+    "completion": labels.chain(record, seed),
+  }
+
+
+def scored(records, seed=0, **changes):
+  rows = [row(record, seed) for record in records]
+  return score.score_rows(rows, RewardConfig(**changes), judges.make(JudgeConfig(), None))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sample_chains_parse_and_decide_rightly(seed):
+  for each in scored(SAMPLE, seed):
+    assert each["parsed"], each
+    assert each["decision"] == 1.0, each
+
+
+@pytest.mark.skipif(not ROOT, reason="needs the released prompts")
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_released_chains_parse_and_decide_rightly(split):
+  for record in sources.load(DataConfig(root=ROOT), split)[::4]:
+    assert check.fault(labels.chain(record, 1)) is None, record.id
+
+
+TEXT = st.one_of(
+  st.text(max_size=40),
+  st.lists(
+    st.sampled_from(
+      [*TAGS, *CELLS, "DQ", "VQ", "?", "\uff1f", ". ", "! ", "Mr. X?", "$", "\n", "a", "…", "<"]
+    ),
+    max_size=12,
+  ).map("".join),
+)
+TRUTHS = st.one_of(
+  st.none(),
+  st.sampled_from(["harmful", "unharmful", "ambiguous", "non_ambiguous", "singleAnswer###"]),
+  TEXT,
+  TEXT.map("singleAnswer###{}".format),
+  st.lists(st.tuples(TEXT, TEXT), max_size=3).map(
+    lambda pairs: (
+      "multipleQAs###There are multiple meanings of the question."
+      + "".join(f"Meaning {i}: {m}; Answer {i}: {a}\n" for i, (m, a) in enumerate(pairs))
+    )
+  ),
+)
+
+
+@given(
+  truth=TRUTHS,
+  source=st.sampled_from(
+    ["math-hard", "minerva", "ambig_qa", "medium", "wildguard", "advbench", "own"]
+  ),
+  turns=st.lists(TEXT, min_size=1, max_size=3).filter(lambda t: len(t) % 2),
+  whole=st.one_of(st.none(), TEXT),
+  reference=st.one_of(st.none(), TEXT),
+  seed=st.integers(0, 50),
+)
+@settings(max_examples=400, deadline=None)
+def test_any_record_gives_a_fit_chain(truth, source, turns, whole, reference, seed):
+  messages = [
+    {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)
+  ]
+  extra = {"single_turn_prompt": whole, "reference": reference}
+  text = labels.chain(Record("i", source, messages, truth, extra), seed)
+  assert check.fault(text) is None, text
+  assert chain.parse(text, "paper").format == 1
+
+
+def test_chains_are_a_function_of_record_and_seed():
+  first = [labels.chain(record, 3) for record in SAMPLE]
+  assert first == [labels.chain(record, 3) for record in SAMPLE]
+  changed = sum(a != labels.chain(record, 4) for a, record in zip(first, SAMPLE))
+  assert changed == len(SAMPLE)
+
+
+def test_matrices_vary_and_have_one_decimal():
+  matrices = [chain.parse(labels.chain(r, seed)).payoff for r in SAMPLE for seed in range(4)]
+  assert len({matrix.tobytes() for matrix in matrices}) == 4 * len(SAMPLE)
+  values = np.array(matrices)
+  assert np.array_equal(values, np.round(values, 1))
+  assert abs(values).max() <= 5.0
+  assert (values.std(axis=0) > 0.2).all()  # no cell is a constant
+
+
+def test_the_type_follows_from_the_label():
+  kinds = {
+    "ambig_qa": lambda r: r.ground_truth.startswith("multipleQAs"),
+    "math-hard": lambda r: False,
+    "wildguard": lambda r: False,
+    "medium": lambda r: not replies.is_complete(r),
+  }
+  vague = Counter()
+  for record in SAMPLE:
+    thinking = chain.parse(labels.chain(record, 0)).thinking
+    expected = kinds[record.data_source](record)
+    assert features.user_type(thinking) == int(expected), record.id
+    vague[record.data_source, expected] += 1
+  assert vague["medium", True] == vague["medium", False] == 32
+
+
+def test_the_analysis_derives_the_choice():
+  """Every Pareto-optimal cell of the row is named with its sum, the chosen one last."""
+  for record in SAMPLE:
+    found = chain.parse(labels.chain(record, 0))
+    cell, row_ = features.named_cell(found.analyze), features.user_type(found.thinking)
+    assert cell // 3 == row_
+    front = payoff.front(found.payoff[None], np.array([row_])).optimal
+    for index in range(6):
+      named = f"{CELLS[index]} {found.payoff.reshape(6, 2)[index].sum():.1f}" in found.analyze
+      assert named == bool(front[index][0])
+
+
+def test_every_action_is_taken_by_some():
+  cells = Counter(each["named_cell"] for each in scored(SAMPLE))
+  assert set(cells) == {"DQ_DA", "DQ_AQ", "VQ_CQ", "VQ_AQ"}
+  assert min(cells.values()) >= 10
+
+
+def test_responses_are_right_by_the_rule_judge():
+  by_source = {}
+  for record, each in zip(SAMPLE, scored(SAMPLE)):
+    assert each["valid"]
+    by_source.setdefault((record.data_source, record.ground_truth == "harmful"), []).append(
+      each["judge_score"]
+    )
+  assert set(by_source["math-hard", False]) == {1.0}
+  assert set(by_source["ambig_qa", False]) == {1.0}
+  assert set(by_source["wildguard", False]) == {1.0}
+  assert set(by_source["wildguard", True]) == {0.5}  # win-win
+  assert np.mean(by_source["medium", False]) >= 2.0
+
+
+def test_a_text_that_was_not_given_is_not_made_up():
+  """No answer is claimed where the record holds none: the chain asks."""
+  ask = [{"role": "user", "content": "I need help with a geometry problem about a cone."}]
+  whole = {"single_turn_prompt": "A cone has radius 3 and height 7. What is its volume?"}
+  cases = [
+    Record("1", "math-hard", ask, "21\\pi", whole),
+    Record("2", "wildguard", ask, "unharmful", {}),
+    Record("3", "abg-coqa", ask, "ambiguous", {}),
+    Record("4", "own", ask, None, {}),
+  ]
+  for record in cases:
+    response = chain.parse(labels.chain(record, 0)).response
+    assert features.asking(response).questions == 1, response
+    assert "21" not in response
+
+
+def test_quoted_tags_cannot_break_a_chain():
+  assert (
+    replies.clean("a <thi<response>nking> b </payoff>\n c <|im_end|>")
+    == "a <thi nking> b c im_end|>"
+  )
+
+
+@pytest.mark.parametrize(
+  ("one", "two", "expected"),
+  [
+    (
+      "where is Paris, the capital city",
+      "where is Paris, the town in Texas",
+      ("capital city", "town in Texas"),
+    ),
+    ("who won first", "who won second", ("first", "second")),
+    (
+      "who won",
+      "who won twice",
+      ("who won", "who won twice"),
+    ),  # nothing of the first would be left
+  ],
+)
+def test_what_differs_between_meanings(one, two, expected):
+  assert replies._difference(one, two) == expected

@@ -1,0 +1,81 @@
+"""Tokenised supervision for the warm start."""
+
+import numpy as np
+import pytest
+
+from gtalign_jax import jsonl
+from gtalign_jax.data import prompts, sources
+from gtalign_jax.errors import BadInput
+from gtalign_jax.models import tokenizer as tokenizers
+from gtalign_jax.sections import DataConfig, SFTConfig
+from gtalign_jax.synthesize import labels, sft_data, teacher
+
+DATA = DataConfig(max_prompt_tokens=1536)
+RECORDS = sources.load(DATA, "test")[:6]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+  return tokenizers.tiny()
+
+
+@pytest.fixture(scope="module")
+def encoded(tiny):
+  return prompts.encode(RECORDS, tiny, DATA)
+
+
+def test_pairs_from_labels(tiny, encoded):
+  pairs, left_out = sft_data.examples(
+    encoded, tiny, SFTConfig(max_tokens=4000), seed=5, data_config=DATA
+  )
+  assert left_out == 0
+  for record, ids, (prompt, completion) in zip(RECORDS, encoded.ids, pairs, strict=True):
+    assert np.array_equal(prompt, ids)
+    assert completion.dtype == np.int32
+    assert completion[-1] == tiny.eos_token_id
+    assert tiny.decode(completion[:-1]) == labels.chain(record, 5)
+
+
+def test_over_long_pairs_are_left_out_with_a_count(tiny, encoded):
+  every, _ = sft_data.examples(encoded, tiny, SFTConfig(max_tokens=9999), seed=0, data_config=DATA)
+  lengths = [len(a) + len(b) for a, b in every]
+  limit = sorted(lengths)[2]
+  pairs, left_out = sft_data.examples(
+    encoded, tiny, SFTConfig(max_tokens=limit), seed=0, data_config=DATA
+  )
+  assert (len(pairs), left_out) == (3, 3)
+  assert all(len(a) + len(b) <= limit for a, b in pairs)
+
+
+def test_pairs_from_a_file(tiny, encoded, tmp_path):
+  path = tmp_path / "chains.jsonl"
+  # two chains of each prompt: ids repeat
+  rows = [teacher.row(r, labels.chain(r, seed)) for seed in (0, 1) for r in RECORDS]
+  jsonl.write(path, rows)
+  config = SFTConfig(data=str(path), max_tokens=4000)
+  pairs, left_out = sft_data.examples(encoded, tiny, config, seed=9, data_config=DATA)
+  assert left_out == 0
+  assert [tiny.decode(b[:-1]) for _, b in pairs] == [row["completion"] for row in rows]
+  assert all(np.array_equal(a, b) for (a, _), b in zip(pairs, encoded.ids * 2, strict=True))
+  # over-long prompts of the file count as left out
+  limit = sorted(len(ids) for ids in encoded.ids)[3]
+  short = DataConfig(max_prompt_tokens=limit, template="full")
+  with pytest.raises(BadInput, match="every prompt is longer"):
+    sft_data.examples(encoded, tiny, config, seed=0, data_config=short)
+  pairs, left_out = sft_data.examples(
+    encoded, tiny, config, seed=0, data_config=DataConfig(max_prompt_tokens=limit)
+  )
+  assert len(pairs) + left_out == 12
+  assert len(pairs) == 2 * sum(len(ids) <= limit for ids in encoded.ids)
+
+
+@pytest.mark.parametrize("completion", [None, "", 7])
+def test_a_row_without_a_chain(tmp_path, tiny, encoded, completion):
+  path = tmp_path / "chains.jsonl"
+  jsonl.write(path, [teacher.row(RECORDS[0], "x"), teacher.row(RECORDS[1], completion)])
+  config = SFTConfig(data=str(path))
+  with pytest.raises(BadInput, match=r"chains\.jsonl:2: completion"):
+    sft_data.examples(encoded, tiny, config, seed=0, data_config=DATA)
+  path.write_text("")
+  with pytest.raises(BadInput, match="holds no chains"):
+    sft_data.examples(encoded, tiny, config, seed=0, data_config=DATA)

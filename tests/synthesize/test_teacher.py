@@ -1,0 +1,204 @@
+"""Chains from a teacher: a real local server that answers well, badly, or not at all."""
+
+import json
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "rewards"))
+
+from judge_servers import _running as running
+from judge_servers import serve
+
+from gtalign_jax.cli.main import main
+from gtalign_jax.data import sources
+from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.sections import DataConfig, RewardConfig
+from gtalign_jax.synthesize import check, labels, sft_data, teacher
+
+RECORDS = sources.load(DataConfig(), "test")[:12]
+BY_QUESTION = {record.messages[-1]["content"]: record for record in RECORDS}
+LIMITS = RewardConfig()
+
+
+def good(messages):
+  asked = messages[-1]["content"].split("Question: ")[-1]
+  return labels.chain(BY_QUESTION[asked], 0)
+
+
+def make(url, **changes):
+  return teacher.Teacher(url, "big", **{"retries": 2, "timeout_s": 5.0, **changes})
+
+
+def test_good_chains_are_kept_in_order(tmp_path):
+  out = tmp_path / "out.jsonl"
+  seen = []
+  with serve(good) as server:
+    counts = teacher.distil(
+      RECORDS,
+      make(server.url, concurrency=3),
+      LIMITS,
+      out,
+      lambda done, total: seen.append((done, total)),
+    )
+    assert server.most <= 3
+    request = server.requests[0]
+  assert counts == {"prompts": 12, "kept": 12, "rejected": {}, "failed": 0}
+  rows = list(sft_data.rows(out))
+  assert [record for record, _ in rows] == RECORDS
+  assert all(check.fault(text) is None for _, text in rows)
+  assert seen == [(n, 12) for n in range(1, 13)]
+  assert request["model"] == "big"
+  assert request["messages"][0]["role"] == "system"
+  assert not out.with_name("out.jsonl.part").exists()
+
+
+def test_unfit_chains_are_counted_and_left_out(tmp_path):
+  def sloppy(messages):
+    chain = good(messages)
+    kind = sum(map(ord, messages[-1]["content"])) % 3
+    return [chain, "Sure!", chain.replace("<response>", "<response>Is it? Or not? ")][kind]
+
+  with serve(sloppy) as server:
+    counts = teacher.distil(RECORDS, make(server.url, tries=1), LIMITS, tmp_path / "o.jsonl")
+    assert len(server.requests) == 12
+  assert counts["kept"] + sum(counts["rejected"].values()) == 12
+  assert set(counts["rejected"]) == {"missing_block", "carried_out"}
+  assert len(list(sft_data.rows(tmp_path / "o.jsonl"))) == counts["kept"] > 0
+
+
+def test_a_second_try_may_be_fit_and_thoughts_are_cut(tmp_path):
+  asked, lock = set(), threading.Lock()
+
+  def learns(messages):
+    with lock:
+      known = messages[-1]["content"] in asked
+      asked.add(messages[-1]["content"])
+    return "<think>hm, <response>?</think>\n" + good(messages) if known else "no chain"
+
+  with serve(learns) as server:
+    counts = teacher.distil(RECORDS, make(server.url, tries=2), LIMITS, tmp_path / "o.jsonl")
+    assert len(server.requests) == 24
+  assert counts["kept"] == 12
+
+
+def test_a_stopped_run_goes_on_without_asking_twice(tmp_path):
+  out = tmp_path / "o.jsonl"
+  part = tmp_path / "o.jsonl.part"
+  with serve(good) as server:
+    job = json.dumps(teacher._job(RECORDS, make(server.url)))
+    lines = [
+      json.dumps({"id": r.id, "fault": None, "completion": labels.chain(r, 0)}) for r in RECORDS[:5]
+    ]
+    part.write_text("\n".join([job, *lines]) + '\n{"id": "broken o')
+    counts = teacher.distil(RECORDS, make(server.url), LIMITS, out)
+    assert len(server.requests) == 7
+  assert counts["kept"] == 12
+  assert len(list(sft_data.rows(out))) == 12
+
+
+def test_a_part_file_of_another_job_is_not_mixed_in(tmp_path):
+  (tmp_path / "o.jsonl.part").write_text('{"model": "other"}\n')
+  with pytest.raises(BadInput, match="belongs to another job"):
+    teacher.distil(RECORDS, make("http://127.0.0.1:9/v1"), LIMITS, tmp_path / "o.jsonl")
+  (tmp_path / "done.jsonl").write_text("")
+  with pytest.raises(BadInput, match="is there already"):
+    teacher.distil(RECORDS, make("http://127.0.0.1:9/v1"), LIMITS, tmp_path / "done.jsonl")
+
+
+def test_errors_are_retried_and_what_failed_is_asked_again(tmp_path):
+  out = tmp_path / "o.jsonl"
+
+  def flaky(handler, number, body):
+    if number % 3 == 0:
+      handler.send("{}", 503, Retry_After="0.01")
+    else:
+      handler.reply(good(body["messages"]))
+
+  with running(flaky) as server:
+    assert teacher.distil(RECORDS, make(server.url), LIMITS, out)["kept"] == 12
+
+
+def test_no_answer_is_a_failure_that_can_be_resumed(tmp_path):
+  out = tmp_path / "o.jsonl"
+  dead = RECORDS[0].messages[-1]["content"]
+  healthy = threading.Event()
+
+  def partly(handler, number, body):
+    if dead in body["messages"][-1]["content"] and not healthy.is_set():
+      handler.send("{}", 500, Retry_After="0.01")
+    else:
+      handler.reply(good(body["messages"]))
+
+  with running(partly) as server:
+    with pytest.raises(RunFailure, match="1 of 12 requests got no answer"):
+      teacher.distil(RECORDS, make(server.url, retries=1), LIMITS, out)
+    assert not out.exists()
+    healthy.set()
+    before = len(server.requests)
+    assert teacher.distil(RECORDS, make(server.url, retries=1), LIMITS, out)["kept"] == 12
+    assert len(server.requests) == before + 1
+
+
+def test_a_wrong_key_stops_at_once_and_is_not_shown(tmp_path, monkeypatch):
+  monkeypatch.setenv("MY_KEY", "sk-very-secret")
+
+  def refuse(handler, number, body):
+    handler.send(json.dumps({"error": {"message": f"bad {handler.headers['Authorization']}"}}), 401)
+
+  with running(refuse) as server:
+    asked = make(server.url, api_key_env="MY_KEY", concurrency=2)
+    with pytest.raises(RunFailure) as caught:
+      teacher.distil(RECORDS, asked, LIMITS, tmp_path / "o.jsonl")
+    assert server.requests[0]["key"] == "Bearer sk-very-secret"
+    assert len(server.requests) <= 4
+  assert "401" in str(caught.value)
+  assert "secret" not in str(caught.value)
+
+
+def test_a_prompt_that_the_endpoint_refuses_is_one_rejection(tmp_path):
+  refused = RECORDS[3].messages[-1]["content"]
+
+  def filters(handler, number, body):
+    if refused in body["messages"][-1]["content"]:
+      handler.send('{"error": {"message": "filtered"}}', 400)
+    else:
+      handler.reply(good(body["messages"]))
+
+  with running(filters) as server:
+    counts = teacher.distil(RECORDS, make(server.url), LIMITS, tmp_path / "o.jsonl")
+  assert (counts["kept"], counts["rejected"]) == (11, {"http_400": 1})
+
+
+def test_nothing_fit_is_a_failure(tmp_path):
+  with (
+    serve(lambda _: "hello") as server,
+    pytest.raises(RunFailure, match="no chain of 12 was fit"),
+  ):
+    teacher.distil(RECORDS, make(server.url, tries=1), LIMITS, tmp_path / "o.jsonl")
+  assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_the_command(tmp_path, capsys):
+  config, out = tmp_path / "c.py", tmp_path / "out.jsonl"
+  config.write_text("from gtalign_jax.config import Config\ndef config():\n  return Config()\n")
+  flags = ["--limit", "8", "--json"]
+  assert main(["synthesize", str(config), str(out), *flags]) == 0
+  assert json.loads(capsys.readouterr().out.splitlines()[-1])["kept"] == 8
+  first = out.read_text()
+  assert {record.data_source for record, _ in sft_data.rows(out)} == {
+    "ambig_qa", "math-hard", "medium", "wildguard"
+  }  # fmt: skip
+  assert main(["synthesize", str(config), str(out), "seed=1", *flags]) == 0
+  assert out.read_text() != first
+  capsys.readouterr()
+  assert main(["synthesize", str(config), str(out), "--teacher", "http://x/v1"]) == 2
+  assert "--model" in capsys.readouterr().err
+  assert main(["synthesize", str(config), str(tmp_path / "no" / "o.jsonl"), *flags]) == 2
+  assert "cannot be written" in capsys.readouterr().err
+  with serve(lambda _: labels.chain(RECORDS[0], 0)) as server:
+    teach = ["--teacher", server.url, "--model", "m", *flags]
+    assert main(["synthesize", str(config), str(tmp_path / "t.jsonl"), *teach]) == 0
+  assert json.loads(capsys.readouterr().out.splitlines()[-1])["kept"] == 8
