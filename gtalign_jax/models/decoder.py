@@ -35,7 +35,7 @@ class _Embed(nn.Module):
   def __call__(self, tokens: jax.Array, dtype) -> jax.Array:
     a = self.arch
     normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), ("vocab", "embed"))
-    table_VD = self.param("table", normal, (a.vocab_size, a.width))
+    table_VD: Any = self.param("table", normal, (a.vocab_size, a.width))
     x = jnp.take(table_VD, tokens, axis=0).astype(dtype)
     # the factor is rounded to the compute dtype, as the checkpoints were trained (sqrt(D) in bf16)
     return x if a.embed_scale == 1.0 else x * jnp.asarray(a.embed_scale, dtype)
@@ -48,7 +48,8 @@ class _Head(nn.Module):
   def __call__(self, hidden: jax.Array) -> jax.Array:
     a = self.arch
     normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), ("embed", "vocab"))
-    return hidden @ self.param("kernel", normal, (a.width, a.vocab_size)).astype(hidden.dtype)
+    kernel_DV: Any = self.param("kernel", normal, (a.width, a.vocab_size))
+    return hidden @ kernel_DV.astype(hidden.dtype)
 
 
 def _final_norm(arch: Arch, name: str | None = None) -> RMSNorm:
@@ -132,7 +133,7 @@ def forward(
   dtype: of matmuls and activations. remat: what the backward pass recomputes (none | full | dots |
   names).
   """
-  module = Decoder(arch, dtype, remat)
+  module: Any = Decoder(arch, dtype, remat)
   return module.apply({"params": params}, tokens_BT, positions_BT, mask_BT, context)
 
 
@@ -163,18 +164,19 @@ def decode_step(
     return View(angles(rope, arch.head_dim, position_B), seen_C[None, None], shared)
 
   full, local = _views(arch, view)
-  x_BD = _Embed(arch).apply({"params": params["embed"]}, token_B, jnp.dtype(dtype))
+  x_BD: Any = _Embed(arch).apply({"params": params["embed"]}, token_B, jnp.dtype(dtype))
   layers, shared_k, shared_v = (unstack(x) for x in (params["layers"], *context.cache))
+  block: Any = Block(arch)
   keys, values = [], []
   for i, window in enumerate(arch.windows):
     x_BD = constrain(x_BD, ("batch", "act_embed"))
-    x_BD, k_BKCH, v_BKCH = Block(arch).apply(
+    x_BD, k_BKCH, v_BKCH = block.apply(
       {"params": layers[i]}, x_BD, own.k[i], own.v[i], t, local if window else full,
       shared_k[i], shared_v[i], method="step",
     )  # fmt: skip
     keys.append(k_BKCH)
     values.append(v_BKCH)
-  hidden_BD = _final_norm(arch).apply({"params": params["norm"]}, x_BD)
+  hidden_BD: Any = _final_norm(arch).apply({"params": params["norm"]}, x_BD)
   return hidden_BD, KVCache(tuple(keys), tuple(values))
 
 

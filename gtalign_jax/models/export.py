@@ -122,7 +122,7 @@ def _name_shards(directory: Path, shards: list[list[str]], total: int) -> None:
   if len(shards) == 1:
     (directory / _shard(0)).rename(directory / "model.safetensors")
     return
-  where = {}
+  where: dict[str, str] = {}
   for i, names in enumerate(shards):
     file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
     (directory / _shard(i)).rename(directory / file)

@@ -144,7 +144,7 @@ class GGUF:
     theta = float(self._get("rope.freq_base", 10_000.0))
     kind = self._get("rope.scaling.type", "none")
     if self.rope_factors is not None:
-      return self._llama3_rope(theta, head_dim)
+      return self._llama3_rope(theta, head_dim, np.asarray(self.rope_factors.data, np.float32))
     if kind == "none":
       return Rope(theta=theta)
     if kind != "linear":
@@ -153,9 +153,8 @@ class GGUF:
       )
     return Rope(theta=theta, kind="linear", factor=float(self._get("rope.scaling.factor")))
 
-  def _llama3_rope(self, theta: float, head_dim: int) -> Rope:
+  def _llama3_rope(self, theta: float, head_dim: int, stored: np.ndarray) -> Rope:
     """llama.cpp stores the llama3 stretching as one divisor a frequency; recover its parameters."""
-    stored = np.asarray(self.rope_factors.data, np.float32)
     for original in (8192, self._get("rope.scaling.original_context_length", 8192)):
       rope = Rope(
         theta=theta, kind="llama3", factor=float(stored.max()), original_positions=original

@@ -54,7 +54,7 @@ def read(config: Mapping[str, Any], where: str) -> Arch:
   where: named in errors. Raises BadInput for a model_type without entry in FAMILIES and for every key or
   value that is not understood.
   """
-  kind = config.get("model_type")
+  kind = str(config.get("model_type"))
   if kind not in FAMILIES:
     raise _bad(where, "model_type", kind, f"is not one of {', '.join(FAMILIES)}")
   family = FAMILIES[kind]

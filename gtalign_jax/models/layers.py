@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -29,7 +29,7 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     start = nn.initializers.zeros if self.offset else nn.initializers.ones
-    scale = self.param("scale", nn.with_logical_partitioning(start, ("norm",)), (self.width,))
+    scale: Any = self.param("scale", nn.with_logical_partitioning(start, ("norm",)), (self.width,))
     wide = x.astype(jnp.float32)
     normed = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.eps)
     return (normed * (self.offset + scale.astype(jnp.float32))).astype(x.dtype)
@@ -49,7 +49,7 @@ class Projection(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), self.names)
-    kernel = self.param("kernel", normal, self.inputs + self.outputs)
+    kernel: Any = self.param("kernel", normal, self.inputs + self.outputs)
     axes = len(self.inputs)
     y = jnp.tensordot(x, kernel.astype(x.dtype), axes=axes)
     if self.has_variable("params", "lora_a"):
@@ -57,7 +57,8 @@ class Projection(nn.Module):
       y += jnp.tensordot(low, self.get_variable("params", "lora_b").astype(x.dtype), axes=1)
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.names[axes:])
-      y += self.param("bias", zeros, self.outputs).astype(x.dtype)
+      bias: Any = self.param("bias", zeros, self.outputs)
+      y += bias.astype(x.dtype)
     return y
 
 
@@ -70,7 +71,7 @@ class View(NamedTuple):
 
   angles: Angles
   own: jax.Array
-  context: jax.Array | None
+  context: Any
 
 
 class Block(nn.Module):
@@ -142,7 +143,7 @@ class Block(nn.Module):
     return self._rest(x_BD, out_B1NH[:, 0]), k_BKCH, v_BKCH
 
 
-def _pick(local, full: View | None, windowed: View | None) -> View:
+def _pick(local, full: View | None, windowed: View | None) -> Any:
   """The view of this layer; `local` is traced only where layers of both kinds share one scan."""
   if full is None or windowed is None:
     return full or windowed

