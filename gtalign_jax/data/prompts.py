@@ -52,19 +52,30 @@ def encode(
     )
   merge = not _takes_system(tokenizer)
   fits: dict[int, np.ndarray] = {}
-  shortest, open_ = 0, list(range(len(records)))
+  lengths: dict[int, int] = {}
   for clip in CLIPS if template == "compact" else CLIPS[:1]:
-    ids = _tokenize([messages(records[i], template, clip) for i in open_], tokenizer, merge)
-    fits |= {i: each for i, each in zip(open_, ids) if len(each) <= limit}
-    shortest = min((len(each) for each in ids), default=0)
-    open_ = [i for i in open_ if i not in fits]
+    tried = [i for i, each in enumerate(records) if i not in fits and _changes(each, clip)]
+    chats = [messages(records[i], template, clip) for i in tried]
+    for i, ids in zip(tried, _tokenize(chats, tokenizer, merge)):
+      lengths[i] = len(ids)
+      if len(ids) <= limit:
+        fits[i] = ids
   if not fits and records:
     raise BadInput(
-      f"data.max_prompt_tokens={limit}: every prompt is longer, the shortest has {shortest} tokens "
-      f"with data.template={template!r}; raise it (and rollout.prompt_buckets)"
+      f"data.max_prompt_tokens={limit}: every prompt is longer, the shortest has "
+      f"{min(lengths.values())} tokens with data.template={template!r}; raise it (and "
+      "rollout.prompt_buckets)"
     )
   order = sorted(fits)
-  return Encoded([records[i] for i in order], [fits[i] for i in order], len(open_))
+  return Encoded([records[i] for i in order], [fits[i] for i in order], len(records) - len(order))
+
+
+def _changes(record: Record, clip: int | None) -> bool:
+  """Does `clip` shorten the record's prompt? True without a clip: the first try is for all."""
+  if clip is None:
+    return True
+  past = conversation(record)[1][:-1]
+  return any(turn["role"] == "assistant" and len(turn["content"]) > clip for turn in past)
 
 
 def messages(record: Record, template: str, clip: int | None = None) -> list[dict[str, str]]:
