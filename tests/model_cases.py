@@ -112,6 +112,9 @@ def inputs():
   return tokens_BT, positions_BT, mask_BT
 
 
+forward = jax.jit(decoder.forward, static_argnums=0, static_argnames=("dtype", "remat"))
+
+
 def relative_gap(got, wanted, mask_BT=None):
   """max |difference| / max |wanted| over entries that count."""
   got, wanted = np.asarray(got), np.asarray(wanted)
@@ -128,7 +131,7 @@ def through_cache(arch, params, tokens_BT, positions_BT, mask_BT, prefill):
 
   B, T = tokens_BT.shape
   tokens, positions, mask = columns(slice(0, prefill))
-  _, cache = decoder.forward(arch, params, tokens, positions, mask)
+  _, cache = forward(arch, params, tokens, positions, mask)
   context = Context(cache, mask, positions)
   empty = jnp.zeros((B, arch.num_kv_heads, T - prefill, arch.head_dim))
   own = KVCache((empty,) * arch.num_layers, (empty,) * arch.num_layers)

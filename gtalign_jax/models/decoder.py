@@ -9,6 +9,7 @@ Matrices are called `kernel` or `table`, the rest `bias` or `scale`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -201,6 +202,7 @@ def unembed(arch: Arch, params: Any, hidden: jax.Array) -> jax.Array:
 
 
 def _boxed(arch: Arch, key: jax.Array) -> Any:
+  """Fresh parameters, each in a box that carries its logical axis names."""
   one = jnp.zeros((1, 1), jnp.int32)
   return Decoder(arch, "float32", "none").init(key, one, one, one == 0, None)["params"]
 
@@ -211,14 +213,22 @@ def init(arch: Arch, key: jax.Array, param_dtype: str = "float32") -> Any:
   return jax.tree.map(lambda x: x.astype(param_dtype), params)
 
 
+@functools.cache  # every loader and planner asks, and tracing takes a while
+def _shapes(arch: Arch) -> Any:
+  return jax.eval_shape(lambda: _boxed(arch, jax.random.key(0)))
+
+
+def _is_box(x: Any) -> bool:
+  return isinstance(x, nn.meta.AxisMetadata)
+
+
 def abstract(arch: Arch, param_dtype: str = "float32") -> Any:
   """The parameter tree as ShapeDtypeStructs."""
-  return jax.eval_shape(lambda: init(arch, jax.random.key(0), param_dtype))
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(param_dtype)), nn.meta.unbox(_shapes(arch))
+  )
 
 
 def logical_axes(arch: Arch) -> Any:
   """The parameter tree with a tuple of logical axis names at each leaf."""
-  boxed = jax.eval_shape(lambda: _boxed(arch, jax.random.key(0)))
-  return jax.tree.map(
-    lambda box: tuple(box.names), boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata)
-  )
+  return jax.tree.map(lambda box: tuple(box.names), _shapes(arch), is_leaf=_is_box)

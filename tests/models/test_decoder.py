@@ -17,14 +17,14 @@ G, PROMPT, COMPLETION = 3, 14, 9
 
 @pytest.fixture(scope="module")
 def params():
-  return decoder.init(TINY, jax.random.key(3))
+  return jax.jit(decoder.init, static_argnums=0)(TINY, jax.random.key(3))
 
 
 @pytest.mark.parametrize("name", ["llama3", "qwen3_bias_window", "mistral", "gemma3"])
 def test_prefill_and_steps_equal_one_pass(name):
   arch, made = model_cases.build(name)
   inputs = model_cases.inputs()
-  hidden_BTD, _ = decoder.forward(arch, made, *inputs)
+  hidden_BTD, _ = model_cases.forward(arch, made, *inputs)
   whole_BTV = decoder.unembed(arch, made, hidden_BTD)[:, 20:]
   steps_BTV = model_cases.through_cache(arch, made, *inputs, prefill=20)
   assert model_cases.relative_gap(steps_BTV, whole_BTV, inputs[2][:, 20:]) < 1e-5
@@ -81,23 +81,23 @@ def test_shared_prompts_equal_the_plain_layout(name):
 def test_padding_changes_nothing_and_empty_rows_stay_finite(params):
   tokens_BT, positions_BT, mask_BT = model_cases.inputs()
   changed_BT = np.where(mask_BT, tokens_BT, (tokens_BT + 5) % TINY.vocab_size)
-  first, _ = decoder.forward(TINY, params, tokens_BT, positions_BT, mask_BT)
-  second, _ = decoder.forward(TINY, params, changed_BT, positions_BT, mask_BT)
+  first, _ = model_cases.forward(TINY, params, tokens_BT, positions_BT, mask_BT)
+  second, _ = model_cases.forward(TINY, params, changed_BT, positions_BT, mask_BT)
   assert np.array_equal(np.asarray(first)[mask_BT], np.asarray(second)[mask_BT])
 
   def total(p):
     hidden, _ = decoder.forward(TINY, p, tokens_BT, positions_BT, np.zeros_like(mask_BT))
     return jnp.sum(hidden**2)
 
-  value, grad = jax.value_and_grad(total)(params)
+  value, grad = jax.jit(jax.value_and_grad(total))(params)
   assert np.isfinite(value) and all(np.isfinite(g).all() for g in jax.tree.leaves(grad))
 
 
 def test_empty_context_row_stays_finite(params):
   tokens_BT, positions_BT, mask_BT = model_cases.inputs()
-  _, cache = decoder.forward(TINY, params, tokens_BT, positions_BT, mask_BT)
+  _, cache = model_cases.forward(TINY, params, tokens_BT, positions_BT, mask_BT)
   context = Context(cache, jnp.zeros_like(mask_BT), jnp.asarray(positions_BT))
-  hidden, _ = decoder.forward(
+  hidden, _ = model_cases.forward(
     TINY, params, tokens_BT, positions_BT, np.zeros_like(mask_BT), context=context
   )
   assert np.isfinite(hidden).all()
@@ -124,15 +124,14 @@ def test_remat_keeps_gradients_and_saves_memory(params, remat):
 def test_dtype_policy(params):
   """bf16 computes on f32 masters: f32 gradients, bf16 hidden states, results near those of f32."""
   inputs = model_cases.inputs()
-  wide, _ = decoder.forward(TINY, params, *inputs)
-  narrow, cache = decoder.forward(TINY, params, *inputs, dtype="bfloat16")
+  wide, _ = model_cases.forward(TINY, params, *inputs)
+  narrow, cache = model_cases.forward(TINY, params, *inputs, dtype="bfloat16")
   assert narrow.dtype == cache.k.dtype == jnp.bfloat16 and wide.dtype == jnp.float32
   assert decoder.unembed(TINY, params, narrow).dtype == jnp.float32
   gap = model_cases.relative_gap(narrow.astype(jnp.float32), wide, inputs[2])
   assert 0 < gap < 0.05
-  grad = jax.grad(
-    lambda p: decoder.forward(TINY, p, *inputs, dtype="bfloat16")[0].astype(jnp.float32).sum()
-  )(params)
+  loss = lambda p: decoder.forward(TINY, p, *inputs, dtype="bfloat16")[0].sum()  # noqa: E731
+  grad = jax.eval_shape(jax.grad(loss), params)
   assert all(g.dtype == jnp.float32 for g in jax.tree.leaves(grad))
 
 

@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "models" / "families.npz"
 
 
 def logits(arch, params):
-  hidden_BTD, _ = decoder.forward(arch, params, *model_cases.inputs())
+  hidden_BTD, _ = model_cases.forward(arch, params, *model_cases.inputs())
   return np.asarray(decoder.unembed(arch, params, hidden_BTD[:, np.array(model_cases.KEPT)]))
 
 
