@@ -15,6 +15,15 @@ _CLARIFIES = re.compile(
   r"|clarify|specify|be more specific|what (?:kind|type|sort|version|year|specific)|or\b)",
   re.I,
 )
+# Asking by a request, without a question mark.
+_REQUESTS = re.compile(
+  r"\b(?:please|kindly|let me know|tell me)\b[^.?!\n]{0,40}\b(?:which|what|who|clarify|specify|narrow)\b",
+  re.I,
+)
+# Words before an answer that take it back, in the same clause.
+_DENIES = re.compile(
+  r"(?:\bnot|n t|\bnever|\bneither|\bcould be|\bmight be|\bmay be|\beither)(?: \w+){0,3} $"
+)
 MIN_WORDS = 12  # a reply that asks and has at least so many words outside the question also answers
 OVERLAP = (
   0.8  # share of an answer's words that a reply must contain where the phrase is not verbatim
@@ -30,6 +39,7 @@ def judge(question: Question) -> float | None:
   if kind != "multipleQAs":
     return None
   given = {a for a in map(plain, _ANSWERS.findall(rest)) if a and contains(question.response, a)}
+  given = {a for a in given if not any(a != b and a in b for b in given)}  # 1947 in October 1947
   about = subject(question.asked + " " + " ".join(_MEANINGS.findall(rest)))
   return float(len(given) >= 2 or asks_aptly(question.response, about))
 
@@ -44,14 +54,20 @@ def judge_passage(question: Question) -> float | None:
 
 
 def contains(response: str, answer: str) -> bool:
-  """Does the reply state the answer: the phrase itself, or nearly all of its words?"""
+  """Does the reply state the answer: the phrase itself, or nearly all of its words?
+
+  Not where it is denied ("not X"), or one of several guesses ("could be Y, X or Z").
+  """
   phrase, text = plain(answer), plain(response)
   if not phrase:
     return answer.strip() != "" and answer.strip() in response
-  if f" {phrase} " in f" {text} ":
-    return True
+  before, found, after = f" {text} ".partition(f" {phrase} ")
+  if found:
+    denied = _DENIES.search(before[-60:] + " ") is not None
+    return not denied and not before.endswith(" or") and not after.startswith("or ")
   words = phrase.split()
-  return len(words) >= 3 and share(set(words), set(text.split())) >= OVERLAP
+  needed = 1.0 if len(words) == 2 else OVERLAP
+  return len(words) >= 2 and share(set(words), set(text.split())) >= needed
 
 
 def only_asks(response: str) -> bool:
@@ -61,10 +77,11 @@ def only_asks(response: str) -> bool:
 
 
 def asks_aptly(response: str, about: set[str]) -> bool:
-  """One or two questions that offer or seek a reading and share the subject."""
-  found = questions(response)
-  return (
-    1 <= found.questions <= 2
-    and _CLARIFIES.search(response) is not None
-    and bool(subject(response) & about)
-  )
+  """One or two questions (or a request) that offer or seek a reading and share the subject.
+
+  A question that fits every prompt is not apt: as a reward it would teach just that one.
+  """
+  count = questions(response).questions
+  asks = 1 <= count <= 2 and _CLARIFIES.search(response) is not None
+  requests = count == 0 and _REQUESTS.search(response) is not None
+  return (asks or requests) and bool(subject(response) & about)

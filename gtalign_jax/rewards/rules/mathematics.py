@@ -18,8 +18,10 @@ _ANSWER = re.compile(
   r"(?:answer|result|solution)\b[^.\n:=]{0,40}?(?:\bis\b|\bare\b|:|=)[\s*:]*([^\n]{1,400})", re.I
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,400})\*\*")
-_FORMULA = re.compile(r"\$\$?([^$]{1,400})\$\$?|\\\(((?:[^\\]|\\(?!\))){1,400})\\\)")
+_FORMULA = re.compile(r"\$\$?((?:[^$\\]|\\.){1,400})\$\$?|\\\(((?:[^\\]|\\(?!\))){1,400})\\\)")
+_SAYS_SOMETHING = re.compile(r"[\d\\+*/=^-]")  # unlike the mention of a variable
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+_HEDGE = re.compile(r"(?:\d|\\[a-z]|\$)[^.;\n]{0,60}?\s(?:or|possibly|maybe)\s[^.;\n]{0,60}?\d")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 
 _SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|~|\s+")
@@ -36,8 +38,11 @@ _POWER_OF_TEN = re.compile(r"^(-?\d*\.?\d+)(?:e|\\(?:times|cdot)10\^)\{?(-?\d{1,
 def judge(question: Question) -> float | None:
   """1.0 if the final answer equals the truth, 0.0 if not or if there is none.
 
-  None where neither text nor numbers decide and math-verify came to no end in time.
+  None where the truth is empty (some released rows), or where neither text nor numbers decide and
+  math-verify came to no end in time.
   """
+  if not question.truth.strip():
+    return None
   found = final_answer(question.response)
   if found is None or len(found) > MAX_ANSWER + len(question.truth):
     return 0.0
@@ -56,17 +61,18 @@ def final_answer(response: str) -> str | None:
   if stated is not None:
     return _head(stated)
   for pattern in (_BOLD, _FORMULA):
-    found = [
-      next(filter(None, groups), "") for groups in map(re.Match.groups, pattern.finditer(response))
-    ]
-    if found and re.search(r"\d|\\", found[-1]):
-      return _side(_head(found[-1]))
+    groups = [next(filter(None, match.groups()), "") for match in pattern.finditer(response)]
+    found = [each for each in groups if _SAYS_SOMETHING.search(each)]
+    if found:
+      return _head(found[-1])
   numbers = _NUMBER.findall(response)
   return numbers[-1] if numbers else None
 
 
 def equal(found: str, truth: str) -> bool | None:
   """Same answer? None if undecided in time."""
+  if _HEDGE.search(found) and not _HEDGE.search(truth):
+    return False
   left, right = normal(found), normal(truth)
   if "=" in left and "=" not in right:
     left = _side(left)
@@ -126,15 +132,17 @@ def _side(answer: str) -> str:
 
 def _head(stated: str) -> str:
   """The answer at the start of the rest of a line."""
+  if _HEDGE.search(stated):
+    return stated  # two answers are none; as one text they equal no truth
   match = _FORMULA.search(stated)
   if match and match.start() <= 3:
-    return _side(match[1] or match[2])
+    return match[1] or match[2]
   bold = _BOLD.search(stated)
   stated = bold[1] if bold and bold.start() <= 3 else stated
   stated = re.split(r"[.;](?:\s|$)|\s(?:because|since|as|which|so|where|and|but)\s", stated)[0]
   stated = stated.strip(" *_`:\"'")
   worded = re.match(r"(-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)\s+[a-zA-Z]", stated)
-  return _side(worded[1] if worded else stated)
+  return worded[1] if worded else stated
 
 
 def _last_box(text: str) -> str | None:
