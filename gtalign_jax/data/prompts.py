@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -89,8 +89,8 @@ def messages(record: Record, template: str, clip: int | None = None) -> list[dic
     if record.ground_truth is not None:
       return [dict(message) for message in record.messages]
     template = "full"
-  system, turns = conversation(record)
-  system = "\n\n".join([template_text(template), *system])
+  own, turns = conversation(record)
+  system = "\n\n".join([template_text(template), *own])
   question = turns[-1]["content"]
   if len(turns) > 1:
     past = "\n".join(_spoken(turn, clip) for turn in turns[:-1])
@@ -154,7 +154,7 @@ def _tokenize(
   """Token ids of each chat, int32, as the model's chat template spells them."""
   if not chats:
     return []
-  encoded = tokenizer.apply_chat_template(
+  encoded: Any = tokenizer.apply_chat_template(
     [_merged(chat) if merge else chat for chat in chats],
     add_generation_prompt=True,
     return_dict=True,

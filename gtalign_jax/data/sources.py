@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -151,6 +152,7 @@ def _quiet():
 
   datasets.disable_progress_bars()
   datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+  logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each of its retries
   return datasets
 
 

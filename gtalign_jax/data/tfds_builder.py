@@ -40,7 +40,7 @@ def _builder_class():
 
   tfds.disable_progress_bar()
 
-  class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """One text feature a field of Record; those of AS_JSON as JSON."""
 
     name = NAME
