@@ -2,7 +2,7 @@
 
   python benchmarks/judges.py --data $GTALIGN_DATA [--markdown] [--show WAY]
 
-The ways of being right and wrong are in judge_ways.py: FIRST and SECOND were at hand while the rules were
+The ways of being right and wrong are in judge_ways*.py: FIRST and SECOND were at hand while the rules were
 made, THIRD was written afterwards. Prints one JSON line, or the table of docs/judges.md.
 """
 
@@ -12,7 +12,8 @@ import random
 import time
 from collections import defaultdict
 
-from judge_ways import FIRST, SECOND, THIRD, asked
+from judge_ways import FIRST, asked
+from judge_ways_later import SECOND, THIRD
 
 from gtalign_jax.data import sources
 from gtalign_jax.rewards import tasks
