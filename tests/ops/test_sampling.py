@@ -124,6 +124,12 @@ def test_zero_weights_are_never_drawn(seed, uniform, holes):
   np.testing.assert_allclose(total[0], weight.sum(), rtol=1e-5)
 
 
+def test_a_target_below_zero_by_rounding_skips_zero_weights():
+  """The remainder within a lane is a difference of f32 sums and may fall just below 0."""
+  index, before = sampling._first_beyond(jnp.array([[0.0, 0.0, 1.0, 2.0]]), jnp.array([-1e-7]))
+  assert index[0] == 2 and before[0] == 0
+
+
 def test_greedy_takes_the_lowest_of_the_largest():
   z = logits()
   z[2, 250] = z[2, 7] = z[2].max() + 1
