@@ -56,6 +56,7 @@ __all__ = [
   "differences",
   "fingerprint",
   "flat",
+  "from_dict",
   "keys",
   "load",
   "override",
@@ -232,6 +233,18 @@ def _convert(value: Any, kind: Any) -> Any:
 def as_dict(config: Config) -> dict[str, Any]:
   """The config as JSON-ready nested dicts."""
   return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(nested: Mapping[str, Any]) -> Config:
+  """The config that `as_dict` wrote, as in a work directory's config.json."""
+  return _from_dict(Config, nested)
+
+
+def _from_dict(kind: Any, value: Any) -> Any:
+  if dataclasses.is_dataclass(kind):
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _from_dict(hints[name], each) for name, each in value.items()})
+  return _convert(value, kind)
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

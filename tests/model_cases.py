@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gtalign_jax.models import decoder, hf_config, weights
+from gtalign_jax.models import decode, decoder, hf_config, weights
 from gtalign_jax.types import Context, KVCache
 
 WIDTH, VOCAB, T = 48, 96, 44
@@ -132,14 +132,14 @@ def through_cache(arch, params, tokens_BT, positions_BT, mask_BT, prefill):
   B, T = tokens_BT.shape
   tokens, positions, mask = columns(slice(0, prefill))
   _, cache = forward(arch, params, tokens, positions, mask)
-  context = Context(cache, mask, positions)
-  empty = jnp.zeros((B, arch.num_kv_heads, T - prefill, arch.head_dim))
-  own = KVCache((empty,) * arch.num_layers, (empty,) * arch.num_layers)
-  step = jax.jit(functools.partial(decoder.decode_step, arch))
+  context = Context(KVCache(*map(decode.unstack, cache)), mask, positions)
+  own = decode.empty(arch, B, 1, T - prefill, jnp.float32)
+  layers = decode.prepare(params, True)
+  step = jax.jit(functools.partial(decode.step, arch, transposed=True))
   out = []
   for t in range(prefill, T):
     tokens, positions, _ = columns(t)
-    hidden_BD, own = step(params, tokens, positions, context, own, jnp.int32(t - prefill))
+    hidden_BD, own = step(params, layers, tokens, positions, context, own, jnp.int32(t - prefill))
     out.append(decoder.unembed(arch, params, hidden_BD))
   return np.stack(out, axis=1)
 
@@ -162,18 +162,19 @@ def greedy(arch, params, ids_T, count):
   mask_1T = jnp.ones((1, T), bool)
   hidden_1TD, cache = decoder.forward(arch, params, tokens_1T, positions_1T, mask_1T)
   logits_1V = decoder.unembed(arch, params, hidden_1TD[:, -1])
-  cache = KVCache(decoder.unstack(cache.k), decoder.unstack(cache.v))
-  context = Context(cache, mask_1T, positions_1T)
-  layers = params | {"layers": decoder.unstack(params["layers"])}
-  empty = jnp.zeros((1, arch.num_kv_heads, count, arch.head_dim))
+  context = Context(KVCache(*map(decode.unstack, cache)), mask_1T, positions_1T)
+  layers = decode.prepare(params, False)
 
   def step(carry, t):
     token_1, own = carry
-    hidden_1D, own = decoder.decode_step(arch, layers, token_1, (T + t)[None], context, own, t)
+    at_1 = (T + t)[None]
+    hidden_1D, own = decode.step(
+      arch, params, layers, token_1, at_1, context, own, t, transposed=False
+    )
     following_1 = jnp.argmax(decoder.unembed(arch, params, hidden_1D), axis=-1)
     return (following_1, own), token_1[0]
 
-  own = KVCache((empty,) * arch.num_layers, (empty,) * arch.num_layers)
+  own = decode.empty(arch, 1, 1, count, jnp.float32)
   first_1 = jnp.argmax(logits_1V, axis=-1)
   _, tokens = jax.lax.scan(step, (first_1, own), jnp.arange(count))
   return tokens, logits_1V[0]

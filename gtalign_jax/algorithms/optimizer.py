@@ -29,10 +29,10 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def make(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-  """AdamW in f32; decay touches matrices only (leaves of two or more axes besides the layer axis)."""
+  """AdamW in f32; weight decay spares norms and biases (leaves named `scale` and `bias`)."""
 
   def decayed(params: Any) -> Any:
-    return jax.tree.map_with_path(lambda path, x: x.ndim - ("layers" in str(path)) >= 2, params)
+    return jax.tree.map_with_path(lambda path, _: path[-1].key not in ("scale", "bias"), params)
 
   return optax.chain(
     optax.clip_by_global_norm(config.max_grad_norm),

@@ -138,57 +138,6 @@ def forward(
   return module.apply({"params": params}, tokens_BT, positions_BT, mask_BT, context)
 
 
-def decode_step(
-  arch: Arch,
-  params: Any,
-  token_B: jax.Array,
-  position_B: jax.Array,
-  context: Context,
-  own: KVCache,
-  t: jax.Array,
-  *,
-  dtype: str = "float32",
-) -> tuple[jax.Array, KVCache]:
-  """Feeds one token a row; returns its hidden state after the final norm [B, D] and the caches.
-
-  own: KVCache of two tuples of L arrays [B, K, C, H]; slot t is written and slots 0..t are attended to, each
-  row's positions being consecutive. context: as in `forward`. Stacked parameters and caches are sliced
-  at every call; pass `unstack(…)` of them where the call sits in a loop.
-  """
-  slots_C = jnp.arange(own.k[0].shape[2], dtype=jnp.int32)
-
-  def view(rope, window):
-    seen_C = slots_C <= t
-    if window:
-      seen_C &= slots_C > t - window
-    shared = context_mask(position_B[:, None], context.positions_PS, context.mask_PS, window)
-    return View(angles(rope, arch.head_dim, position_B), seen_C[None, None], shared)
-
-  full, local = _views(arch, view)
-  x_BD: Any = _Embed(arch).apply({"params": params["embed"]}, token_B, jnp.dtype(dtype))
-  layers, shared_k, shared_v = (unstack(x) for x in (params["layers"], *context.cache))
-  block: Any = Block(arch)
-  keys, values = [], []
-  for i, window in enumerate(arch.windows):
-    x_BD = constrain(x_BD, ("batch", "act_embed"))
-    x_BD, k_BKCH, v_BKCH = block.apply(
-      {"params": layers[i]}, x_BD, own.k[i], own.v[i], t, local if window else full,
-      shared_k[i], shared_v[i], method="step",
-    )  # fmt: skip
-    keys.append(k_BKCH)
-    values.append(v_BKCH)
-  hidden_BD: Any = _final_norm(arch).apply({"params": params["norm"]}, x_BD)
-  return hidden_BD, KVCache(tuple(keys), tuple(values))
-
-
-def unstack(tree: Any) -> tuple[Any, ...]:
-  """A tree of arrays [L, …] as a tuple of L trees; a tuple is returned as it is."""
-  if isinstance(tree, tuple):
-    return tree
-  layers = jax.tree.leaves(tree)[0].shape[0]
-  return tuple(jax.tree.map(lambda x, i=i: x[i], tree) for i in range(layers))
-
-
 def head(arch: Arch, params: Any) -> tuple[jax.Array, float | None]:
   """The matrix from hidden states to logits [D, V], and the softcap of the logits or None."""
   return (params["embed"]["table"].T if arch.tied else params["head"]["kernel"]), arch.softcap

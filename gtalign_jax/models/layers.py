@@ -133,15 +133,6 @@ class Block(nn.Module):
       out = attend_shared(q_BTNH, k_BKTH, v_BKTH, view.own, shared, self.arch.scale)
     return self._rest(x_BTD, out), (k_BKTH, v_BKTH)
 
-  def step(self, x_BD, k_BKCH, v_BKCH, t, view: View, shared_k, shared_v):
-    """One token a row, written to slot t of the caches. Returns x_BD and the caches."""
-    q_BNH, k_BKH, v_BKH = self._qkv(x_BD, view.angles)
-    k_BKCH = jax.lax.dynamic_update_slice_in_dim(k_BKCH, k_BKH[:, :, None], t, axis=2)
-    v_BKCH = jax.lax.dynamic_update_slice_in_dim(v_BKCH, v_BKH[:, :, None], t, axis=2)
-    shared = Shared(shared_k, shared_v, view.context)
-    out_B1NH = attend_shared(q_BNH[:, None], k_BKCH, v_BKCH, view.own, shared, self.arch.scale)
-    return self._rest(x_BD, out_B1NH[:, 0]), k_BKCH, v_BKCH
-
 
 def _pick(local, full: View | None, windowed: View | None) -> Any:
   """The view of this layer; `local` is traced only where layers of both kinds share one scan."""

@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gtalign_jax.models import decoder
+from gtalign_jax.models import decode, decoder
 from gtalign_jax.models.prefix import prompt_context
 from gtalign_jax.ops import sampling
-from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.sections import RolloutConfig
 from gtalign_jax.types import KVCache, Prompts, Rollout
 
@@ -26,6 +25,7 @@ class Sampling(NamedTuple):
   """How tokens are drawn; hashable, so it is a jit static argument.
 
   temperature 0 is greedy. budget: new tokens per row. eos_ids: ids that end a row (empty: none do).
+  transposed: layout of the decode weights (models/decode.py).
   """
 
   group_size: int
@@ -38,6 +38,7 @@ class Sampling(NamedTuple):
   eos_ids: tuple[int, ...]
   pad_id: int
   dtype: str
+  transposed: bool
 
 
 def sampling_of(
@@ -55,6 +56,7 @@ def sampling_of(
     eos_ids=eos_ids,
     pad_id=pad_id,
     dtype=dtype,
+    transposed=decode.on_columns(),
   )
   return plan._replace(**changes)
 
@@ -63,8 +65,7 @@ class DecodeState(NamedTuple):
   """The decode loop's carry; rows B = P * G.
 
   t: tokens written so far. token_B: the newest token. stop_B: state of the stop automaton.
-  done_B: row has ended. over: nothing is left to decode. own: KVCache of two tuples of L arrays
-  [B, K, C, H].
+  done_B: row has ended. over: nothing is left to decode. own: of `decode.empty`.
   """
 
   t: jax.Array
@@ -129,14 +130,8 @@ def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step)
   logits_PV = decoder.unembed(arch, params, last_PD)
   logits_BV = jnp.repeat(logits_PV, plan.group_size, axis=0)
   B = logits_BV.shape[0]
-  kv_shape = (B, context.cache.k.shape[2], plan.budget, context.cache.k.shape[4])
-  layers = context.cache.k.shape[0]
-
-  def empty():
-    # one array a layer: the loop updates each in place, a stacked cache would be copied
-    zeros = jnp.zeros(kv_shape, context.cache.k.dtype)
-    return tuple(constrain(zeros, ("batch", "kv_heads", "time", "head_dim")) for _ in range(layers))
-
+  P, dtype = prompts.length_P.shape[0], context.cache.k.dtype
+  own = decode.empty(arch, P, plan.group_size, plan.budget, dtype)
   state = DecodeState(
     t=jnp.int32(0),
     over=jnp.bool_(False),
@@ -150,25 +145,40 @@ def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step)
       truncated_logp_BC=jnp.zeros((B, plan.budget), jnp.float32),
       stopped_B=jnp.zeros(B, bool),
     ),
-    own=KVCache(empty(), empty()),
+    own=own,
   )
   drawn = _draw(plan, logits_BV, key, step, rows(prompts, plan.group_size), state.t)
+  cache = KVCache(decode.unstack(context.cache.k), decode.unstack(context.cache.v))
+  context = context._replace(cache=cache)
   return context, _record(plan, state, drawn, stop_table)
 
 
 def segment(
-  arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step, context, state: DecodeState
+  arch,
+  plan: Sampling,
+  params,
+  layers,
+  prompts: Prompts,
+  stop_table,
+  key,
+  step,
+  context,
+  state: DecodeState,
 ) -> DecodeState:
-  """Decodes up to `plan.segment` tokens a row, or until every row has ended."""
+  """Decodes up to `plan.segment` tokens a row, or until every row has ended.
+
+  layers: of `decode.prepare`.
+  """
   row_B = rows(prompts, plan.group_size)
   length_B = jnp.repeat(prompts.length_P, plan.group_size)
   end = jnp.minimum(state.t + plan.segment, plan.budget)
 
   def body(state: DecodeState) -> DecodeState:
     slot = state.t - 1  # the newest token enters the cache, then the next one is drawn
-    hidden_BD, own = decoder.decode_step(
-      arch, params, state.token_B, length_B + slot, context, state.own, slot, dtype=plan.dtype
-    )
+    hidden_BD, own = decode.step(
+      arch, params, layers, state.token_B, length_B + slot, context, state.own, slot,
+      transposed=plan.transposed, dtype=plan.dtype,
+    )  # fmt: skip
     logits_BV = decoder.unembed(arch, params, hidden_BD)
     drawn = _draw(plan, logits_BV, key, step, row_B, state.t)
     return _record(plan, state._replace(own=own), drawn, stop_table)
@@ -186,7 +196,8 @@ class Sampler:
     self.plan = plan
     self._stop_table = jnp.asarray(stop_table)
     self._start = jax.jit(functools.partial(start, arch, plan))
-    self._segment = jax.jit(functools.partial(segment, arch, plan), donate_argnums=(6,))
+    self._prepare = jax.jit(functools.partial(decode.prepare, transposed=plan.transposed))
+    self._segment = jax.jit(functools.partial(segment, arch, plan), donate_argnums=(7,))
 
   def prefill(self, params, prompts: Prompts, key: jax.Array, step: jax.Array):
     """Prompt pass and first token of every row; returns (context, state) for `decode`."""
@@ -194,8 +205,9 @@ class Sampler:
 
   def decode(self, params, prompts: Prompts, key, step, context, state: DecodeState) -> Rollout:
     """Decodes until every row has ended; `state` is donated."""
+    layers = self._prepare(params)
     while True:
-      state = self._segment(params, prompts, self._stop_table, key, step, context, state)
+      state = self._segment(params, layers, prompts, self._stop_table, key, step, context, state)
       if bool(state.over):
         return state.rollout
 

@@ -7,7 +7,9 @@ visible by one rename, so a process killed in the middle of a save leaves the pr
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,10 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from gtalign_jax.errors import RunFailure
+from gtalign_jax import models
+from gtalign_jax.config import from_dict
+from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.models import lora
 from gtalign_jax.types import TrainState
 
 log = logging.getLogger(__name__)
@@ -119,42 +124,68 @@ def save_params(directory: Path, step: int, params: Any, progress: dict[str, Any
       checkpoints.save(step, params, progress)
 
 
-def find(workdir: Path, which: str | int | None) -> tuple[Path, int]:
-  """Folder of the phase and step of a stored policy.
+def newest(directory: Path) -> int | None:
+  """Newest complete step in a phase's folder, by the names of its subfolders."""
+  steps = [int(each.name) for each in Path(directory).glob("*") if each.name.isdecimal()]
+  return max(steps, default=None)
+
+
+def find(root: Path, which: str | int | None) -> tuple[Path, int]:
+  """(folder of the phase, step) of a stored policy under the folder `checkpoints`.
 
   which: None = the newest of GRPO, else of SFT; "best" = the best evaluated one; an int = that GRPO step.
-  Raises FileNotFoundError where there is none.
+  Raises BadInput where there is none.
   """
-  root = Path(workdir) / "checkpoints"
-  root = root if root.is_dir() else Path(workdir)  # the checkpoints folder itself is accepted too
   phases = (
     ("best",) if which == "best" else ("grpo",) if isinstance(which, int) else ("grpo", "sft")
   )
   for phase in phases:
-    if (root / phase).is_dir():
-      with Checkpoints(root / phase, keep=1_000_000) as checkpoints:
-        step = which if isinstance(which, int) else checkpoints.latest()
-      if step is not None and (root / phase / str(step)).is_dir():
-        return root / phase, step
-  raise FileNotFoundError(f"no checkpoint {'' if which is None else which!r} under {root}")
+    step = which if isinstance(which, int) else newest(root / phase)
+    if step is not None and (root / phase / str(step)).is_dir():
+      return root / phase, step
+  stored = {each.name: newest(each) for each in sorted(root.glob("*"))}
+  raise BadInput(f"{root} holds no {which or 'finished'} checkpoint (newest by phase: {stored})")
+
+
+def load_policy(workdir: str | Path, which: str | int | None = None) -> models.Policy:
+  """The policy that a run stored, adapters merged; arguments as in `find`.
+
+  workdir: the run's work directory, or its checkpoints folder. Raises BadInput where it is neither.
+  """
+  root = Path(workdir).absolute()
+  root = root.parent if root.name == "checkpoints" else root
+  stored = root / "config.json"
+  if not stored.is_file():
+    raise BadInput(f"{workdir} is no work directory: it has no config.json; pass a run's workdir=")
+  directory, step = find(root / "checkpoints", which)
+  config = from_dict(json.loads(stored.read_text(encoding="utf-8")))
+  policy = models.load(config.model, dtype=config.policy.param_dtype)
+  like = policy.params
+  if config.policy.lora_rank:
+    like = jax.eval_shape(lambda: lora.init(policy.config, jax.random.key(0), config.policy))
+  params = restore_params(directory, step, jax.tree.map(_on_default_device, like))
+  if config.policy.lora_rank:
+    params = lora.merge(policy.params, params, config.policy)
+  return dataclasses.replace(policy, params=params)
+
+
+def _on_default_device(x: Any) -> jax.ShapeDtypeStruct:
+  alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone)
 
 
 def restore_params(directory: Path, step: int, like: Any) -> Any:
-  """Parameters of a stored step (whole state or parameters alone) onto the tree `like`."""
-  with Checkpoints(directory, keep=1_000_000) as checkpoints:
-    if directory.name == "best":
-      return checkpoints.restore(step, like)
-    manager = ocp.PyTreeCheckpointer()
-    # partial restore: the optimizer's moments are not read
-    restored = manager.restore(
-      directory / str(step) / "state",
-      args=ocp.args.PyTreeRestore(
-        item={"params": like},
-        restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}),
-        partial_restore=True,
-      ),
-    )
-    return restored["params"]
+  """Trainable parameters of a stored step onto the tree `like`; moments are not read."""
+  item = like if directory.name == "best" else {"params": like}
+  restored = ocp.PyTreeCheckpointer().restore(
+    directory / str(step) / "state",
+    args=ocp.args.PyTreeRestore(
+      item=item,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+      partial_restore=True,
+    ),
+  )
+  return restored if directory.name == "best" else restored["params"]
 
 
 def abstract(state: TrainState, shardings: Any) -> Any:

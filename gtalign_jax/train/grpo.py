@@ -153,6 +153,8 @@ class Learner:
       values = {name: float(value) for name, value in jax.device_get(metrics).items()}
       update_s = time.perf_counter() - update_began
     values["lr"] = self.phase.learning_rate((step + 1) * self.config.inner_epochs - 1)
+    both = zip(sampled.rows, sampled.scored, strict=True)
+    run.writer.samples(step + 1, [row | scored for row, scored in both])
     values |= numbers.rewards(run.config, sampled, rewards(run, sampled))
     values |= numbers.work(sampled, update_s, self.phase.progress)
     values |= run.judge.statistics() | {"perf/padding_frac": padding}

@@ -18,7 +18,7 @@ from gtalign_jax.config import Config
 from gtalign_jax.evaluate import report
 from gtalign_jax.models import export
 from gtalign_jax.parallel import distributed
-from gtalign_jax.train import grpo, preflight, sft
+from gtalign_jax.train import checkpoint, grpo, preflight, sft
 from gtalign_jax.train.metrics import replace
 from gtalign_jax.train.run import Run
 
@@ -48,7 +48,8 @@ def _finish(run: Run, trainable, model: bool) -> None:
   if model:
     params = run.decode_params(trainable)
     held = run.held
-    export.save(held.arch, jax.device_get(params), held.tokenizer, run.workdir / "model")
+    folder = run.workdir / "model"
+    export.save(held.arch, jax.device_get(params), held.tokenizer, folder, eos_ids=held.eos_ids)
   else:
     log.info("report: %s", report.write(run.workdir))
   replace(run.workdir / "DONE", "")
@@ -92,10 +93,6 @@ def warm_start(config: Config) -> Path:
 
 
 def _committed(workdir: Path) -> dict[str, int]:
-  """Newest complete step of each phase, from the names of the checkpoint folders."""
-  out = {}
-  for phase in ("sft", "grpo"):
-    folder = workdir / "checkpoints" / phase
-    steps = [int(each.name) for each in folder.glob("*") if each.name.isdigit()]
-    out[phase] = max(steps, default=0)
-  return out
+  """Newest complete step of each phase."""
+  phases = ("sft", "grpo")
+  return {phase: checkpoint.newest(workdir / "checkpoints" / phase) or 0 for phase in phases}

@@ -106,7 +106,7 @@ class Run:
     def prepare(frozen, trainable):
       params = trainable
       if frozen is not None:
-        params = lora.merge(held.arch, frozen, trainable, self.config.policy)
+        params = lora.merge(frozen, trainable, self.config.policy)
       return jax.tree.map(lambda x: x.astype(dtype), params)
 
     return functools.partial(jax.jit(prepare, out_shardings=gathered), held.frozen)
@@ -119,7 +119,7 @@ class Run:
       remat=self.config.policy.remat,
       temperature=self.config.rollout.temperature,
       max_tokens=self.config.rollout.max_new_tokens,
-      join=state.joined,
+      join=functools.partial(state.joined, config=self.config.policy),
     )
 
   def evaluate_once(self, name: str, trainable: Any) -> None:

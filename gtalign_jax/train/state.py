@@ -15,6 +15,7 @@ from gtalign_jax.models import decoder, lora
 from gtalign_jax.models.variants import mesh_dimensions
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import sharding
+from gtalign_jax.sections import PolicyConfig
 from gtalign_jax.types import TrainState
 
 
@@ -66,9 +67,9 @@ def hold(config: Config, mesh: Mesh) -> Held:
   )
 
 
-def joined(frozen: Any, trainable: Any) -> Any:
+def joined(frozen: Any, trainable: Any, *, config: PolicyConfig) -> Any:
   """The parameter tree that the decoder reads in training: base weights with adapters, if any."""
-  return trainable if frozen is None else lora.join(frozen, trainable)
+  return trainable if frozen is None else lora.join(frozen, trainable, config)
 
 
 def state_shardings(held: Held, optimizer: optax.GradientTransformation) -> TrainState:

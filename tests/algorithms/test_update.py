@@ -145,12 +145,11 @@ def test_schedule(decay, end):
   assert float(rate(20)) == pytest.approx(2.0 * end)
 
 
-def test_weight_decay_spares_norms():
+def test_weight_decay_spares_norms_and_biases():
   tx = optimizer.make(OptimConfig(lr=1.0, weight_decay=0.5), 4)
-  params = {
-    "layers": {"q": jnp.ones((2, 3, 4)), "norm": jnp.ones((2, 3))},
-    "head": jnp.ones((3, 4)),
-  }
+  layer = {"kernel": jnp.ones((2, 3, 4)), "scale": jnp.ones((2, 3)), "bias": jnp.ones((2, 3, 4))}
+  params = {"layers": {"q": layer}, "embed": {"table": jnp.ones((3, 4))}}
   updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
-  assert float(jnp.abs(updates["layers"]["norm"]).max()) == 0.0
-  assert float(updates["layers"]["q"].max()) == float(updates["head"].max()) == -0.5
+  moved = updates["layers"]["q"]
+  assert float(jnp.abs(moved["scale"]).max()) == float(jnp.abs(moved["bias"]).max()) == 0.0
+  assert float(moved["kernel"].max()) == float(updates["embed"]["table"].max()) == -0.5

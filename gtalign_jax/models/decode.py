@@ -1,0 +1,217 @@
+"""One token a row through the decoder, laid out for speed; the same function as `decoder.forward`.
+
+Activations are columns, [D, B]: with weights stored as [out, in], a product of few rows runs at 115-180
+GFLOP/s on 2 CPU cores against 65-165 for [B, in] x [in, out] (docs/performance.md), so CPU decoding
+reads a transposed copy of the layers, q, k, v and gate, up fused. Elsewhere the layers are read as they are.
+Attention has two parts under one softmax: the prompt's keys and values, one copy for its G rows, and
+each row's own. Caches are [P, K, G, C, H], so that no part is transposed to meet the other.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gtalign_jax.models.attention import MASKED, Angles, angles, context_mask
+from gtalign_jax.models.layers import ACTIVATIONS
+from gtalign_jax.models.variants import Arch
+from gtalign_jax.parallel.sharding import constrain
+from gtalign_jax.types import Context, KVCache
+
+CACHE_AXES = ("batch", "kv_heads", None, None, None)
+
+
+def unstack(tree: Any) -> tuple[Any, ...]:
+  """A tree of arrays [L, …] as a tuple of L trees; a tuple is returned as it is."""
+  if isinstance(tree, tuple):
+    return tree
+  layers = jax.tree.leaves(tree)[0].shape[0]
+  return tuple(jax.tree.map(lambda x, i=i: x[i], tree) for i in range(layers))
+
+
+def on_columns() -> bool:
+  """Whether decoding here is faster on a transposed copy of the layers (CPU)."""
+  return jax.default_backend() == "cpu"
+
+
+def prepare(params: Any, transposed: bool) -> tuple[dict[str, Any], ...]:
+  """One dict of weights a layer, from parameters without adapters (models/lora.py `merge`).
+
+  Matrices are [out, in] if transposed, else [in, out].
+  """
+  return tuple(_layer(layer, transposed) for layer in unstack(params["layers"]))
+
+
+def _layer(layer: dict[str, Any], transposed: bool) -> dict[str, Any]:
+  def matrix(name: str, inputs: int = 1) -> jax.Array:
+    kernel = layer[name]["kernel"]
+    width = 1
+    for size in kernel.shape[:inputs]:
+      width *= size
+    kernel = kernel.reshape(width, -1)
+    return kernel.T if transposed else kernel
+
+  def bias(name: str) -> jax.Array | None:
+    return layer[name]["bias"].reshape(-1) if "bias" in layer[name] else None
+
+  def together(*names: str) -> tuple[tuple[jax.Array, jax.Array | None], ...]:
+    parts = [(matrix(name), bias(name)) for name in names]
+    if not transposed:
+      return tuple(parts)
+    kernels, biases = zip(*parts)
+    return ((jnp.concatenate(kernels), None if biases[0] is None else jnp.concatenate(biases)),)
+
+  return {
+    "qkv": together("q", "k", "v"),
+    "o": ((matrix("o", 2), bias("o")),),
+    "gate_up": together("gate", "up"),
+    "down": ((matrix("down"), bias("down")),),
+    "norms": {name: part["scale"] for name, part in layer.items() if "scale" in part},
+  }
+
+
+def empty(arch: Arch, prompts: int, group_size: int, slots: int, dtype: Any) -> KVCache:
+  """Caches of the rows' own tokens: two tuples of L arrays [P, K, G, C, H]."""
+
+  def arrays():
+    # one array a layer: the loop updates each in place, a stacked cache would be copied
+    zeros = jnp.zeros((prompts, arch.num_kv_heads, group_size, slots, arch.head_dim), dtype)
+    return tuple(constrain(zeros, CACHE_AXES) for _ in range(arch.num_layers))
+
+  return KVCache(arrays(), arrays())
+
+
+def _apply(parts: Any, x_DB: jax.Array, sizes: tuple[int, ...], transposed: bool):
+  """Products of one or several matrices with x, as arrays of `sizes` rows each."""
+  out = []
+  for matrix, bias in parts:
+    matrix = matrix.astype(x_DB.dtype)
+    y = jnp.einsum("oi,ib->ob" if transposed else "io,ib->ob", matrix, x_DB)
+    out.append(y if bias is None else y + bias.astype(y.dtype)[:, None])
+  if len(out) == len(sizes):
+    return out
+  return jnp.split(out[0], [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)])
+
+
+def _norm(arch: Arch, x: jax.Array, scale: jax.Array, axis: int) -> jax.Array:
+  """RMS norm over `axis` (layers.RMSNorm for columns)."""
+  wide = x.astype(jnp.float32)
+  root = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=axis, keepdims=True) + arch.norm_eps)
+  factor = arch.norm_offset + scale.astype(jnp.float32)
+  shape = [1] * x.ndim
+  shape[axis] = -1
+  return (wide * root * factor.reshape(shape)).astype(x.dtype)
+
+
+def _rotate(x_NHB: jax.Array, by: Angles) -> jax.Array:
+  """attention.rotate for columns; `by` holds cos and sin as [H/2, B]."""
+  first, second = jnp.split(x_NHB.astype(jnp.float32), 2, axis=1)
+  turned = [first * by.cos - second * by.sin, second * by.cos + first * by.sin]
+  return jnp.concatenate(turned, axis=1).astype(x_NHB.dtype)
+
+
+class _View(NamedTuple):
+  """Angles as [H/2, B], own slots seen [C], context slots seen [P, 1, G or 1, 1, S]."""
+
+  angles: Angles
+  own_C: jax.Array
+  context: jax.Array
+
+
+def _view(arch: Arch, rope, window: int, position_B, context: Context, slots: int, t) -> _View:
+  by = angles(rope, arch.head_dim, position_B)
+  slot_C = jnp.arange(slots, dtype=jnp.int32)
+  own_C = slot_C <= t
+  if window:
+    own_C &= slot_C > t - window
+  seen_PGTS = context_mask(position_B[:, None], context.positions_PS, context.mask_PS, window)
+  return _View(Angles(by.cos[:, 0].T, by.sin[:, 0].T), own_C, seen_PGTS[:, None])
+
+
+def _attend(q_PKGRH, k_PKGCH, v_PKGCH, far_k_PKSH, far_v_PKSH, view: _View, scale: float):
+  """Attention of one query a row to its prompt and its own slots, [P, K, G, R, H]."""
+  f32 = jnp.float32
+  far = jnp.einsum("pkgrh,pksh->pkgrs", q_PKGRH, far_k_PKSH, preferred_element_type=f32)
+  near = jnp.einsum("pkgrh,pkgch->pkgrc", q_PKGRH, k_PKGCH, preferred_element_type=f32)
+  far = jnp.where(view.context, far * scale, MASKED)
+  near = jnp.where(view.own_C, near * scale, MASKED)
+  top = jnp.maximum(far.max(-1, keepdims=True), near.max(-1, keepdims=True))
+  far, near = jnp.exp(far - top), jnp.exp(near - top)
+  total = far.sum(-1, keepdims=True) + near.sum(-1, keepdims=True)
+  dtype = q_PKGRH.dtype
+  out = jnp.einsum("pkgrs,pksh->pkgrh", far.astype(dtype), far_v_PKSH, preferred_element_type=f32)
+  out += jnp.einsum("pkgrc,pkgch->pkgrh", near.astype(dtype), v_PKGCH, preferred_element_type=f32)
+  return (out / total).astype(dtype)
+
+
+def step(
+  arch: Arch,
+  params: Any,
+  layers: tuple[dict[str, Any], ...],
+  token_B: jax.Array,
+  position_B: jax.Array,
+  context: Context,
+  own: KVCache,
+  t: jax.Array,
+  *,
+  transposed: bool,
+  dtype: str = "float32",
+) -> tuple[jax.Array, KVCache]:
+  """Feeds one token a row; returns its hidden state after the final norm [B, D] and the caches.
+
+  params: embedding and final norm are read; layers: of `prepare`. own: of `empty`; slot t is written and slots 0..t are attended to, each row's positions being
+  consecutive. context: of P prompts, cache as two tuples of L arrays [P, K, S, H]; row b belongs to
+  prompt b // (B / P). transposed: as in `prepare`.
+  """
+  P, K, G, C, H = own.k[0].shape
+  N, R = arch.num_heads, arch.num_heads // arch.num_kv_heads
+  full = local = None
+  if 0 in arch.windows:
+    full = _view(arch, arch.rope, 0, position_B, context, C, t)
+  for window in {window for window in arch.windows if window}:
+    local = _view(arch, arch.local_rope or arch.rope, window, position_B, context, C, t)
+  apply = functools.partial(_apply, transposed=transposed)
+  x_DB = jnp.take(params["embed"]["table"], token_B, axis=0).T.astype(dtype)
+  if arch.embed_scale != 1.0:
+    x_DB = x_DB * jnp.asarray(arch.embed_scale, x_DB.dtype)
+  keys, values = [], []
+  for i, (layer, window) in enumerate(zip(layers, arch.windows, strict=True)):
+    view, norms = local if window else full, layer["norms"]
+    assert view is not None
+    normed = _norm(arch, x_DB, norms["attn_norm"], 0)
+    q, k, v = apply(layer["qkv"], normed, (N * H, K * H, K * H))
+    q_NHB, k_KHB = q.reshape(N, H, -1), k.reshape(K, H, -1)
+    if arch.qk_norm:
+      q_NHB = _norm(arch, q_NHB, norms["q_norm"], 1)
+      k_KHB = _norm(arch, k_KHB, norms["k_norm"], 1)
+    q_KRHPG = _rotate(q_NHB, view.angles).reshape(K, R, H, P, G)
+    k_KHPG, v_KHPG = _rotate(k_KHB, view.angles).reshape(K, H, P, G), v.reshape(K, H, P, G)
+    k_PKGCH, v_PKGCH = (
+      jax.lax.dynamic_update_slice_in_dim(
+        cache, new.transpose(2, 0, 3, 1)[:, :, :, None].astype(cache.dtype), t, axis=3
+      )
+      for cache, new in ((own.k[i], k_KHPG), (own.v[i], v_KHPG))
+    )
+    out_PKGRH = _attend(
+      q_KRHPG.transpose(3, 0, 4, 1, 2), k_PKGCH, v_PKGCH,
+      context.cache.k[i], context.cache.v[i], view, arch.scale,
+    )  # fmt: skip
+    (update,) = apply(
+      layer["o"], out_PKGRH.transpose(1, 3, 4, 0, 2).reshape(N * H, -1), (arch.width,)
+    )
+    if arch.post_norms:
+      update = _norm(arch, update, norms["post_attn_norm"], 0)
+    x_DB = x_DB + update
+    normed = _norm(arch, x_DB, norms["mlp_norm"], 0)
+    gate, up = apply(layer["gate_up"], normed, (arch.mlp_width, arch.mlp_width))
+    (update,) = apply(layer["down"], ACTIVATIONS[arch.activation](gate) * up, (arch.width,))
+    if arch.post_norms:
+      update = _norm(arch, update, norms["post_mlp_norm"], 0)
+    x_DB = x_DB + update
+    keys.append(k_PKGCH)
+    values.append(v_PKGCH)
+  hidden_BD = _norm(arch, x_DB, params["norm"]["scale"], 0).T
+  return hidden_BD, KVCache(tuple(keys), tuple(values))

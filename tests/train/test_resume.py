@@ -1,0 +1,165 @@
+"""Killed runs: kill -9 in any phase, the same command again, and the metrics are those of a whole run.
+
+Real processes and a real Orbax directory; slow, because every start imports and loads anew.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CONFIG = Path(__file__).parent / "tiny_config.py"
+CLOCK = ("step_time", "timing_s/", "perf/", "judge/latency_", "judge/cache_hit_frac")
+pytestmark = pytest.mark.slow
+
+
+def command(workdir, *overrides):
+  return [
+    sys.executable,
+    "-m",
+    "gtalign_jax",
+    "train",
+    str(CONFIG),
+    f"workdir={workdir}",
+    *overrides,
+  ]
+
+
+def environment(devices=1):
+  flags = f"--xla_force_host_platform_device_count={devices}"
+  return os.environ | {"XLA_FLAGS": flags}
+
+
+def finish(workdir, *overrides, devices=1):
+  done = subprocess.run(
+    command(workdir, *overrides),
+    env=environment(devices),
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return done
+
+
+def kill_when(workdir, ready, kill=signal.SIGKILL):
+  """Starts the run and kills it as soon as `ready()`; returns the exit code and stderr."""
+  process = subprocess.Popen(
+    command(workdir),
+    env=environment(),
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  deadline = time.monotonic() + 240
+  while not ready():
+    assert process.poll() is None, process.stderr.read()[-3000:]
+    assert time.monotonic() < deadline
+    time.sleep(0.002)
+  process.send_signal(kill)
+  _, stderr = process.communicate(timeout=120)
+  return process.returncode, stderr
+
+
+def lines(workdir):
+  path = workdir / "metrics.jsonl"
+  return path.read_text().splitlines() if path.exists() else []
+
+
+def metrics(workdir):
+  rows = [json.loads(line) for line in lines(workdir)]
+  return [{k: v for k, v in row.items() if not k.startswith(CLOCK)} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole_workdir(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("whole")
+  finish(workdir)
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def whole(whole_workdir):
+  return metrics(whole_workdir)
+
+
+def has(workdir, phase, step):
+  return any(f'"phase": "{phase}", "step": {step}' in line for line in lines(workdir))
+
+
+def saving(workdir, phase):
+  """An Orbax save is under way: its folder exists under a temporary name."""
+  return any((workdir / "checkpoints" / phase).glob("*tmp*"))
+
+
+def test_a_whole_run(whole):
+  kinds = [(row["phase"], row["step"]) for row in whole]
+  sft, grpo = [("sft", s) for s in (1, 2, 3)], [("grpo", s) for s in (1, 2)]
+  assert kinds[:5] == [("eval", 0), *sft, ("eval", 0)] and kinds[5:7] == grpo
+  assert kinds[-1] == ("eval", 5) and kinds.count(("eval", 4)) == 1
+  row = next(row for row in whole if row["phase"] == "grpo")
+  assert {"reward", "kl", "entropy", "grad_norm", "lr", "num_tokens", "chain/parse_rate"} <= set(
+    row
+  )
+  assert row["sampling/sampling_logp_difference/max"] < 1e-4
+  assert row["ratio/max"] == 1.0
+
+
+@pytest.mark.parametrize("phase, step", [("sft", 3), ("grpo", 3)])
+def test_kill_in_a_phase(tmp_path, whole, phase, step):
+  code, _ = kill_when(tmp_path, lambda: has(tmp_path, phase, step))
+  assert code == -signal.SIGKILL and not (tmp_path / "DONE").exists()
+  finish(tmp_path)
+  assert metrics(tmp_path) == whole
+
+
+def test_kill_in_the_middle_of_a_save(tmp_path, whole):
+  kill_when(tmp_path, lambda: saving(tmp_path, "grpo"))
+  finish(tmp_path)
+  assert metrics(tmp_path) == whole
+  report = (tmp_path / "report.html").read_text()
+  before = (tmp_path / "metrics.jsonl").read_bytes()
+  assert "<svg" in report or "data:image" in report
+  assert finish(tmp_path).returncode == 0  # DONE: exits at once, changes nothing
+  assert (tmp_path / "metrics.jsonl").read_bytes() == before
+  other = subprocess.run(
+    command(tmp_path.parent / tmp_path.name), env=environment(), capture_output=True, timeout=120
+  )
+  assert other.returncode == 0
+
+
+def test_interrupt_is_one_line_and_resumable(tmp_path, whole):
+  code, stderr = kill_when(tmp_path, lambda: has(tmp_path, "grpo", 1), signal.SIGINT)
+  assert code == 130 and "Traceback" not in stderr
+  assert stderr.strip().splitlines()[-1].startswith("gtalign: interrupted")
+  (tmp_path / "DONE").unlink(missing_ok=True)
+  changed = subprocess.run(
+    command(tmp_path, "optim.lr=0.5"),
+    env=environment(),
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert changed.returncode == 2 and "optim.lr: 0.001 -> 0.5" in changed.stderr
+  finish(tmp_path)
+  assert metrics(tmp_path) == whole
+
+
+def test_eight_devices_give_the_samples_and_losses_of_one(tmp_path, whole, whole_workdir):
+  one = [row for row in whole if row["phase"] == "grpo"]
+  finish(tmp_path, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", devices=8)
+  many = [row for row in metrics(tmp_path) if row["phase"] == "grpo"]
+  for a, b in zip(one[:4], many[:4], strict=True):
+    assert abs(a["loss"] - b["loss"]) < 1e-4, a["step"]
+  for step in (1, 2):
+    name = f"samples/step_{step:06d}.jsonl"
+    ours, theirs = (
+      [json.loads(line)["completion"] for line in (folder / name).read_text().splitlines()]
+      for folder in (whole_workdir, tmp_path)
+    )
+    assert ours == theirs and len(ours) == 4
