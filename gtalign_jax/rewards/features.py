@@ -58,7 +58,7 @@ def user_type(thinking: str) -> int:
 
 def _last(text: str, keys: tuple[str, ...], standalone: re.Pattern[str]) -> int:
   """Index of the key that stands last in `text` by itself: one look back, else one pass."""
-  places = [text.rfind(key) for key in keys]
+  places = list(map(text.rfind, keys))
   at = max(places)
   if at < 0:
     return -1

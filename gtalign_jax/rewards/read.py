@@ -52,7 +52,9 @@ class Reader:
     """Reads one row. Raises BadInput, naming `place`, where the row itself is malformed."""
     text, function = self._checked(row, place)
     found = chain.blocks(text, "paper" if self.paper else "strict")
-    thinking, _, analyze, response = (chain.contents(text, span) for span in found.spans)
+    thinking = chain.contents(text, found.spans[0])
+    analyze = chain.contents(text, found.spans[2])
+    response = chain.contents(text, found.spans[3])
     lost, pay = self._paper_only(found, analyze) if self.paper else (None, math.nan)
     task = None
     if response is not None and not lost:
