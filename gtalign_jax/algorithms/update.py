@@ -96,7 +96,7 @@ def _sft_loss(plan: Plan, whole: loss.Totals, frozen, batch, trainable):
 
 
 class Updater:
-  """Host handle of the two jitted programs of an update: `accumulate` and `apply`.
+  """Host handle of the jitted programs of an update: `accumulate` (a slice's gradients) and `apply`.
 
   config: the GRPO section, or None for supervised cross entropy.
   """
@@ -126,8 +126,8 @@ class Updater:
     self._zeros = jax.jit(
       lambda t: jax.tree.map(jnp.zeros_like, t), out_shardings=spec and shardings.params
     )
-    self._accumulate = jax.jit(accumulate, donate_argnums=0, out_shardings=spec)
-    self._apply = jax.jit(apply, donate_argnums=0, out_shardings=own)
+    self.accumulate = jax.jit(accumulate, donate_argnums=0, out_shardings=spec)
+    self.apply = jax.jit(apply, donate_argnums=0, out_shardings=own)
     self._totals = jax.jit(lambda masks: jax.tree.map(lambda *x: sum(x), *map(loss.totals, masks)))
 
   def __call__(
@@ -143,10 +143,10 @@ class Updater:
     metrics: dict[str, jax.Array] = {}
     logps = []
     for batch in slices:
-      grads, part, logp_BC = self._accumulate(grads, state.params, frozen, whole, batch)
+      grads, part, logp_BC = self.accumulate(grads, state.params, frozen, whole, batch)
       metrics = part if not metrics else combine(metrics, part)
       logps.append(logp_BC)
-    state, more = self._apply(state, grads)
+    state, more = self.apply(state, grads)
     return state, metrics | more, logps
 
 

@@ -190,24 +190,27 @@ def segment(
 
 
 class Sampler:
-  """Host handle of the two jitted programs for one architecture and one way of sampling."""
+  """Host handle of the jitted programs for one architecture and one way of sampling.
+
+  start: prefill. prepare: layers as the decode loop reads them. segment: some tokens of every row.
+  """
 
   def __init__(self, arch, plan: Sampling, stop_table: np.ndarray):
     self.plan = plan
     self._stop_table = jnp.asarray(stop_table)
-    self._start = jax.jit(functools.partial(start, arch, plan))
-    self._prepare = jax.jit(functools.partial(decode.prepare, transposed=plan.transposed))
-    self._segment = jax.jit(functools.partial(segment, arch, plan), donate_argnums=(7,))
+    self.start = jax.jit(functools.partial(start, arch, plan))
+    self.prepare = jax.jit(functools.partial(decode.prepare, transposed=plan.transposed))
+    self.segment = jax.jit(functools.partial(segment, arch, plan), donate_argnums=(7,))
 
   def prefill(self, params, prompts: Prompts, key: jax.Array, step: jax.Array):
     """Prompt pass and first token of every row; returns (context, state) for `decode`."""
-    return self._start(params, prompts, self._stop_table, key, step)
+    return self.start(params, prompts, self._stop_table, key, step)
 
   def decode(self, params, prompts: Prompts, key, step, context, state: DecodeState) -> Rollout:
     """Decodes until every row has ended; `state` is donated."""
-    layers = self._prepare(params)
+    layers = self.prepare(params)
     while True:
-      state = self._segment(params, layers, prompts, self._stop_table, key, step, context, state)
+      state = self.segment(params, layers, prompts, self._stop_table, key, step, context, state)
       if bool(state.over):
         return state.rollout
 

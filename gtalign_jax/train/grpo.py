@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from typing import Any
@@ -57,8 +56,9 @@ def check_judge(run: Run, step: int, scored: list[dict]) -> None:
     )
 
 
-def _logps(plan: update.Plan, trainable: Any, frozen: Any, batch: TrainBatch) -> jax.Array:
-  return update.score(plan, trainable, frozen, batch)[0]
+def score_program(plan: update.Plan):
+  """Jitted (trainable, frozen, slice) -> log-probability of each completion token, [B, C] f32."""
+  return jax.jit(lambda *args: update.score(plan, *args)[0])
 
 
 class Learner:
@@ -74,7 +74,7 @@ class Learner:
     self.actor = run.actor(config.grpo.prompts_per_step)
     # the update donates its state, so the policy that KL is measured against is a copy
     self.reference = jax.tree.map(lambda x: x.copy(), start) if config.grpo.kl_coef else None
-    self._score = jax.jit(functools.partial(_logps, self.phase.updater.plan))
+    self._score = score_program(self.phase.updater.plan)
     self._advantages = jax.jit(
       lambda reward, valid: group_advantages(
         reward if config.grpo.advantage == "gdpo" else reward[..., 0],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import logging
@@ -95,32 +94,15 @@ class Run:
 
   @functools.cached_property
   def decode_params(self):
-    """Jitted trainable parameters -> what decoding reads: joined, cast, gathered over fsdp once."""
-    held, dtype = self.held, self.config.policy.dtype
-    names = decoder.logical_axes(held.arch)
-    gathered = sharding.tree_shardings(self.mesh, sharding.without(names, "fsdp"))
-    alone = self.mesh.size == 1 and held.frozen is None and dtype == self.config.policy.param_dtype
-    if alone:
+    """Trainable parameters -> what decoding reads (see `decode_program`)."""
+    program = decode_program(self.config, self.held)
+    if program is None:
       return lambda trainable: trainable
-
-    def prepare(frozen, trainable):
-      params = trainable
-      if frozen is not None:
-        params = lora.merge(frozen, trainable, self.config.policy)
-      return jax.tree.map(lambda x: x.astype(dtype), params)
-
-    return functools.partial(jax.jit(prepare, out_shardings=gathered), held.frozen)
+    return functools.partial(program, self.held.frozen)
 
   def plan(self) -> update.Plan:
     """The static part of the updates of this run."""
-    return update.Plan(
-      arch=self.held.arch,
-      dtype=self.config.policy.dtype,
-      remat=self.config.policy.remat,
-      temperature=self.config.rollout.temperature,
-      max_tokens=self.config.rollout.max_new_tokens,
-      join=functools.partial(state.joined, config=self.config.policy),
-    )
+    return update_plan(self.config, self.held.arch)
 
   def evaluate_once(self, name: str, trainable: Any) -> None:
     """Evaluates a policy from before GRPO, unless an earlier start of this run has."""
@@ -148,6 +130,32 @@ class Run:
     return summary
 
 
-def sft_config(config: Config) -> Config:
-  """The same run without its GRPO phase."""
-  return dataclasses.replace(config, grpo=dataclasses.replace(config.grpo, steps=0))
+def decode_program(config: Config, held: state.Held):
+  """Jitted (frozen, trainable) -> what decoding reads: joined, cast, gathered over fsdp once.
+
+  None where the trainable parameters are that already.
+  """
+  dtype = config.policy.dtype
+  if held.mesh.size == 1 and held.frozen is None and dtype == config.policy.param_dtype:
+    return None
+  names = sharding.without(decoder.logical_axes(held.arch), "fsdp")
+
+  def prepare(frozen, trainable):
+    params = trainable
+    if frozen is not None:
+      params = lora.merge(frozen, trainable, config.policy)
+    return jax.tree.map(lambda x: x.astype(dtype), params)
+
+  return jax.jit(prepare, out_shardings=sharding.tree_shardings(held.mesh, names))
+
+
+def update_plan(config: Config, arch: Any) -> update.Plan:
+  """The static part of the updates of a run."""
+  return update.Plan(
+    arch=arch,
+    dtype=config.policy.dtype,
+    remat=config.policy.remat,
+    temperature=config.rollout.temperature,
+    max_tokens=config.rollout.max_new_tokens,
+    join=functools.partial(state.joined, config=config.policy),
+  )
