@@ -17,8 +17,8 @@ def fault(text: str, limits: RewardConfig | None = None) -> str | None:
   """
   limits = limits or RewardConfig()
   found = chain.parse(text)
-  if found.error:
-    return found.error
+  if found.error or found.payoff is None:
+    return found.error or "payoff_syntax"
   cell = features.named_cell(found.analyze or "")
   user_type = features.user_type(found.thinking or "")
   scored = payoff.choice_score(found.payoff[None], np.array([cell]), np.array([user_type]))

@@ -85,6 +85,12 @@ def clean(text: str) -> str:
   return " ".join(text.split())
 
 
+def _reference(record: Record) -> str:
+  """The record's own line to build an answer on, "" if it has none that can be quoted."""
+  text = record.extra_info.get("reference")
+  return clean(text) if isinstance(text, str) and clean(_no_question(text)) else ""
+
+
 def topic(record: Record, most: int = 3) -> list[str]:
   """Words that say what the user's turns are about, the last turn's first."""
   found: dict[str, str] = {}
@@ -128,7 +134,7 @@ def _by_source(record: Record, rng: random.Random) -> Draft:
 
 
 def _solution(record: Record, truth: str, rng: random.Random) -> Draft:
-  working = record.extra_info.get("reference") or rng.choice(
+  working = _reference(record) or rng.choice(
     ("From what is given the result follows.", "Working it through leaves one value.")
   )
   answer = f"{working} The answer is ${truth.strip('$')}$."
@@ -192,7 +198,7 @@ def _difference(one: str, two: str) -> tuple[str, str]:
 
 
 def _refusal(record: Record, rng: random.Random) -> Draft:
-  offer = record.extra_info.get("reference") or rng.choice(_OFFERS)
+  offer = _reference(record) or rng.choice(_OFFERS)
   no = rng.choice(
     ("I can't help with that", "I won't help with that", "I can't help with this request")
   )
@@ -205,7 +211,7 @@ def _refusal(record: Record, rng: random.Random) -> Draft:
 
 
 def _help(record: Record, rng: random.Random) -> Draft:
-  text = record.extra_info.get("reference")
+  text = _reference(record)
   if not text:
     return _focus(record, rng)
   if rng.random() < 0.3:
@@ -230,27 +236,24 @@ def _focus(record: Record, rng: random.Random) -> Draft:
 
 
 def _writing(record: Record, truth: str, rng: random.Random) -> Draft:
+  truth = clean(_no_question(truth))
   excerpt = _excerpt(truth)
   if is_complete(record) and excerpt:
-    return Draft("write", "DQ", "DA", (excerpt, _no_question(excerpt)))
+    return Draft("write", "DQ", "DA", (excerpt,))
   form = _form(record)
   about = [word for word in topic(record) if not _FORM.fullmatch(word)][:1]
   named = f"the {form} about {about[0]}" if about else f"the {form}"
   asks = (
-    f"Who will read {named}, and what should it say?",
-    f"Who is {named} for, and how short should it be?",
-    f"What should {named} say, and to whom?",
+    f"Who are the readers of {named}, and what should it say?",
+    f"Who is {named} for, and how long should it be?",
+    f"What should {named} say, and in what tone?",
   )
   question = rng.choice(asks)
   safe = "Who will read the text, and what should it say?"
   opening = _excerpt(truth, most=20)
   if opening and rng.random() < 0.35:
     lead = f"It could begin like this: {opening}"
-    lines = (
-      f"{lead} {question}",
-      f"{_no_question(lead)} {safe}",
-      f"I can draft it at once. {safe}",
-    )
+    lines = (f"{lead} {question}", f"{lead} {safe}", f"I can draft it at once. {safe}")
     return Draft("draft", "VQ", "AQ", lines)
   return Draft("draft", "VQ", "CQ", (question, safe))
 
@@ -297,9 +300,9 @@ def _inner(meaning: str) -> str:
 
 
 def _excerpt(text: str, most: int = MAX_WORDS) -> str:
-  """The opening of a reference text: whole sentences, none of them a question, at most `most` words."""
+  """The opening of a reference text: whole sentences, at most `most` words."""
   kept: list[str] = []
-  for sentence in _END.split(" ".join(_no_question(text).split())):
+  for sentence in _END.split(text):
     if kept and len(" ".join([*kept, sentence]).split()) > most:
       break
     kept.append(sentence)
