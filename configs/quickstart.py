@@ -26,15 +26,15 @@ def config() -> Config:
     policy=PolicyConfig(remat="dots"),
     data=DataConfig(template="compact", max_prompt_tokens=256),
     sft=SFTConfig(
-      steps=36,
+      steps=32,
       batch_size=8,
       micro_batch=4,
       every=12,
       optim=OptimConfig(lr=5e-4, warmup=3, decay="linear"),
     ),
     rollout=RolloutConfig(group_size=8, max_new_tokens=288, prompt_buckets=(256,), segment=96),
-    grpo=GRPOConfig(steps=6, prompts_per_step=4, micro_prompts=1, kl_coef=0.01),
+    grpo=GRPOConfig(steps=4, prompts_per_step=4, micro_prompts=1, kl_coef=0.01),
     optim=OptimConfig(lr=1e-5),
     eval=EvalConfig(every=0, prompts=16, group_size=2),
-    checkpoint=CheckpointConfig(every=3, keep=1),
+    checkpoint=CheckpointConfig(every=2, keep=1),
   )
