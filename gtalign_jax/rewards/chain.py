@@ -102,8 +102,8 @@ def _to_float(number: int | float) -> float:
 def _strict(text: str) -> Blocks:
   spans = _in_order(text)
   if spans is None:
-    spans, error = _diagnose(text)
-    return Blocks(spans, None, 0, error)
+    found, reason = _diagnose(text)
+    return Blocks(found, None, 0, reason)
   start, end = spans[1]
   numbers, error = payoffs.strict(text[start:end].strip())
   return Blocks(spans, numbers, int(error is None), error)

@@ -48,7 +48,7 @@ class Reader:
     self.paper = config.mode == "paper"
     self._functions: dict[str, tasks.TaskFunction] = {}
 
-  def __call__(self, row: Mapping[str, Any], place: str) -> Read:
+  def __call__(self, row: dict[str, Any], place: str) -> Read:
     """Reads one row. Raises BadInput, naming `place`, where the row itself is malformed."""
     text, function = self._checked(row, place)
     found = chain.blocks(text, "paper" if self.paper else "strict")
@@ -93,7 +93,7 @@ class Reader:
     pay = payoffs.pay(found.numbers)
     return ("payoff_value", math.nan) if pay is None else (None, pay)
 
-  def _checked(self, row: Mapping[str, Any], place: str) -> tuple[str, tasks.TaskFunction]:
+  def _checked(self, row: dict[str, Any], place: str) -> tuple[str, tasks.TaskFunction]:
     for key in ("completion", "data_source"):
       if not isinstance(row.get(key), str):
         raise BadInput(f"{place}: {key}={str(row.get(key))[:40]!r} must be text")
@@ -105,7 +105,7 @@ class Reader:
         raise BadInput(f"{place}: {error}") from None
     return row["completion"], self._functions[source]
 
-  def _example(self, row: Mapping[str, Any], response: str, place: str) -> Example:
+  def _example(self, row: dict[str, Any], response: str, place: str) -> Example:
     extra = row.get("extra_info")
     extra = extra if isinstance(extra, dict) else {}
     return Example(
@@ -124,11 +124,11 @@ def _words(text: str) -> int:
   return len(text.split())
 
 
-def _given(row: Mapping[str, Any], key: str, place: str) -> float | None:
+def _given(row: dict[str, Any], key: str, place: str) -> float | None:
   return jsonl.number(row, key, place) if key in row else None
 
 
-def _asked(row: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
+def _asked(row: dict[str, Any], extra: Mapping[str, Any]) -> str:
   """The user's intent in full where the row has it, else the last thing that the user said."""
   if isinstance(extra.get("single_turn_prompt"), str):
     return extra["single_turn_prompt"]

@@ -19,7 +19,7 @@ from gtalign_jax.rewards.rules import pareto
 from gtalign_jax.rewards.summary import summarise
 from gtalign_jax.rewards.tasks.base import Answer
 from gtalign_jax.sections import RewardConfig
-from gtalign_jax.types import CELLS, USER_TYPES
+from gtalign_jax.types import CELLS, USER_TYPES, Array
 
 __all__ = ["score_rows", "summarise"]
 
@@ -39,7 +39,7 @@ _PARETO_SCALE = Scale(0.0, 1.0)
 
 
 def score_rows(
-  rows: Sequence[Mapping[str, Any]],
+  rows: Sequence[dict[str, Any]],
   config: RewardConfig,
   judge: Judge,
   places: Sequence[str] | None = None,
@@ -63,7 +63,7 @@ def score_rows(
   ]
   decision, choice, carried_out = _decisions(read, games, config.mode)
   terms = _terms(read, answers, decision, po, config)
-  columns = [*map(np.ndarray.tolist, (*terms, decision, choice, carried_out))]
+  columns = [each.tolist() for each in (*terms, decision, choice, carried_out)]
   extras = [
     {"judge_score": verdict, **_play(each, games, row)}
     for row, (each, verdict) in enumerate(zip(read, verdicts, strict=True))
@@ -79,9 +79,7 @@ def score_rows(
 # ---------------------------------------------------------------- the judge
 
 
-def _ask(
-  read: Sequence[Read], games: _Games, judge: Judge
-) -> tuple[list[float | None], np.ndarray]:
+def _ask(read: Sequence[Read], games: _Games, judge: Judge) -> tuple[list[float | None], Array]:
   """(verdict of each row, po of each row); the judge sees all questions of the batch at once."""
   questions: list[Question] = []
   places: list[tuple[str, int]] = []
@@ -101,7 +99,7 @@ def _ask(
     found.get(("pareto", at)) if each.po is None else _number(each.po)
     for at, each in enumerate(read)
   ]
-  return verdicts, np.array([each or 0.0 for each in po])
+  return verdicts, _array([each or 0.0 for each in po])
 
 
 def _number(value: float) -> float | None:
@@ -132,9 +130,9 @@ class _Games(NamedTuple):
   """The rows with a matrix. row: index in the batch -> index here. Arrays are float64."""
 
   row: dict[int, int]
-  payoff_BUAR: np.ndarray
+  payoff_BUAR: Array
   front: payoff.Front
-  named: np.ndarray
+  named: Array
   outcome: equilibrium.Outcome
 
   def optimal(self, at: int) -> str:
@@ -145,9 +143,9 @@ class _Games(NamedTuple):
 
 def _games(read: Sequence[Read]) -> _Games:
   kept = [at for at, each in enumerate(read) if each.numbers is not None]
-  payoff_BUAR = chain.as_array([read[at].numbers for at in kept])
-  user_type_B = np.array([read[at].user_type for at in kept], dtype=int)
-  named_B = np.array([read[at].cell for at in kept], dtype=int)
+  payoff_BUAR: Any = chain.as_array([read[at].numbers or () for at in kept])
+  user_type_B = _array([read[at].user_type for at in kept], int)
+  named_B = _array([read[at].cell for at in kept], int)
   with np.errstate(all="ignore"):  # paper mode reads NaN and infinities
     front = payoff.front(payoff_BUAR, user_type_B)
     named = payoff.score_named(front, named_B, payoff_BUAR)
@@ -155,11 +153,9 @@ def _games(read: Sequence[Read]) -> _Games:
   return _Games({at: index for index, at in enumerate(kept)}, payoff_BUAR, front, named, outcome)
 
 
-def _decisions(
-  read: Sequence[Read], games: _Games, mode: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _decisions(read: Sequence[Read], games: _Games, mode: str) -> tuple[Array, Array, Array]:
   """(decision, choice, carried_out) of all rows; decision is pay in paper mode."""
-  decision, choice, carried_out = np.zeros((3, len(read)))
+  decision, choice, carried_out = _array([[0.0] * len(read)] * 3)
   kept = list(games.row)
   choice[kept] = games.named
   carried_out[kept] = [read[at].carried_out for at in kept]
@@ -171,6 +167,11 @@ def _decisions(
     if not math.isnan(each.pay):
       decision[at] = each.pay
   return decision, choice, carried_out
+
+
+def _array(values: Sequence[Any], dtype: type = float) -> Any:
+  """NumPy, typed loosely: the kernels take NumPy and jax alike."""
+  return np.array(values, dtype=dtype)
 
 
 def _play(each: Read, games: _Games, at: int) -> dict[str, Any]:
@@ -196,13 +197,13 @@ def _play(each: Read, games: _Games, at: int) -> dict[str, Any]:
 def _terms(
   read: Sequence[Read],
   answers: Sequence[Answer | None],
-  decision: np.ndarray,
-  po: np.ndarray,
+  decision: Array,
+  po: Array,
   config: RewardConfig,
 ) -> reward.Terms:
   none = Answer(NAN, NAN, NAN)
-  user, llm, _ = np.array([answer or none for answer in answers]).T
-  column = lambda name: np.array([getattr(each, name) for each in read], dtype=float)  # noqa: E731
+  user, llm, _ = _array([answer or none for answer in answers]).T
+  column = lambda name: _array([getattr(each, name) for each in read])  # noqa: E731
   inputs = reward.Features(
     answer_user=user,
     answer_llm=llm,

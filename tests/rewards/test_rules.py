@@ -55,7 +55,7 @@ def test_a_comparison_that_does_not_end_is_no_verdict_and_the_next_one_works(mon
   assert own.equal("\\sqrt{3}+1", "1+\\sqrt{3}") is None
   monkeypatch.setattr(verifier, "DEADLINE_S", 20.0)
   assert own.equal("2\\sqrt{3}", "\\sqrt{13}") is False
-  own._child.kill()
+  own._child.process.kill()
   assert own.equal("2", "2") is None  # the broken one is noticed, and replaced
   assert own.equal("2", "2") is True
   own.close()

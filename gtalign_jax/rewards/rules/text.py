@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from gtalign_jax.rewards import features
 
@@ -28,7 +29,7 @@ def subject(text: str) -> set[str]:
   }
 
 
-def share(part: set[str], whole: set[str]) -> float:
+def share(part: set[Any], whole: set[Any]) -> float:
   """How much of `part` stands in `whole`; 0 for nothing."""
   return len(part & whole) / len(part) if part else 0.0
 

@@ -14,6 +14,7 @@ import selectors
 import subprocess
 import sys
 import threading
+from typing import IO, NamedTuple
 
 DEADLINE_S = 5.0  # one comparison; most take milliseconds
 START_S = 60.0  # loading sympy on a busy machine
@@ -39,20 +40,26 @@ for line in sys.stdin:
 """
 
 
+class _Child(NamedTuple):
+  process: subprocess.Popen[bytes]
+  questions: IO[bytes]
+  answers: IO[bytes]
+
+
 class Verifier:
   """One child process, asked by one thread at a time."""
 
   def __init__(self) -> None:
     self._lock = threading.Lock()
-    self._child: subprocess.Popen[bytes] | None = None
+    self._child: _Child | None = None
 
   def equal(self, truth: str, found: str) -> bool | None:
     """math-verify's verdict on two LaTeX answers; None if it took too long or broke."""
     with self._lock:
       try:
         child = self._child or self._start()
-        child.stdin.write(json.dumps([truth, found]).encode() + b"\n")
-        child.stdin.flush()
+        child.questions.write(json.dumps([truth, found]).encode() + b"\n")
+        child.questions.flush()
         return json.loads(self._line(child, DEADLINE_S))
       except (OSError, ValueError, TimeoutError):
         self._stop()
@@ -63,24 +70,26 @@ class Verifier:
     with self._lock:
       self._stop()
 
-  def _start(self) -> subprocess.Popen[bytes]:
-    self._child = subprocess.Popen(
+  def _start(self) -> _Child:
+    process = subprocess.Popen(
       [sys.executable, "-c", _CHILD],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
     )
+    assert process.stdin and process.stdout  # both are pipes
+    self._child = _Child(process, process.stdin, process.stdout)
     self._line(self._child, START_S)
     return self._child
 
   @staticmethod
-  def _line(child: subprocess.Popen[bytes], seconds: float) -> bytes:
+  def _line(child: _Child, seconds: float) -> bytes:
     """The next line of the child. Its answers are short: one that is readable is there in full."""
     with selectors.DefaultSelector() as selector:
-      selector.register(child.stdout, selectors.EVENT_READ)
+      selector.register(child.answers, selectors.EVENT_READ)
       if not selector.select(seconds):
         raise TimeoutError
-    line = os.read(child.stdout.fileno(), 4096)
+    line = os.read(child.answers.fileno(), 4096)
     if not line:
       raise OSError("the child has ended")
     return line
@@ -88,11 +97,11 @@ class Verifier:
   def _stop(self) -> None:
     child, self._child = self._child, None
     if child is not None:
-      child.kill()
-      for pipe in (child.stdin, child.stdout):
+      child.process.kill()
+      for pipe in (child.questions, child.answers):
         with contextlib.suppress(OSError):
           pipe.close()
-      child.wait()
+      child.process.wait()
 
 
 _shared = Verifier()
