@@ -83,7 +83,7 @@ def _run(name: str, argv: list[str]) -> int:
   module = importlib.import_module(f"gtalign_jax.cli.{COMMANDS[name][0]}")
   parser = _Parser(prog=f"gtalign {name}", description=COMMANDS[name][1])
   module.add_arguments(parser)
-  arguments = parser.parse_args(argv)
+  arguments = parser.parse_intermixed_args(argv)  # key=value may follow options
   # our own progress at INFO; libraries speak up only when something is wrong
   logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
   logging.getLogger("gtalign_jax").setLevel(logging.INFO)

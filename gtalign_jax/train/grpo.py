@@ -142,6 +142,7 @@ class Learner:
     sampled = suites.sample_and_score(
       self.actor, params, records, ids, run.train_key, np.int32(step), phase=clock.phase
     )
+    del params  # the update needs the room
     check_judge(run, step + 1, sampled.scored)
     with clock.phase("update"):
       update_began = time.perf_counter()

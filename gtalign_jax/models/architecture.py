@@ -1,0 +1,51 @@
+"""The architecture of a model spec without its weights: only `config.json` or the GGUF header is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gtalign_jax.errors import BadInput
+from gtalign_jax.models import hf_config
+from gtalign_jax.models.gguf import GGUF
+from gtalign_jax.models.locate import RANDOM, locate
+from gtalign_jax.models.variants import TINY, Arch
+
+
+def read(spec: str, file: str | None = None) -> Arch:
+  """The architecture of `spec` (see `policy.load`), or of the config.json `file` where given.
+
+  Raises BadInput where there is neither, or the config is not understood.
+  """
+  if file is not None:
+    return _from_json(Path(file), Path(file).stem)
+  if spec == RANDOM:
+    return TINY
+  path = Path(spec).expanduser()
+  if not path.exists():
+    path = _from_hub(spec)
+  if path.is_dir():
+    path = path / "config.json"
+  return GGUF(path).arch() if path.suffix == ".gguf" else _from_json(path, spec)
+
+
+def _from_json(path: Path, name: str) -> Arch:
+  try:
+    config = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise BadInput(f"{str(path)!r} is not a readable config.json: {error}") from error
+  if not isinstance(config, dict):
+    raise BadInput(f"{str(path)!r} is not a config.json: it holds no object")
+  return hf_config.read(config, name)
+
+
+def _from_hub(spec: str) -> Path:
+  import huggingface_hub  # deferred: most runs name local files
+
+  try:
+    return Path(huggingface_hub.hf_hub_download(spec, "config.json", etag_timeout=5))
+  except Exception:  # no such id, no network, offline: the packaged models are left
+    try:
+      return locate(spec)
+    except BadInput as error:
+      raise BadInput(f"{error}; or give the shapes: --arch config.json (configs/arch)") from error
