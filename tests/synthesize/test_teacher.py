@@ -108,17 +108,25 @@ def test_a_part_file_of_another_job_is_not_mixed_in(tmp_path):
     teacher.distil(RECORDS, make("http://127.0.0.1:9/v1"), LIMITS, tmp_path / "done.jsonl")
 
 
-def test_errors_are_retried_and_what_failed_is_asked_again(tmp_path):
+def test_errors_are_retried(tmp_path):
   out = tmp_path / "o.jsonl"
 
+  seen, lock = set(), threading.Lock()
+
   def flaky(handler, number, body):
-    if number % 3 == 0:
-      handler.send("{}", 503, Retry_After="0.01")
-    else:
+    """Every prompt's first request fails."""
+    asked = body["messages"][-1]["content"]
+    with lock:
+      known = asked in seen
+      seen.add(asked)
+    if known:
       handler.reply(good(body["messages"]))
+    else:
+      handler.send("{}", 503, Retry_After="0.01")
 
   with running(flaky) as server:
     assert teacher.distil(RECORDS, make(server.url), LIMITS, out)["kept"] == 12
+    assert len(server.requests) == 24
 
 
 def test_no_answer_is_a_failure_that_can_be_resumed(tmp_path):
