@@ -7,14 +7,17 @@ algorithms/update.py). Longest prompt bucket, full decode budget and full slices
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from gtalign_jax.algorithms import optimizer, update
 from gtalign_jax.algorithms.loss import totals
@@ -107,8 +110,8 @@ def _slice(mesh: Any, prompts: Prompts, rows: int, width: int, **more: bool) -> 
 class _Compiler:
   """Compiles programs one after the other and keeps what each costs."""
 
-  def __init__(self, hbm_gib: float | None, devices: int):
-    self.hbm_gib, self.devices = hbm_gib, devices
+  def __init__(self, mesh: Any, hbm_gib: float | None):
+    self.mesh, self.hbm_gib, self.devices = mesh, hbm_gib, mesh.size
     self.programs: dict[str, dict[str, Any]] = {}
 
   def __call__(self, name: str, program: Any, *args: Any, flops: float, beside: Any) -> Any:
@@ -120,7 +123,8 @@ class _Compiler:
     found: dict[str, Any] = {"resident_gib": device_bytes(beside) / GIB}
     compiled = None
     try:
-      compiled = program.lower(*args).compile()
+      with jax.set_mesh(self.mesh):
+        compiled = program.lower(*args).compile()
     except jax.errors.JaxRuntimeError as error:
       used = _OVERRUN.search(str(error))
       if "RESOURCE_EXHAUSTED" not in str(error) or not used:
@@ -281,17 +285,24 @@ def plan(config: Config, arch: Any, topology: Topology) -> dict[str, Any]:
   """
   mesh = meshes.make(config.mesh, topology.devices)
   run_shapes = shapes(config, arch, mesh)
-  compile_ = _Compiler(topology.hbm_gib, len(topology.devices))
-  # a program read back from the cache reports no memory and has no text
+  compile_ = _Compiler(mesh, topology.hbm_gib)
+  with _no_cache():
+    if config.sft.steps:
+      _sft(compile_, run_shapes)
+    _rollout(compile_, run_shapes, transposed=topology.devices[0].platform == "cpu")
+    if config.grpo.steps:
+      _update(compile_, run_shapes)
+  return compile_.result(topology)
+
+
+@contextlib.contextmanager
+def _no_cache() -> Iterator[None]:
+  """Programs are compiled afresh: one read back has no memory analysis, one for TPU cannot be."""
   cached = jax.config.jax_enable_compilation_cache
   jax.config.update("jax_enable_compilation_cache", False)
+  compilation_cache.reset_cache()  # jax decides once whether it has a cache
   try:
-    with jax.set_mesh(mesh):
-      if config.sft.steps:
-        _sft(compile_, run_shapes)
-      _rollout(compile_, run_shapes, transposed=topology.devices[0].platform == "cpu")
-      if config.grpo.steps:
-        _update(compile_, run_shapes)
+    yield
   finally:
     jax.config.update("jax_enable_compilation_cache", cached)
-  return compile_.result(topology)
+    compilation_cache.reset_cache()

@@ -1,0 +1,54 @@
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gtalign_jax.parallel import collectives
+
+HLO = textwrap.dedent("""\
+  HloModule jit_f
+
+  %body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+    %p = (s32[], f32[8]{0}) parameter(0)
+    %all-reduce.1 = f32[8]{0} all-reduce(%x), to_apply=%add
+    ROOT %t = (s32[], f32[8]) tuple(%i, %all-reduce.1)
+  }
+
+  ENTRY %main (a: bf16[4,2]) -> f32[8] {
+    %ags = (bf16[4,2]{1,0:T(8,128)(2,1)}, bf16[16,2]{1,0}) all-gather-start(%a), dimensions={0}
+    %agd = bf16[16,2]{1,0} all-gather-done(%ags)
+    %cps = (s32[6]{0}, s32[6]{0}, u32[], u32[]) collective-permute-start(%b)
+    %w = (s32[], f32[8]) while(%t0), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"36"}}
+    %w2 = (s32[], f32[8]) while(%t1), condition=%c, body=%body
+    ROOT %r = f32[8]{0} get-tuple-element(%w), index=1
+  }
+""")
+
+
+def test_loops_and_started_operations():
+  assert collectives.count(HLO) == {
+    "all-gather": {"count": 1, "bytes": 16 * 2 * 2},
+    "all-reduce": {"count": 37, "bytes": 37 * 8 * 4},  # 36 known iterations, one of the open loop
+    "collective-permute": {"count": 1, "bytes": 24},
+  }
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_compiled_scan(steps):
+  mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+
+  def body(carry, w):
+    return jnp.tanh(carry @ w), None
+
+  def f(x, w):
+    return jax.lax.scan(body, x, w)[0]
+
+  x = jax.ShapeDtypeStruct((4, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
+  w = jax.ShapeDtypeStruct(
+    (steps, 64, 64), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(None, "x"))
+  )
+  found = collectives.count(jax.jit(f).lower(x, w).compile().as_text())
+  # contraction over the split axis: the [4, 64] result is summed over devices in every step
+  assert found["all-reduce"] == {"count": steps, "bytes": steps * 4 * 64 * 4}

@@ -1,0 +1,151 @@
+"""`gtalign plan` on virtual CPU devices, with the tiny random model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from gtalign_jax.cli import main as cli
+from gtalign_jax.config import (
+  Config,
+  DataConfig,
+  GRPOConfig,
+  MeshConfig,
+  PolicyConfig,
+  RolloutConfig,
+)
+from gtalign_jax.errors import BadInput
+from gtalign_jax.models import architecture, decoder
+from gtalign_jax.models.variants import TINY
+from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.parallel import topology
+from gtalign_jax.train import plan
+
+ROOT = Path(__file__).parents[2]
+GIB = 1 << 30
+
+
+def config(**policy):
+  return Config(
+    model="random:tiny",
+    policy=PolicyConfig(**policy),
+    data=DataConfig(max_prompt_tokens=32),
+    rollout=RolloutConfig(group_size=2, max_new_tokens=16, prompt_buckets=(32,), segment=8),
+    grpo=GRPOConfig(prompts_per_step=8, micro_prompts=4, kl_coef=0.01),
+    mesh=MeshConfig(data=2, fsdp=2, tensor=2),
+  )
+
+
+@pytest.fixture(scope="module")
+def planned():
+  return plan.plan(config(), TINY, topology.describe("cpu:8"))
+
+
+def test_every_program_of_the_run(planned):
+  names = ["decode_params", "prefill", "layers", "decode", "score_reference", "accumulate", "apply"]
+  assert list(planned["programs"]) == names
+  assert planned["fits"] and planned["hbm_gib"] is None and planned["devices"] == 8
+  for each in planned["programs"].values():
+    parts = each["argument_gib"] + each["output_gib"] + each["temp_gib"] - each["alias_gib"]
+    assert each["total_gib"] == pytest.approx(parts) and each["compile_s"] > 0
+  peak = max(each["total_gib"] + each["resident_gib"] for each in planned["programs"].values())
+  assert planned["peak_gib"] == peak
+
+
+def test_state_is_split_and_updated_in_place(planned):
+  sizes = [x.size * 4 for x in jax.tree.leaves(decoder.abstract(TINY))]
+  apply = planned["programs"]["apply"]
+  # parameters, two moments and gradients, most of it split over fsdp and tensor, none of it whole
+  assert apply["argument_gib"] * GIB < 4 * sum(sizes) / 3
+  assert apply["alias_gib"] * GIB > 3 * sum(sizes) / 4 * 0.99
+
+
+def test_counted_bytes_are_the_compilers(planned):
+  shapes = plan.shapes(config(), TINY, meshes.make(config().mesh, jax.devices()[:8]))
+  arguments = plan.device_bytes((shapes.state, shapes.held.trainable))
+  assert arguments == pytest.approx(planned["programs"]["apply"]["argument_gib"] * GIB, rel=1e-3)
+
+
+def test_fsdp_gathers_for_decoding_once(planned):
+  assert "all-gather" in planned["programs"]["decode_params"]["collectives"]
+  decode = planned["programs"]["decode"]["collectives"]
+  gathered = decode.get("all-gather", {"bytes": 0})["bytes"]
+  assert gathered < sum(x.size for x in jax.tree.leaves(decoder.abstract(TINY)))
+
+
+def test_flops_follow_the_work(planned):
+  programs = planned["programs"]
+  assert programs["accumulate"]["gflops"] == pytest.approx(
+    3 * programs["score_reference"]["gflops"]
+  )
+  assert programs["prefill"]["gflops"] > 0 and programs["apply"]["gflops"] == 0
+
+
+def test_adapters_shrink_the_optimizer(planned):
+  found = plan.plan(config(lora_rank=2), TINY, topology.describe("cpu:8"))["programs"]
+  assert found["apply"]["argument_gib"] < planned["programs"]["apply"]["argument_gib"] / 4
+  assert found["apply"]["resident_gib"] > 0  # the frozen base
+
+
+def test_too_small_a_chip(planned):
+  small = topology.describe("cpu:8")._replace(hbm_gib=planned["peak_gib"] / 1000)
+  assert not plan.plan(config(), TINY, small)["fits"]
+
+
+def test_mesh_that_does_not_divide_the_model():
+  bad = Config(model="random:tiny", mesh=MeshConfig(tensor=4), grpo=GRPOConfig(prompts_per_step=8))
+  with pytest.raises(BadInput, match=r"mesh.tensor=4 does not divide num_kv_heads=2"):
+    plan.plan(bad, TINY, topology.describe("cpu:8"))
+
+
+@pytest.mark.parametrize(
+  "name", ["cpu", "cpu:0", "cpu:x", "cpu:4096", "v9:2x2", "v5e:4", "v5p:4x4"]
+)
+def test_topologies_are_checked(name):
+  with pytest.raises(BadInput, match=f"--topology {name}: "):
+    topology.describe(name)
+
+
+def test_architecture_without_weights(tmp_path):
+  arch = architecture.read("no/such-model", str(ROOT / "configs/arch/qwen2.5-3b.json"))
+  params = sum(x.size for x in jax.tree.leaves(decoder.abstract(arch)))
+  assert params == 3_085_938_688  # the model card's 3.09B
+  (tmp_path / "config.json").write_text((ROOT / "configs/arch/qwen2.5-3b.json").read_text())
+  assert architecture.read(str(tmp_path)) == arch
+  with pytest.raises(BadInput, match="--arch"):
+    architecture.read("no/such-model")
+  (tmp_path / "config.json").write_text("[]")
+  with pytest.raises(BadInput, match="not a config.json"):
+    architecture.read(str(tmp_path))
+
+
+def test_command(capsys):
+  code = cli.main(
+    ["plan", str(ROOT / "configs/smoke.py"), "--topology", "cpu:1", "--json"]
+    + [
+      "sft.steps=0",
+      "grpo.kl_coef=0",
+      "rollout.prompt_buckets=(1536,)",
+      "rollout.max_new_tokens=8",
+    ]
+  )
+  lines = capsys.readouterr().out.splitlines()
+  assert code == 0 and "fits" in lines[-2]
+  assert list(json.loads(lines[-1])["programs"]) == [
+    "prefill",
+    "layers",
+    "decode",
+    "accumulate",
+    "apply",
+  ]
+
+
+def test_command_in_a_fresh_process_makes_its_devices():
+  command = [sys.executable, "-m", "gtalign_jax", "plan", "configs/smoke.py", "--topology", "cpu:3"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  # three devices were made; the configuration does not split over them
+  assert done.returncode == 2
+  assert "does not split over mesh.data*mesh.fsdp=3" in done.stderr
