@@ -40,8 +40,10 @@ def on_columns() -> bool:
 def prepare(params: Any, transposed: bool) -> tuple[dict[str, Any], ...]:
   """One dict of weights a layer, from parameters without adapters (models/lora.py `merge`).
 
-  Matrices are [out, in] if transposed, else [in, out].
+  Matrices are [out, in] if transposed, else [in, out]. Raises ValueError on adapters.
   """
+  if any("lora_a" in part for part in params["layers"].values()):
+    raise ValueError("decode.prepare reads plain weights; lora.merge the adapters first")
   return tuple(_layer(layer, transposed) for layer in unstack(params["layers"]))
 
 

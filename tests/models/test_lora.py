@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gtalign_jax.errors import BadInput
-from gtalign_jax.models import decoder, lora
+from gtalign_jax.models import decode, decoder, lora
 from gtalign_jax.sections import PolicyConfig
 
 ALL = PolicyConfig(lora_rank=3, lora_alpha=12.0)
@@ -49,9 +49,11 @@ def test_joined_equals_merged_in_forward_and_decode(model):
   assert model_cases.relative_gap(hidden(arch, joined), hidden(arch, params)) > 0.1
   assert jax.tree.structure(merged) == jax.tree.structure(params)
   inputs = model_cases.inputs()
-  steps = model_cases.through_cache(arch, joined, *inputs, prefill=40)
+  steps = model_cases.through_cache(arch, merged, *inputs, prefill=40)
   whole = decoder.unembed(arch, merged, hidden(arch, merged))[:, 40:]
   assert model_cases.relative_gap(steps, whole, inputs[2][:, 40:]) < 1e-4
+  with pytest.raises(ValueError, match="merge"):  # decoding would leave the adapters out
+    decode.prepare(joined, True)
 
 
 def test_scale(model):

@@ -48,7 +48,7 @@ def test_multi_byte_tokens_and_special_tokens():
     def get_vocab(self):
       return {piece: index for index, piece in enumerate(self.pieces)}
 
-    class backend_tokenizer:  # noqa: N801
+    class backend_tokenizer:
       @staticmethod
       def to_str():
         return '{"decoder": {"type": "ByteLevel"}}'
