@@ -1,7 +1,8 @@
 """Counts the collectives of a compiled program from its HLO text.
 
-An operation inside a loop counts once an iteration where the compiler knows how many there are
-(scans over layers); a loop that ends when it likes (decoding) counts as one iteration.
+An operation inside a loop counts once an iteration where their number is known (scans over layers:
+stated by the compiler, or the bound that the counter is compared with); a loop that ends when it
+likes (decoding) counts as one iteration.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ _OPERATION = re.compile(rf"^(?:ROOT )?%?[\w.-]+ = (.*?) ({'|'.join(KINDS)})(-sta
 _CALLED = re.compile(
   r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.-]+)"
 )
+_CONDITION = re.compile(r" while\(.*condition=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CONSTANT = re.compile(r"%?([\w.-]+) = [su](?:32|64)\[\]\S* constant\((\d+)\)")
+_BOUND = re.compile(r"ROOT .* compare\(\S+ %?([\w.-]+)\), direction=LT")
 _SHAPE = re.compile(r"\b([a-z]+\d*[a-z\d]*)\[([\d,]*)\]")
 
 Total = dict[str, dict[str, int]]
@@ -31,7 +35,9 @@ Total = dict[str, dict[str, int]]
 
 class _Computation(NamedTuple):
   own: list[tuple[str, int]]  # (kind, bytes)
-  calls: list[tuple[str, int]]  # (computation, times)
+  calls: list[tuple[str, int, str]]  # (computation, times, condition of the loop or "")
+  constants: dict[str, int]
+  bound: list[int]  # as a loop's condition: iterations of a counter from 0
 
 
 def count(hlo: str) -> Total:
@@ -47,7 +53,8 @@ def count(hlo: str) -> Total:
       done[name] = out = {}
       for kind, size in computations[name].own:
         _add(out, kind, 1, size)
-      for called, times in computations[name].calls:
+      for called, times, condition in computations[name].calls:
+        times = (computations[condition].bound or [1])[0] if condition else times
         for kind, each in total(called).items() if called in computations else ():
           _add(out, kind, times * each["count"], times * each["bytes"])
     return done[name]
@@ -63,25 +70,35 @@ def _add(out: Total, kind: str, times: int, size: int) -> None:
 
 def _parse(hlo: str) -> tuple[dict[str, _Computation], str]:
   computations: dict[str, _Computation] = {}
-  entry, current = "", _Computation([], [])
+  entry, current = "", _Computation([], [], {}, [])
   for line in hlo.splitlines():
     opened = _COMPUTATION.match(line)
     if opened:
-      current = computations[opened[2]] = _Computation([], [])
+      current = computations[opened[2]] = _Computation([], [], {}, [])
       entry = opened[2] if opened[1] else entry
       continue
-    line = line.strip()
-    found = _OPERATION.match(line)
-    if found:
-      current.own.append((found[2], _bytes(found[1], found[2], bool(found[3]))))
-    elif "=%" in line or "_computations={" in line:
-      trips = _TRIPS.search(line)
-      times = int(trips[1]) if trips else 1
-      names = _CALLED.findall(line)
-      for listed in _BRANCHES.findall(line):
-        names += [name.strip().lstrip("%") for name in listed.split(",")]
-      current.calls.extend((name, times) for name in names)
+    _read(line.strip(), current)
   return computations, entry
+
+
+def _read(line: str, current: _Computation) -> None:
+  found = _OPERATION.match(line)
+  if found:
+    current.own.append((found[2], _bytes(found[1], found[2], bool(found[3]))))
+    return
+  if constant := _CONSTANT.match(line.removeprefix("ROOT ")):
+    current.constants[constant[1]] = int(constant[2])
+  if (bound := _BOUND.match(line)) and bound[1] in current.constants:
+    current.bound.append(current.constants[bound[1]])
+  if "=%" not in line and "_computations={" not in line:
+    return
+  names = _CALLED.findall(line)
+  for listed in _BRANCHES.findall(line):
+    names += [name.strip().lstrip("%") for name in listed.split(",")]
+  stated = _TRIPS.search(line)
+  loop = _CONDITION.search(line) if not stated else None
+  times, condition = int(stated[1]) if stated else 1, loop[1] if loop else ""
+  current.calls.extend((name, times, condition) for name in names)
 
 
 def _bytes(shape: str, kind: str, start: bool) -> int:

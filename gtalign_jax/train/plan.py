@@ -32,7 +32,8 @@ from gtalign_jax.types import Prompts, TrainBatch, TrainState
 
 log = logging.getLogger(__name__)
 GIB = 1 << 30
-_OVERRUN = re.compile(r"Used ([\d.]+)([KMG]?) of")
+# "Used 24.1G of 15.75G hbm" or "required for HLO temporaries (24.1G) exceeds available HBM (15.75G)"
+_OVERRUN = re.compile(r"(?:Used |\()([\d.]+)([KMG]?)(?: of|\) exceeds)")
 
 
 class Shapes(NamedTuple):

@@ -6,7 +6,6 @@ TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu pytest tests/aot
 
 import dataclasses
 
-import jax
 import pytest
 
 from gtalign_jax.config import (
@@ -28,15 +27,15 @@ pytestmark = pytest.mark.aot
 # Qwen2.5-0.5B's proportions in small: head size 128, a vocabulary that dwarfs the layers
 SMALL = Arch(
   family="qwen2",
-  vocab_size=32_000,
+  vocab_size=16_384,
   width=512,
-  mlp_width=2048,
-  num_layers=4,
+  mlp_width=1536,
+  num_layers=3,
   num_heads=4,
   num_kv_heads=2,
   head_dim=128,
   max_positions=4096,
-  windows=(0,) * 4,
+  windows=(0,) * 3,
   qkv_bias=True,
   tied=True,
 )
@@ -65,29 +64,29 @@ def test_fits_and_covers_the_run(planned):
 
 def test_decode_keeps_its_cache_in_place(planned):
   decode = planned["programs"]["decode"]
-  cache_gib = 2 * 4 * (64 * 256 * 2 * 128) * 2 / 4 / 2**30  # k and v, layers, [B, C, K, H], bf16
+  cache_gib = 2 * 3 * (64 * 256 * 2 * 128) * 2 / 4 / 2**30  # k and v, layers, [B, C, K, H], bf16
   assert decode["alias_gib"] >= cache_gib
-  # neither the cache nor a layer's weights are copied: 128 MiB of arguments, a fraction in temporaries
+  # neither the cache nor the layers are copied
   assert decode["temp_gib"] < 0.5 * decode["argument_gib"]
 
 
 def test_update_never_holds_all_logits(planned):
-  logits_gib = 32 * 256 * 32_000 * 4 / 4 / 2**30  # f32 [b, C, V] of a slice, over 4 devices
+  logits_gib = 32 * 256 * 16_384 * 4 / 4 / 2**30  # f32 [b, C, V] of a slice, over 4 devices
   assert planned["programs"]["accumulate"]["temp_gib"] < logits_gib
 
 
 def test_update_communicates(planned):
   moved = planned["programs"]["accumulate"]["collectives"]
-  params = SMALL.vocab_size * SMALL.width + 4 * SMALL.width * (3 * SMALL.mlp_width + 1536)
-  # FSDP over 2 gathers every matrix at least twice (forward, backward), half of it a tensor rank
-  assert moved["all-gather"]["bytes"] >= 2 * params * 2 / 2
+  layer = SMALL.width * (3 * SMALL.mlp_width + 2 * 512 + 2 * 256)
+  # FSDP gathers each matrix in bf16, at least forward and backward; a device holds half of the heads
+  assert moved["all-gather"]["bytes"] >= 2 * 2 * (SMALL.num_layers * layer) / 2
   assert {"all-reduce", "reduce-scatter"} & moved.keys()
 
 
 def test_says_so_where_it_does_not_fit():
-  wide = dataclasses.replace(SMALL, num_layers=1, windows=(0,), vocab_size=2_000_000, width=2048)
-  with jax.log_compiles(False):
-    found = plan.plan(config(max_new_tokens=64), wide, topology.describe("v5e:2x2"))
+  wide = dataclasses.replace(SMALL, num_layers=1, windows=(0,), vocab_size=2_097_152, width=4096)
+  only_sampling = dataclasses.replace(config(max_new_tokens=64), grpo=GRPOConfig(steps=0))
+  found = plan.plan(only_sampling, wide, topology.describe("v5e:2x2"))
   assert not found["fits"] and found["peak_gib"] > 16
 
 

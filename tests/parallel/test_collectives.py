@@ -16,12 +16,25 @@ HLO = textwrap.dedent("""\
     ROOT %t = (s32[], f32[8]) tuple(%i, %all-reduce.1)
   }
 
+  %counted (p: (s32[], f32[8])) -> pred[] {
+    %n = s32[]{:T(128)} constant(5)
+    %i = s32[]{:T(128)} get-tuple-element(%p), index=0
+    ROOT %lt = pred[] compare(%i, %n), direction=LT, metadata={op_name="while/cond/lt"}
+  }
+
+  %open (p: (s32[], f32[8])) -> pred[] {
+    %n = s32[]{:T(128)} constant(5)
+    %lt = pred[] compare(%i, %n), direction=LT
+    ROOT %and = pred[] and(%lt, %alive)
+  }
+
   ENTRY %main (a: bf16[4,2]) -> f32[8] {
     %ags = (bf16[4,2]{1,0:T(8,128)(2,1)}, bf16[16,2]{1,0}) all-gather-start(%a), dimensions={0}
     %agd = bf16[16,2]{1,0} all-gather-done(%ags)
     %cps = (s32[6]{0}, s32[6]{0}, u32[], u32[]) collective-permute-start(%b)
-    %w = (s32[], f32[8]) while(%t0), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"36"}}
-    %w2 = (s32[], f32[8]) while(%t1), condition=%c, body=%body
+    %w = (s32[], f32[8]) while(%t0), condition=%open, body=%body, backend_config={"known_trip_count":{"n":"36"}}
+    %w2 = (s32[], f32[8]) while(%t1), condition=%counted, body=%body
+    %w3 = (s32[], f32[8]) while(%t2), condition=%open, body=%body
     ROOT %r = f32[8]{0} get-tuple-element(%w), index=1
   }
 """)
@@ -30,7 +43,7 @@ HLO = textwrap.dedent("""\
 def test_loops_and_started_operations():
   assert collectives.count(HLO) == {
     "all-gather": {"count": 1, "bytes": 16 * 2 * 2},
-    "all-reduce": {"count": 37, "bytes": 37 * 8 * 4},  # 36 known iterations, one of the open loop
+    "all-reduce": {"count": 42, "bytes": 42 * 8 * 4},  # 36 stated, 5 bounded, one of the open loop
     "collective-permute": {"count": 1, "bytes": 24},
   }
 

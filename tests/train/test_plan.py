@@ -90,11 +90,6 @@ def test_adapters_shrink_the_optimizer(planned):
   assert found["apply"]["resident_gib"] > 0  # the frozen base
 
 
-def test_too_small_a_chip(planned):
-  small = topology.describe("cpu:8")._replace(hbm_gib=planned["peak_gib"] / 1000)
-  assert not plan.plan(config(), TINY, small)["fits"]
-
-
 def test_mesh_that_does_not_divide_the_model():
   bad = Config(model="random:tiny", mesh=MeshConfig(tensor=4), grpo=GRPOConfig(prompts_per_step=8))
   with pytest.raises(BadInput, match=r"mesh.tensor=4 does not divide num_kv_heads=2"):
@@ -118,17 +113,18 @@ def test_architecture_without_weights(tmp_path):
   with pytest.raises(BadInput, match="--arch"):
     architecture.read("no/such-model")
   (tmp_path / "config.json").write_text("[]")
-  with pytest.raises(BadInput, match="not a config.json"):
+  with pytest.raises(BadInput, match="holds no object"):
     architecture.read(str(tmp_path))
 
 
 def test_command(capsys):
   code = cli.main(
-    ["plan", str(ROOT / "configs/smoke.py"), "--topology", "cpu:1", "--json"]
-    + [
+    [
+      *("plan", str(ROOT / "configs/smoke.py"), "--topology", "cpu:1", "--json"),
       "sft.steps=0",
       "grpo.kl_coef=0",
-      "rollout.prompt_buckets=(1536,)",
+      "data.max_prompt_tokens=32",
+      "rollout.prompt_buckets=(32,)",
       "rollout.max_new_tokens=8",
     ]
   )
