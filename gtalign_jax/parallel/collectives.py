@@ -50,7 +50,8 @@ def count(hlo: str) -> Total:
 
   def total(name: str) -> Total:
     if name not in done:
-      done[name] = out = {}
+      out: Total = {}
+      done[name] = out
       for kind, size in computations[name].own:
         _add(out, kind, 1, size)
       for called, times, condition in computations[name].calls:

@@ -70,7 +70,7 @@ def shapes(config: Config, arch: Any, mesh: Any) -> Shapes:
   held = _hold(config, arch, mesh)
   tx = optimizer.make(config.optim if config.grpo.steps else config.sft.optim, 1)
   places = state.state_shardings(held, tx)
-  scalar = jax.ShapeDtypeStruct((), jnp.int32)
+  scalar: Any = jax.ShapeDtypeStruct((), jnp.int32)
   opt = jax.eval_shape(tx.init, held.trainable)
   whole = _put(TrainState(scalar, held.trainable, opt, scalar), places)
   program = run.decode_program(config, held)
@@ -91,7 +91,7 @@ def device_bytes(tree: Any) -> int:
   )
 
 
-def _rows(mesh: Any, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+def _rows(mesh: Any, shape: tuple[int, ...], dtype: Any) -> Any:
   return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.sharding(mesh, ("batch",)))
 
 
@@ -103,7 +103,9 @@ def _prompts(mesh: Any, count: int, tokens: int) -> Prompts:
 def _slice(mesh: Any, prompts: Prompts, rows: int, width: int, **more: bool) -> TrainBatch:
   """A gradient slice; `more`: which optional log-probabilities it carries."""
   tokens, logp = _rows(mesh, (rows, width), jnp.int32), _rows(mesh, (rows, width), jnp.float32)
-  optional = {f"{name}_logp_BC": logp if there else None for name, there in more.items()}
+  optional: dict[str, Any] = {
+    f"{name}_logp_BC": logp if there else None for name, there in more.items()
+  }
   mask, advantage = _rows(mesh, (rows, width), jnp.bool_), _rows(mesh, (rows,), jnp.float32)
   return TrainBatch(prompts, tokens, mask, advantage, **optional)
 
@@ -299,7 +301,7 @@ def plan(config: Config, arch: Any, topology: Topology) -> dict[str, Any]:
 @contextlib.contextmanager
 def _no_cache() -> Iterator[None]:
   """Programs are compiled afresh: one read back has no memory analysis, one for TPU cannot be."""
-  cached = jax.config.jax_enable_compilation_cache
+  cached = jax.config.values["jax_enable_compilation_cache"]
   jax.config.update("jax_enable_compilation_cache", False)
   compilation_cache.reset_cache()  # jax decides once whether it has a cache
   try:
