@@ -2,7 +2,8 @@
 
 An operation inside a loop counts once an iteration where their number is known (scans over layers:
 stated by the compiler, or the bound that the counter is compared with); a loop that ends when it
-likes (decoding) counts as one iteration.
+likes (decoding) counts as one iteration. Where the TPU compiler overlaps an operation with fusions,
+its text repeats the operation in each of them; it counts where it starts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _OPERATION = re.compile(rf"^(?:ROOT )?%?[\w.-]+ = (.*?) ({'|'.join(KINDS)})(-sta
 _CALLED = re.compile(
   r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.-]+)"
 )
+# what runs while `async-collective-start` is under way, and where it ends
+_OVERLAPPED = re.compile(r"^(?:ROOT )?%?async-collective-done|calls=%?async_collective_fusion")
 _CONDITION = re.compile(r" while\(.*condition=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -91,7 +94,7 @@ def _read(line: str, current: _Computation) -> None:
     current.constants[constant[1]] = int(constant[2])
   if (bound := _BOUND.match(line)) and bound[1] in current.constants:
     current.bound.append(current.constants[bound[1]])
-  if "=%" not in line and "_computations={" not in line:
+  if ("=%" not in line and "_computations={" not in line) or _OVERLAPPED.search(line):
     return
   names = _CALLED.findall(line)
   for listed in _BRANCHES.findall(line):

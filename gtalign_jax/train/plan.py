@@ -92,7 +92,11 @@ def device_bytes(tree: Any) -> int:
 
 
 def _rows(mesh: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-  return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.sharding(mesh, ("batch",)))
+  """Rows over the mesh; a slice of too few rows is on every device, as slices.take leaves it."""
+  split = shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
+  return jax.ShapeDtypeStruct(
+    shape, dtype, sharding=sharding.sharding(mesh, ("batch",) if split else ())
+  )
 
 
 def _prompts(mesh: Any, count: int, tokens: int) -> Prompts:

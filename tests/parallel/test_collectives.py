@@ -16,6 +16,14 @@ HLO = textwrap.dedent("""\
     ROOT %t = (s32[], f32[8]) tuple(%i, %all-reduce.1)
   }
 
+  %fused.1 (a: bf16[4]) -> bf16[8] {
+    ROOT %all-gather.7 = bf16[8]{0} all-gather(%a), channel_id=3, dimensions={0}
+  }
+
+  %async_collective_fusion.2 (a: bf16[4]) -> bf16[8] {
+    ROOT %all-gather.8 = bf16[8]{0} all-gather(%a), channel_id=3, dimensions={0}
+  }
+
   %counted (p: (s32[], f32[8])) -> pred[] {
     %n = s32[]{:T(128)} constant(5)
     %i = s32[]{:T(128)} get-tuple-element(%p), index=0
@@ -31,6 +39,9 @@ HLO = textwrap.dedent("""\
   ENTRY %main (a: bf16[4,2]) -> f32[8] {
     %ags = (bf16[4,2]{1,0:T(8,128)(2,1)}, bf16[16,2]{1,0}) all-gather-start(%a), dimensions={0}
     %agd = bf16[16,2]{1,0} all-gather-done(%ags)
+    %async-collective-start = (bf16[4], bf16[8]) fusion(%c), kind=kCustom, calls=%fused.1
+    %fusion.2 = (bf16[8], f32[8]) fusion(%d), kind=kOutput, calls=%async_collective_fusion.2
+    %async-collective-done = bf16[8]{0} fusion(%e), kind=kCustom, calls=%fused.1
     %cps = (s32[6]{0}, s32[6]{0}, u32[], u32[]) collective-permute-start(%b)
     %w = (s32[], f32[8]) while(%t0), condition=%open, body=%body, backend_config={"known_trip_count":{"n":"36"}}
     %w2 = (s32[], f32[8]) while(%t1), condition=%counted, body=%body
@@ -42,7 +53,7 @@ HLO = textwrap.dedent("""\
 
 def test_loops_and_started_operations():
   assert collectives.count(HLO) == {
-    "all-gather": {"count": 1, "bytes": 16 * 2 * 2},
+    "all-gather": {"count": 2, "bytes": 16 * 2 * 2 + 8 * 2},  # the overlapped one counts once
     "all-reduce": {"count": 42, "bytes": 42 * 8 * 4},  # 36 stated, 5 bounded, one of the open loop
     "collective-permute": {"count": 1, "bytes": 24},
   }

@@ -17,6 +17,7 @@ from gtalign_jax.config import (
   MeshConfig,
   PolicyConfig,
   RolloutConfig,
+  SFTConfig,
 )
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models import architecture, decoder
@@ -92,10 +93,12 @@ def test_adapters_shrink_the_optimizer():
   assert plan.device_bytes(small.held.frozen) == plan.device_bytes(full.held.trainable)
 
 
-@pytest.mark.parametrize(("key", "value"), [("micro_prompts", 2), ("prompts_per_step", 6)])
-def test_rows_that_do_not_split_over_the_mesh(key, value):
-  bad = dataclasses.replace(config(), grpo=GRPOConfig(**{"prompts_per_step": 8} | {key: value}))
-  with pytest.raises(BadInput, match=rf"grpo.{key}={value} does not split over .*=4"):
+def test_rows_that_do_not_split_over_the_mesh():
+  bad = dataclasses.replace(config(), grpo=GRPOConfig(prompts_per_step=6))
+  with pytest.raises(BadInput, match=r"grpo.prompts_per_step=6 does not split over .*=4"):
+    plan.plan(bad, TINY, topology.describe("cpu:8"))
+  bad = dataclasses.replace(config(), sft=SFTConfig(steps=1, micro_batch=2))
+  with pytest.raises(BadInput, match=r"sft.micro_batch=2 does not split over .*=4"):
     plan.plan(bad, TINY, topology.describe("cpu:8"))
 
 
