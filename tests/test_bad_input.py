@@ -95,3 +95,16 @@ def test_work_directory_of_another_config(capfd, tmp_path):
 def test_work_directory_that_cannot_be_made(capfd, tmp_path):
   (tmp_path / "run").write_text("a file")
   assert "cannot be written" in refuse(capfd, tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize(
+  "flags, expected",
+  [
+    ("--seed=9223372036854775808", "--seed=9223372036854775808: must be below 2**63"),
+    ("--group-size=0", "--group-size=0: must be at least 1"),
+    ("--temperature=-1", "--temperature=-1.0: must be at least 0"),
+  ],
+)
+def test_generate_flags(capfd, tmp_path, flags, expected):
+  given = ["--model=random:tiny", "--prompts=in.jsonl", "out.jsonl", flags]
+  assert expected in refuse(capfd, tmp_path, *given, command="generate", workdir=False)

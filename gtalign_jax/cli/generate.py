@@ -27,6 +27,8 @@ def check(args: argparse.Namespace) -> None:
     value = getattr(args, name)
     if value is not None and value < low:
       raise BadInput(f"--{name.replace('_', '-')}={value}: must be at least {low}")
+  if args.seed >= 2**63:
+    raise BadInput(f"--seed={args.seed}: must be below 2**63")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
