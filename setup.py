@@ -20,6 +20,7 @@ REQUIRED = [
   "jinja2>=3.1",  # chat templates
   "datasets>=4.0",
   "tensorflow-datasets>=4.9.9",
+  "importlib_resources>=6.0",  # tensorflow-datasets uses it and does not install it
   "array_record>=0.8",
   "grain>=0.2.12",
   "math-verify[antlr4_13_2]>=0.8",
