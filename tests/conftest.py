@@ -1,5 +1,6 @@
 """Settings shared by all tests: CPU, 8 virtual devices, one compilation cache for all workers."""
 
+import collections
 import os
 from pathlib import Path
 
@@ -12,3 +13,9 @@ CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never wait for a hub
+
+
+def pytest_collection_modifyitems(items):
+  """Slow files first: a file stays on one worker, and a long one must not be the last to start."""
+  slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+  items.sort(key=lambda item: -slow[item.path])
