@@ -133,7 +133,7 @@ def through_cache(arch, params, tokens_BT, positions_BT, mask_BT, prefill):
   tokens, positions, mask = columns(slice(0, prefill))
   _, cache = forward(arch, params, tokens, positions, mask)
   context = Context(KVCache(*map(decode.unstack, cache)), mask, positions)
-  own = decode.empty(arch, B, 1, T - prefill, jnp.float32)
+  own = decode.empty(arch, B, 1, T - prefill, jnp.float32, transposed=True)
   layers = decode.prepare(params, True)
   step = jax.jit(functools.partial(decode.step, arch, transposed=True))
   out = []
@@ -174,7 +174,7 @@ def greedy(arch, params, ids_T, count):
     following_1 = jnp.argmax(decoder.unembed(arch, params, hidden_1D), axis=-1)
     return (following_1, own), token_1[0]
 
-  own = decode.empty(arch, 1, 1, count, jnp.float32)
+  own = decode.empty(arch, 1, 1, count, jnp.float32, transposed=False)
   first_1 = jnp.argmax(logits_1V, axis=-1)
   _, tokens = jax.lax.scan(step, (first_1, own), jnp.arange(count))
   return tokens, logits_1V[0]

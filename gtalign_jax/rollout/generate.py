@@ -8,6 +8,7 @@ A sample depends on (key, step, row, t) alone: mesh, batch split and early exit 
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +40,18 @@ class Sampling(NamedTuple):
   pad_id: int
   dtype: str
   transposed: bool
+
+  def slots(self, segments: int) -> int:
+    """Slots of the rows' own caches while segment number `segments` (from 0) is decoded.
+
+    A CPU reads every slot for every token, so there the caches grow, doubling, with what is written.
+    """
+    if not self.transposed:
+      return self.budget
+    slots = self.segment
+    while slots < min((segments + 1) * self.segment, self.budget):
+      slots *= 2
+    return min(slots, self.budget)
 
 
 def sampling_of(
@@ -131,7 +144,7 @@ def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step)
   logits_BV = jnp.repeat(logits_PV, plan.group_size, axis=0)
   B = logits_BV.shape[0]
   P, dtype = prompts.length_P.shape[0], context.cache.k.dtype
-  own = decode.empty(arch, P, plan.group_size, plan.budget, dtype)
+  own = decode.empty(arch, P, plan.group_size, plan.slots(0), dtype, transposed=plan.transposed)
   state = DecodeState(
     t=jnp.int32(0),
     over=jnp.bool_(False),
@@ -201,6 +214,9 @@ class Sampler:
     self.start = jax.jit(functools.partial(start, arch, plan))
     self.prepare = jax.jit(functools.partial(decode.prepare, transposed=plan.transposed))
     self.segment = jax.jit(functools.partial(segment, arch, plan), donate_argnums=(7,))
+    self._grow = jax.jit(
+      functools.partial(decode.grow, transposed=plan.transposed), static_argnums=1
+    )
 
   def prefill(self, params, prompts: Prompts, key: jax.Array, step: jax.Array):
     """Prompt pass and first token of every row; returns (context, state) for `decode`."""
@@ -209,10 +225,14 @@ class Sampler:
   def decode(self, params, prompts: Prompts, key, step, context, state: DecodeState) -> Rollout:
     """Decodes until every row has ended; `state` is donated."""
     layers = self.prepare(params)
-    while True:
+    for number in itertools.count():
+      slots = self.plan.slots(number)
+      if number and slots != self.plan.slots(number - 1):
+        state = state._replace(own=self._grow(state.own, slots))
       state = self.segment(params, layers, prompts, self._stop_table, key, step, context, state)
       if bool(state.over):
-        return state.rollout
+        break
+    return state.rollout
 
   def __call__(self, params, prompts: Prompts, key: jax.Array, step: jax.Array) -> Rollout:
     """Samples `plan.group_size` completions for each prompt; returns device arrays."""

@@ -194,6 +194,8 @@ def _rollout(compile_: _Compiler, s: Shapes, transposed: bool) -> None:
     learned = (s.state._replace(params=None), s.reference, None)  # decoding reads the state itself
   # the ids that end a row change no shape and no memory
   plan = generate.sampling_of(config.rollout, (0,), 0, config.policy.dtype, transposed=transposed)
+  if transposed:  # caches grow from segment to segment; the last, largest ones are what counts
+    plan = plan._replace(segment=plan.budget)
   states = sum(len(stop.encode()) for stop in config.rollout.stop) + 2
   table = np.zeros((states, held.arch.vocab_size), np.int16)
   sampler = generate.Sampler(held.arch, plan, table)
