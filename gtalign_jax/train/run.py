@@ -84,10 +84,11 @@ class Run:
 
   @functools.cached_property
   def evaluator(self) -> suites.Actor:
-    """The actor of evaluations; as wide as the mesh needs and not wider than training."""
+    """The actor of evaluations; it decodes as many rows at once as training does."""
     shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-    width = min(self.config.eval.prompts, max(self.config.grpo.prompts_per_step, shards))
-    width = -(-width // shards) * shards
+    rows = self.config.grpo.prompts_per_step * self.config.rollout.group_size
+    width = max(rows // self.config.eval.group_size, shards)
+    width = -(-min(width, self.config.eval.prompts) // shards) * shards
     return self.actor(
       width, group_size=self.config.eval.group_size, temperature=self.config.eval.temperature
     )
