@@ -71,16 +71,16 @@ class GGUF:
 
   def _check_quantisations(self) -> None:
     plain = {gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16}
-    unknown = {
-      tensor.tensor_type.name
+    unknown = [
+      f"{tensor.name} ({tensor.tensor_type.name})"
       for tensor in self._tensors.values()
       if tensor.tensor_type not in plain
       and tensor.tensor_type not in gguf.quants._type_traits  # the package has no public list
-    }
+    ]
     if unknown:
       raise BadInput(
-        f"model {str(self.path)!r} holds tensors of type {', '.join(sorted(unknown))}, which the gguf "
-        "package cannot dequantise; use another quantisation of the model"
+        f"model {str(self.path)!r} holds tensors of types that the gguf package cannot dequantise: "
+        f"{', '.join(unknown)}; use another quantisation of the model"
       )
 
   def _get(self, key: str, default: Any = None) -> Any:
@@ -93,14 +93,16 @@ class GGUF:
   def read(self, name: str, index: Index) -> np.ndarray:
     """Part of a tensor, dequantised to f32."""
     tensor = self._tensors[name]
+    # mapped anew for each read, so pages of the file never pile up in the process
+    data = np.memmap(self.path, tensor.data.dtype, "r", tensor.data_offset, tensor.data.shape)
     if len(index) == 1:
-      return gguf.quants.dequantize(tensor.data, tensor.tensor_type)[index[0]]
+      return gguf.quants.dequantize(data, tensor.tensor_type)[index[0]]
     rows: Any = index[0]
     heads = self._heads.get(name.split(".")[-2])
     if heads:
       rows = _paired_rows(self.shapes[name][0], heads)[rows]
-    data = np.ascontiguousarray(tensor.data[rows])
-    return gguf.quants.dequantize(data, tensor.tensor_type)[:, index[1]]
+    part = np.ascontiguousarray(data[rows])
+    return gguf.quants.dequantize(part, tensor.tensor_type)[:, index[1]]
 
   def arch(self) -> Arch:
     """The model's dimensions. Raises BadInput for an architecture or key that is not understood."""

@@ -23,6 +23,8 @@ from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import sharding
 
 Index = tuple[slice, ...]
+_ALIGNMENT = 64  # bytes
+_BLOCK = 1 << 19  # values read at once
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
 
@@ -155,7 +157,10 @@ def _default_device() -> jax.Device:
 
 
 def _array(leaf: Leaf, source: Source, dtype, place) -> jax.Array:
-  """Part by part, so that beside what the devices hold only one part is on the host."""
+  """Part by part, so that beside what the devices hold only one part is on the host.
+
+  A CPU device takes the part over as its own memory instead of copying it.
+  """
   devices: dict[tuple[tuple[int, int], ...], list[jax.Device]] = {}
   for device, index in place.addressable_devices_indices_map(leaf.shape).items():
     bounds = tuple(s.indices(size)[:2] for s, size in zip(index, leaf.shape))
@@ -163,31 +168,50 @@ def _array(leaf: Leaf, source: Source, dtype, place) -> jax.Array:
   held = []
   for bounds, replicas in devices.items():
     part = read_leaf(leaf, source, tuple(slice(*each) for each in bounds), dtype)
-    held += jax.block_until_ready([jax.device_put(part, device) for device in replicas])
+    held += jax.block_until_ready(
+      [jax.device_put(part, device, may_alias=True) for device in replicas]
+    )
   return jax.make_array_from_single_device_arrays(leaf.shape, place, held)
 
 
 def read_leaf(leaf: Leaf, source: Source, index: Index, dtype) -> np.ndarray:
   """The part `index` of a leaf as a host array."""
-  out = np.empty(tuple(s.stop - s.start for s in index), dtype)
+  out = _aligned(tuple(s.stop - s.start for s in index), dtype)
   if not leaf.stacked:
-    out[...] = _read_item(leaf, source, leaf.names[0], index)
+    _read_item(leaf, source, leaf.names[0], index, out)
     return out
   for row, i in enumerate(range(index[0].start, index[0].stop)):
-    out[row] = _read_item(leaf, source, leaf.names[i], index[1:])
+    _read_item(leaf, source, leaf.names[i], index[1:], out[row])
   return out
 
 
-def _read_item(leaf: Leaf, source: Source, name: str, index: Index) -> np.ndarray:
-  shape = tuple(s.stop - s.start for s in index)
+def _aligned(shape: tuple[int, ...], dtype) -> np.ndarray:
+  """An uninitialised array at a multiple of 64 bytes: XLA's CPU client copies arrays that lie elsewhere."""
+  size = math.prod(shape) * np.dtype(dtype).itemsize
+  raw = np.empty(size + _ALIGNMENT, np.uint8)
+  start = -raw.ctypes.data % _ALIGNMENT
+  return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _read_item(leaf: Leaf, source: Source, name: str, index: Index, out: np.ndarray) -> None:
+  """Fills `out` with one tensor's part, some rows of the file at a time."""
   if leaf.inputs:
     n = leaf.inputs
     ins = _flat_slice(leaf.item_shape[:n], index[:n])
-    outs = _flat_slice(leaf.item_shape[n:], index[n:])
-    return source.read(name, (outs, ins)).T.reshape(shape)
-  if leaf.path[-1] == "table":
-    return source.read(name, index)
-  return source.read(name, (_flat_slice(leaf.item_shape, index),)).reshape(shape)
+    rows = _flat_slice(leaf.item_shape[n:], index[n:])
+    rest: Index = (ins,)
+    out = out.reshape(ins.stop - ins.start, -1).T
+  elif leaf.path[-1] == "table":
+    rows, *rest = index
+  else:
+    rows, rest = _flat_slice(leaf.item_shape, index), ()
+    out = out.reshape(-1)
+  # what a source maps or dequantises for one read stays far below a large tensor
+  block = max(1, _BLOCK * len(out) // max(1, out.size))
+  for start in range(0, len(out), block):
+    stop = min(start + block, len(out))
+    part = slice(rows.start + start, rows.start + stop)
+    out[start:stop] = source.read(name, (part, *rest))
 
 
 def _flat_slice(sizes: tuple[int, ...], index: Index) -> slice:
