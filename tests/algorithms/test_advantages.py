@@ -87,7 +87,7 @@ groups = hnp.arrays(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(groups, st.floats(-50, 50), st.floats(0.1, 20), st.randoms(use_true_random=False))
 def test_invariances(reward, shift, scale, random):
   """Shift and order change nothing; grpo is free of scale (up to its 1e-6), the others follow it."""
@@ -106,7 +106,7 @@ def test_invariances(reward, shift, scale, random):
     np.testing.assert_allclose(base.sum(1), 0, atol=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(groups, st.randoms(use_true_random=False))
 def test_invalid_rows_are_as_if_absent(reward, random):
   valid = np.array([[random.random() < 0.7 for _ in row] for row in reward])

@@ -178,7 +178,7 @@ def test_a_token_advantage_is_accepted():
 
 
 @pytest.mark.parametrize("aggregation", loss.AGGREGATIONS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_slices_add_up_to_the_whole(aggregation, data):
   """Any split of the rows, and any padding, leaves loss and metrics where they are."""

@@ -11,7 +11,7 @@ from gtalign_jax.types import Prompts, TrainBatch
 BUDGET, BUCKET = 40, 8
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
   st.lists(st.lists(st.integers(0, BUDGET), min_size=4, max_size=4), min_size=6, max_size=6),
   st.sampled_from([0, 1, 2, 3]),

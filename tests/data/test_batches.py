@@ -97,7 +97,7 @@ def test_held_out_is_even_and_stable():
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_padding(lengths):
   rows = [np.arange(1, n + 1, dtype=np.int32) for n in lengths]
   tokens_PT, length_P = batches.pad(rows, (9, 4))

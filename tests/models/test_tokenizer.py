@@ -74,7 +74,7 @@ def test_every_tiny_id_is_a_token():
 
 
 @hypothesis.given(st.text(max_size=60).filter(lambda text: "<|" not in text))
-@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.settings(max_examples=100)
 def test_tiny_is_lossless(text):
   assert TINY.decode(TINY(text)["input_ids"]) == text
 

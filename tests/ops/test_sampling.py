@@ -112,7 +112,7 @@ def test_uniforms_at_the_edges_never_leave_the_set():
     assert (p[np.asarray(token)] > 0).all() and np.isfinite(truncated).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.floats(0, 1, exclude_max=True, width=32), st.integers(1, 40))
 def test_zero_weights_are_never_drawn(seed, uniform, holes):
   rng = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ arrays = hnp.arrays(np.float64, SHAPE, elements=st.floats(-1e3, 1e3))
 masks = hnp.arrays(bool, SHAPE)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays, masks)
 def test_against_numpy(x, mask):
   dirty = np.where(mask, x, np.nan)

@@ -33,7 +33,7 @@ def error(text):
 @given(
   TEXT, TEXT, TEXT, st.lists(NUMBER, min_size=12, max_size=12), st.sampled_from(["", " ", "\n\n"])
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_round_trip(thinking, analyze, response, numbers, gap):
   table = {
     cell: {"LLM": numbers[2 * i], "user": numbers[2 * i + 1]} for i, cell in enumerate(CELLS)
@@ -55,7 +55,7 @@ def test_round_trip(thinking, analyze, response, numbers, gap):
 
 
 @given(st.one_of(st.text(), st.lists(FRAGMENTS, max_size=25).map("".join)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_read_without_an_exception(text):
   for mode in ("strict", "paper"):
     read = chains.parse(text, mode)
@@ -64,7 +64,7 @@ def test_any_text_is_read_without_an_exception(text):
 
 
 @given(st.lists(FRAGMENTS, max_size=25).map("".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_linear_format_scan_finds_what_the_pattern_finds(text):
   pattern = re.match(paper_reference.PATTERN, text, re.DOTALL | re.MULTILINE)
   assert chains.paper_format(text) == (pattern is not None)
@@ -316,7 +316,7 @@ def test_token_offsets_with_characters_of_several_tokens():
 @given(
   st.lists(st.one_of(NUMBER, st.integers(-(2**52), 2**52), st.booleans()), min_size=12, max_size=12)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_exact_pay_equals_the_kernel_where_floats_are_enough(given_numbers):
   from gtalign_jax.game import reward
 

@@ -99,7 +99,7 @@ PIECES = st.sampled_from(
   st.sampled_from(VARIANTS),
   st.sampled_from([0, 0.5, 1, 2, None]),
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_any_arrangement_of_tags(text, source, variant, judge):
   check([row(text, source, "harmful", judge, pareto_score=judge)], variant)
 

@@ -94,7 +94,7 @@ NUMBER = st.one_of(
 MATRICES = st.lists(st.tuples(NUMBER, NUMBER), min_size=6, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MATRICES, st.permutations(range(6)), st.booleans(), st.sampled_from([None, 2]), st.data())
 def test_rewriting_changes_the_numbers_alone(matrix, order, user_first, indent, data):
   roles = ("user", "LLM") if user_first else ("LLM", "user")
@@ -115,7 +115,7 @@ def test_rewriting_changes_the_numbers_alone(matrix, order, user_first, indent, 
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_the_edit_replaces_only_tokens_that_touch_the_object(name, data):
   tokenizer = TOKENIZERS[name]()

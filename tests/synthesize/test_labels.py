@@ -83,7 +83,7 @@ TRUTHS = st.one_of(
   reference=st.one_of(st.none(), TEXT),
   seed=st.integers(0, 50),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_record_gives_a_fit_chain(truth, source, turns, whole, reference, seed):
   messages = [
     {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)

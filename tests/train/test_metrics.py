@@ -50,7 +50,7 @@ def test_lines_and_nulls(tmp_path):
   assert "NaN" not in text and "Infinity" not in text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
   sft=st.integers(0, 5),
   grpo=st.integers(0, 4),
