@@ -128,7 +128,7 @@ class JudgeConfig:
   breaker_cooldown_s: float = 10.0  # http: pause before the breaker lets one call through
   cache: str = ""  # SQLite file of verdicts; "" = <workdir>/judge_cache.sqlite
   log: str = ""  # recorded: JSONL of verdicts to replay
-  max_invalid_frac: float = 0.5  # a step with more rows without verdict stops the run
+  max_invalid_frac: float = 0.5  # a step or evaluation with more rows without verdict ends the run
 
   def __post_init__(self):
     _one_of("rewards.judge", "kind", self.kind, ("rule", "http", "recorded"))

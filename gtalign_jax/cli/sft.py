@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.train import loop
 
   workdir = loop.warm_start(config)
+  if workdir is None:  # the main process says it
+    return 0
   sys.stdout.write(f"{workdir / 'model'}\n")
   if args.json:
     sys.stdout.write(json.dumps({"workdir": str(workdir), "done": True}) + "\n")

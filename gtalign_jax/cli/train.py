@@ -23,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.train import loop
 
   workdir = loop.train(config)
+  if workdir is None:  # the main process says it
+    return 0
   sys.stdout.write(report.table(workdir) + "\n")
   if args.json:
     sys.stdout.write(json.dumps({"workdir": str(workdir), "done": True}) + "\n")

@@ -83,7 +83,10 @@ class Job:
     return encoded
 
   def batches(self, encoded: prompts.Encoded, first: int = 0) -> Iterator[list[dict]]:
-    """Rows of each device batch from batch number `first` on, in order."""
+    """Rows of each device batch from batch number `first` on, in order.
+
+    Raises RunFailure where too few of a batch have a verdict; a job goes on from there.
+    """
     key, width = jax.random.key(self.options.seed), self.actor.width
     for start in range(first * width, len(encoded.ids), width):
       part = slice(start, start + width)
@@ -93,6 +96,7 @@ class Job:
       rows = suites.texts(self.actor, encoded.records[part], batch, rollout)
       if self.judge is not None:
         scored = score.score_rows(rows, self.config.rewards, self.judge)
+        suites.check_verdicts(scored, self.config.rewards, f"batch at prompt {start + 1}")
         rows = [row | each for row, each in zip(rows, scored, strict=True)]
       yield rows
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from gtalign_jax.data import batches
 from gtalign_jax.data.sources import Record
+from gtalign_jax.errors import RunFailure
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.rewards import score
 from gtalign_jax.rollout.generate import Sampler
@@ -54,30 +55,25 @@ def to_device(
 ) -> Prompts:
   """Pads `ids` (at most `actor.width`) to one bucket and to `width` rows, and shards them.
 
-  Each process hands over its own rows only. first_row: global index of the first prompt in its step.
+  first_row: global index of the first prompt in its step.
   """
   padded = list(ids) + [np.zeros(0, np.int32)] * (actor.width - len(ids))
   tokens_PT, length_P = batches.pad(padded, (bucket,) if bucket else actor.buckets)
-  mine = distributed.share(actor.width)
   row_P = np.arange(first_row, first_row + actor.width, dtype=np.int32)
   rows = sharding.sharding(actor.mesh, ("batch",))
-  local = Prompts(tokens_PT[mine], length_P[mine], row_P[mine])
-  return distributed.to_device(local, Prompts(rows, rows, rows))
+  return distributed.to_device(Prompts(tokens_PT, length_P, row_P), Prompts(rows, rows, rows))
 
 
 def texts(
   actor: Actor, records: Sequence[Record], prompts: Prompts, rollout: Rollout
 ) -> list[dict]:
-  """Rows of `gtalign generate` for this process's prompts; padding prompts give none."""
-  mine = distributed.share(actor.width)
-  tokens_BC, mask_BC = distributed.to_host(rollout.tokens_BC), distributed.to_host(rollout.mask_BC)
-  stopped_B, length_P = (
-    distributed.to_host(rollout.stopped_B),
-    distributed.to_host(prompts.length_P),
-  )
+  """Rows of `gtalign generate` for this process's share of `records`; padding prompts give none."""
+  arrays = (rollout.tokens_BC, rollout.mask_BC, rollout.stopped_B, prompts.length_P)
+  tokens_BC, mask_BC, stopped_B, length_P = map(distributed.to_host, arrays)
+  mine = distributed.share(len(records))
   G = actor.sampler.plan.group_size
   rows = []
-  for p, record in enumerate(records[mine.start : mine.stop]):
+  for p, record in enumerate(records[mine], start=mine.start):
     for g in range(G):
       b = p * G + g
       ids = tokens_BC[b][mask_BC[b].astype(bool)]
@@ -127,6 +123,17 @@ def sample_and_score(
   return Sampled(
     prompts, rollout, [each["row"] for each in both], [each["scored"] for each in both], seconds
   )
+
+
+def check_verdicts(scored: Sequence[dict], reward: RewardConfig, where: str) -> None:
+  """Raises RunFailure where too few rows have a verdict: the judge is gone, and means would lie."""
+  share = float(np.mean([not row["valid"] for row in scored]))
+  limit = reward.judge.max_invalid_frac
+  if share > limit:
+    raise RunFailure(
+      f"{where}: {share:.0%} of the rows have no verdict, more than "
+      f"rewards.judge.max_invalid_frac={limit:g}; mend the judge and run the same command again"
+    )
 
 
 def evaluate(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +18,8 @@ def initialize() -> None:
   """Joins the processes of this run, where the launcher says there are several.
 
   TPU pod slices, SLURM and GKE are detected by jax; elsewhere the launcher sets
-  GTALIGN_COORDINATOR (host:port), GTALIGN_PROCESSES and GTALIGN_PROCESS_ID.
+  GTALIGN_COORDINATOR (host:port), GTALIGN_PROCESSES and GTALIGN_PROCESS_ID. From here on only the
+  main process logs its progress; all log warnings.
   """
   coordinator = os.environ.get("GTALIGN_COORDINATOR")
   if coordinator:
@@ -26,6 +30,8 @@ def initialize() -> None:
     )
   elif os.environ.get("GTALIGN_DISTRIBUTED") == "auto":
     jax.distributed.initialize()
+  if jax.distributed.is_initialized() and not is_main():
+    logging.getLogger("gtalign_jax").setLevel(logging.WARNING)
 
 
 def is_main() -> bool:
@@ -34,26 +40,33 @@ def is_main() -> bool:
 
 
 def share(rows: int) -> slice:
-  """The contiguous rows of a global batch that this process tokenises and scores."""
-  each = rows // jax.process_count()
-  if each * jax.process_count() != rows:
-    raise ValueError(f"{rows} rows do not split over {jax.process_count()} processes")
-  return slice(jax.process_index() * each, (jax.process_index() + 1) * each)
+  """The rows, of so many in all, that this process reads back and scores.
+
+  Contiguous and in process order, whichever devices hold them: a mesh may put a process's rows
+  anywhere, and rows that are not split over processes (tensor parallelism) on several of them.
+  """
+  index, count = jax.process_index(), jax.process_count()
+  return slice(rows * index // count, rows * (index + 1) // count)
 
 
-def to_device(local: Any, shardings: Any) -> Any:
-  """Global arrays from each process's own rows (a pytree of host arrays)."""
-  return jax.tree.map(
-    lambda x, s: jax.make_array_from_process_local_data(s, np.asarray(x)), local, shardings
-  )
+def to_device(arrays: Any, shardings: Any) -> Any:
+  """Global arrays from whole host arrays (a pytree), which every process has alike.
+
+  Each process hands its devices their own parts.
+  """
+
+  def put(array: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    array = np.asarray(array)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+  return jax.tree.map(put, arrays, shardings)
 
 
 def to_host(array: jax.Array) -> np.ndarray:
-  """This process's rows of a global array whose first axis is split over processes."""
-  if jax.process_count() == 1 or array.is_fully_replicated:
-    return np.asarray(array.addressable_data(0) if array.is_fully_replicated else array)
-  shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
-  return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+  """The whole of a global array, on every process; all of them have to ask."""
+  if array.is_fully_addressable:
+    return np.asarray(array)
+  return multihost_utils.process_allgather(array, tiled=True)
 
 
 def gather_rows(rows: list[dict]) -> list[dict]:
@@ -67,6 +80,46 @@ def gather_rows(rows: list[dict]) -> list[dict]:
   everyone = multihost_utils.process_allgather(padded)
   parts = [json.loads(bytes(row[: int(size)])) for row, size in zip(everyone, sizes, strict=True)]
   return [row for part in parts for row in part]
+
+
+def own_file(path: Path) -> Path:
+  """`path`, or on other processes than the main one a file of their own beside it.
+
+  For files that processes write all the time, which a network file system cannot share.
+  """
+  if not jax.distributed.is_initialized() or is_main():
+    return path
+  return path.with_stem(f"{path.stem}.{jax.process_index()}")
+
+
+class Interrupts:
+  """SIGTERM (preemption) and Ctrl-C as KeyboardInterrupt; a context manager.
+
+  One process is interrupted at once. Several go on to their next `check`: one that left in the middle
+  of a step would let the others wait for it in a collective, where no signal reaches them.
+  """
+
+  def __init__(self) -> None:
+    self._heard = False
+
+  def __enter__(self) -> Interrupts:
+    both = (signal.SIGTERM, signal.SIGINT)
+    self._previous = {each: signal.signal(each, self._hear) for each in both}
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    for each, handler in self._previous.items():
+      signal.signal(each, handler)
+
+  def _hear(self, *_: object) -> None:
+    if not jax.distributed.is_initialized():
+      raise KeyboardInterrupt
+    self._heard = True
+
+  def check(self) -> None:
+    """Ends all processes if one of them was signalled; between steps, on all of them."""
+    if jax.process_count() > 1 and multihost_utils.process_allgather(np.int32(self._heard)).any():
+      raise KeyboardInterrupt
 
 
 def agree(flag: bool) -> bool:

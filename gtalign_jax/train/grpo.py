@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 from gtalign_jax.algorithms import slices, update
 from gtalign_jax.algorithms.advantages import group_advantages, overlong_penalty
 from gtalign_jax.data import batches
-from gtalign_jax.errors import RunFailure
 from gtalign_jax.evaluate import suites
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.rewards import normalize
@@ -43,17 +43,6 @@ def rewards(run: Run, sampled: suites.Sampled) -> np.ndarray:
       length_B, config.rollout.max_new_tokens, config.grpo.overlong_buffer
     )
   return reward_B.reshape(-1, G, 1)
-
-
-def check_judge(run: Run, step: int, scored: list[dict]) -> None:
-  """Stops the run where too few rows have a verdict; what is saved stays as it is."""
-  share = float(np.mean([not row["valid"] for row in scored]))
-  limit = run.config.rewards.judge.max_invalid_frac
-  if share > limit:
-    raise RunFailure(
-      f"step {step}: {share:.0%} of the rows have no verdict, more than "
-      f"rewards.judge.max_invalid_frac={limit:g}; mend the judge and run the same command again"
-    )
 
 
 def score_program(plan: update.Plan):
@@ -89,11 +78,8 @@ class Learner:
     run, mesh = self.run, self.run.mesh
     reward_PGC = rewards(run, sampled)
     valid_PG = np.isfinite(reward_PGC).all(-1)
-    mine = distributed.share(run.config.grpo.prompts_per_step)
     rows = sharding.sharding(mesh, ("batch",))
-    reward, valid = distributed.to_device(
-      (reward_PGC[mine].astype(np.float32), valid_PG[mine]), (rows, rows)
-    )
+    reward, valid = distributed.to_device((reward_PGC.astype(np.float32), valid_PG), (rows, rows))
     rollout = sampled.rollout
     mask_BC = rollout.mask_BC
     if self.config.mask_truncated:
@@ -143,7 +129,7 @@ class Learner:
       self.actor, params, records, ids, run.train_key, np.int32(step), phase=clock.phase
     )
     del params  # the update needs the room
-    check_judge(run, step + 1, sampled.scored)
+    suites.check_verdicts(sampled.scored, run.config.rewards, f"step {step + 1}")
     with clock.phase("update"):
       update_began = time.perf_counter()
       parts, padding = self.slices(sampled)
@@ -164,10 +150,10 @@ class Learner:
 
   def evaluate(self, state: TrainState, step: int) -> None:
     """Evaluates, and keeps the parameters if their welfare is the best so far."""
-    summary = self.run.evaluate("grpo", state.params, step)
-    best = self.phase.progress.get("best_welfare")
-    if best is None or summary["rewards/welfare/mean"] > best:
-      self.phase.progress |= {"best_welfare": summary["rewards/welfare/mean"], "best_step": step}
+    welfare = self.run.evaluate("grpo", state.params, step)["rewards/welfare/mean"]
+    best = self.phase.progress.get("best_welfare", -math.inf)
+    if welfare > best:  # never where no row has a verdict: that is NaN
+      self.phase.progress |= {"best_welfare": welfare, "best_step": step}
       with self.run.clock.phase("checkpoint"):
         folder = self.run.workdir / "checkpoints" / "best"
         checkpoint.save_params(folder, step, state.params, dict(self.phase.progress))
@@ -182,7 +168,7 @@ class Learner:
         last = step + 1 == self.config.steps
         if last or (every and (step + 1) % every == 0):
           self.evaluate(state, step + 1)
-        self.phase.save_if_due(step + 1, state)
+        self.phase.end_step(step + 1, state)
     return state
 
 

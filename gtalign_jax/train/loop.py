@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -25,45 +23,36 @@ from gtalign_jax.train.run import Run
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def _interruptible():
-  """SIGTERM (preemption) ends the run as Ctrl-C does: saves under way finish, nothing is damaged."""
-
-  def stop(*_):
-    raise KeyboardInterrupt
-
-  previous = signal.signal(signal.SIGTERM, stop)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, previous)
-
-
 def _finish(run: Run, trainable, model: bool) -> None:
   """Writes the report, the policy where it is the product of the run, and the mark of the end."""
   run.clock.save()
+  params = None
+  if model:  # every process holds a part of it
+    params = jax.tree.map(distributed.to_host, run.decode_params(trainable))
   if not run.main:
     return
   run.writer.sync()
   if model:
-    params = run.decode_params(trainable)
     held = run.held
     folder = run.workdir / "model"
-    export.save(held.arch, jax.device_get(params), held.tokenizer, folder, eos_ids=held.eos_ids)
+    export.save(held.arch, params, held.tokenizer, folder, eos_ids=held.eos_ids)
   else:
     log.info("report: %s", report.write(run.workdir))
   replace(run.workdir / "DONE", "")
 
 
-def train(config: Config) -> Path:
-  """Runs the main job of `config`; returns the work directory. Does nothing where it is DONE."""
+def train(config: Config) -> Path | None:
+  """Runs the main job of `config`. Does nothing where it is DONE.
+
+  Returns the work directory; None on every process but the main one.
+  """
   workdir = Path(config.workdir)
   if preflight.is_done(workdir):
     log.info("%s is DONE; nothing to do", workdir)
     return workdir
   distributed.initialize()
   preflight.open_workdir(config, distributed.is_main())
-  with _interruptible(), Run(config, workdir) as run:
+  with distributed.Interrupts() as interrupts, Run(config, workdir, interrupts) as run:
     trainable = run.held.trainable
     run.writer.resume(_committed(workdir))
     run.evaluate_once("base", trainable)
@@ -73,11 +62,14 @@ def train(config: Config) -> Path:
     if config.grpo.steps:
       trainable = grpo.train(run, trainable)
     _finish(run, trainable, model=False)
-  return workdir
+    return workdir if run.main else None
 
 
-def warm_start(config: Config) -> Path:
-  """Runs the supervised phase alone; `<workdir>/model` then holds the policy, for `model=`."""
+def warm_start(config: Config) -> Path | None:
+  """Runs the supervised phase alone; `<workdir>/model` then holds the policy, for `model=`.
+
+  Returns as `train` does.
+  """
   config = dataclasses.replace(config, grpo=dataclasses.replace(config.grpo, steps=0))
   workdir = Path(config.workdir)
   if preflight.is_done(workdir):
@@ -85,11 +77,11 @@ def warm_start(config: Config) -> Path:
     return workdir
   distributed.initialize()
   preflight.open_workdir(config, distributed.is_main())
-  with _interruptible(), Run(config, workdir) as run:
+  with distributed.Interrupts() as interrupts, Run(config, workdir, interrupts) as run:
     run.writer.resume(_committed(workdir))
     trainable = sft.train(run, run.held.trainable)
     _finish(run, trainable, model=True)
-  return workdir
+    return workdir if run.main else None
 
 
 def _committed(workdir: Path) -> dict[str, int]:

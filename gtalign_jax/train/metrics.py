@@ -283,7 +283,8 @@ def progress(label: str, seconds: float = 20.0) -> Iterator[Callable[[int, int],
 
   Yields `advance(done, total)`, which fits `on_batch` of evaluate.suites.
   """
-  with _bar(label) if sys.stderr.isatty() else _lines(label, seconds) as advance:
+  wanted = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)  # one bar for all processes
+  with _bar(label) if wanted else _lines(label, seconds) as advance:
     yield advance
 
 

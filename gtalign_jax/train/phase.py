@@ -67,10 +67,16 @@ class Phase:
     """Learning rate of update number `count` (from 0)."""
     return float(jax.device_get(self._rates(jnp.int32(count))))
 
-  def save_if_due(self, step: int, train_state: TrainState) -> None:
-    """Saves after step number `step` (from 1) every `every` steps and after the last."""
-    if step % self.every and step != self.steps:
-      return
+  def end_step(self, step: int, train_state: TrainState) -> None:
+    """Ends step number `step` (from 1): saves every `every` steps and after the last one.
+
+    Raises KeyboardInterrupt where the run was told to stop and several processes had to agree.
+    """
+    if step % self.every == 0 or step == self.steps:
+      self._save(step, train_state)
+    self.run.interrupts.check()
+
+  def _save(self, step: int, train_state: TrainState) -> None:
     with self.run.clock.phase("checkpoint"):
       # lines are on disk before the step commits: a resumed run finds every line up to it
       self.run.writer.sync()

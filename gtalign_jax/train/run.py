@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 class Run:
   """A loaded policy with its data, judge, sampler, writer and clock; close it (or use `with`)."""
 
-  def __init__(self, config: Config, workdir: Path):
-    self.config, self.workdir = config, workdir
+  def __init__(self, config: Config, workdir: Path, interrupts: distributed.Interrupts):
+    self.config, self.workdir, self.interrupts = config, workdir, interrupts
     self.main = distributed.is_main()
-    self.clock = timing.Clock(workdir)
+    self.clock = timing.Clock(workdir, self.main)
     with self.clock.phase("load"):
       self.mesh = mesh.make(config.mesh)
       self.held = state.hold(config, self.mesh)
@@ -112,7 +112,10 @@ class Run:
       self.evaluate(name, trainable, 0)
 
   def evaluate(self, name: str, trainable: Any, step: int) -> dict[str, float]:
-    """Evaluates a policy on the held-out prompts; writes `eval/<name>.jsonl` and a metrics line."""
+    """Evaluates a policy on the held-out prompts; writes `eval/<name>.jsonl` and a metrics line.
+
+    Raises RunFailure, and writes nothing, where too few rows have a verdict.
+    """
     with self.clock.phase("evaluation"):
       with metrics.progress(f"eval {name}") as advance, jax.set_mesh(self.mesh):
         rows = suites.evaluate(
@@ -123,6 +126,7 @@ class Run:
           self.eval_key,
           on_batch=advance,
         )
+      suites.check_verdicts(rows, self.config.rewards, f"evaluation of {name} at step {step}")
       summary = suites.summary(rows)
       if self.main:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -92,7 +92,7 @@ def _on_device(run: Run, examples: Examples, chosen: Sequence[int]) -> TrainBatc
   rows = sharding.sharding(run.mesh, ("batch",))
 
   def put(array: np.ndarray) -> jax.Array:
-    return distributed.to_device(array[distributed.share(len(array))], rows)
+    return distributed.to_device(array, rows)
 
   prefix_PT = np.repeat(examples.prefix[None], shards, axis=0)
   length_P = np.full(shards, len(examples.prefix), np.int32)
@@ -120,7 +120,7 @@ def train(run: Run, trainable: Any) -> Any:
         values["lr"] = phase.learning_rate(step)
         values["step_time"] = time.perf_counter() - began
         run.writer.write("sft", step + 1, values)
-        phase.save_if_due(step + 1, state)
+        phase.end_step(step + 1, state)
     return state.params
   finally:
     phase.close()

@@ -23,11 +23,12 @@ PHASES = (
 class Clock:
   """Adds up wall seconds by phase; compilation is counted apart wherever it happens.
 
-  Kept in `<workdir>/timings.json`, so that a resumed run goes on counting. A host resource.
+  Kept in `<workdir>/timings.json`, so that a resumed run goes on counting; only the main process
+  writes. A host resource.
   """
 
-  def __init__(self, workdir: Path):
-    self._path = Path(workdir) / "timings.json"
+  def __init__(self, workdir: Path, main: bool = True):
+    self._path, self._main = Path(workdir) / "timings.json", main
     self.seconds = dict.fromkeys(PHASES, 0.0)
     if self._path.exists():
       self.seconds |= json.loads(self._path.read_text(encoding="utf-8"))
@@ -69,6 +70,8 @@ class Clock:
   def save(self) -> None:
     """Writes the sums so far."""
     self._settle()
+    if not self._main:
+      return
     rounded = {name: round(value, 3) for name, value in self.seconds.items()}
     replace(self._path, json.dumps(rounded) + "\n")
 

@@ -1,14 +1,9 @@
 """Chains from a teacher: a real local server that answers well, badly, or not at all."""
 
 import json
-import sys
 import threading
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "rewards"))
-
 from judge_servers import _running as running
 from judge_servers import serve
 

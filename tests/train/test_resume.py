@@ -4,47 +4,14 @@ Real processes and a real Orbax directory; slow, because every start imports and
 """
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from runs import attempt, command, environment, finish, has, metrics
 
-CONFIG = Path(__file__).parent / "tiny_config.py"
-CLOCK = ("step_time", "timing_s/", "perf/", "judge/latency_", "judge/cache_hit_frac")
 pytestmark = pytest.mark.slow
-
-
-def command(workdir, *overrides):
-  return [
-    sys.executable,
-    "-m",
-    "gtalign_jax",
-    "train",
-    str(CONFIG),
-    f"workdir={workdir}",
-    *overrides,
-  ]
-
-
-def environment(devices=1):
-  flags = f"--xla_force_host_platform_device_count={devices}"
-  return os.environ | {"XLA_FLAGS": flags}
-
-
-def finish(workdir, *overrides, devices=1):
-  done = subprocess.run(
-    command(workdir, *overrides),
-    env=environment(devices),
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  return done
 
 
 def kill_when(workdir, ready, kill=signal.SIGKILL):
@@ -66,16 +33,6 @@ def kill_when(workdir, ready, kill=signal.SIGKILL):
   return process.returncode, stderr
 
 
-def lines(workdir):
-  path = workdir / "metrics.jsonl"
-  return path.read_text().splitlines() if path.exists() else []
-
-
-def metrics(workdir):
-  rows = [json.loads(line) for line in lines(workdir)]
-  return [{k: v for k, v in row.items() if not k.startswith(CLOCK)} for row in rows]
-
-
 @pytest.fixture(scope="module")
 def whole_workdir(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("whole")
@@ -86,10 +43,6 @@ def whole_workdir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(whole_workdir):
   return metrics(whole_workdir)
-
-
-def has(workdir, phase, step):
-  return any(f'"phase": "{phase}", "step": {step}' in line for line in lines(workdir))
 
 
 def saving(workdir, phase):
@@ -127,10 +80,6 @@ def test_kill_in_the_middle_of_a_save(tmp_path, whole):
   assert "<svg" in report or "data:image" in report
   assert finish(tmp_path).returncode == 0  # DONE: exits at once, changes nothing
   assert (tmp_path / "metrics.jsonl").read_bytes() == before
-  other = subprocess.run(
-    command(tmp_path.parent / tmp_path.name), env=environment(), capture_output=True, timeout=120
-  )
-  assert other.returncode == 0
 
 
 def test_interrupt_is_one_line_and_resumable(tmp_path, whole):
@@ -138,13 +87,7 @@ def test_interrupt_is_one_line_and_resumable(tmp_path, whole):
   assert code == 130 and "Traceback" not in stderr
   assert stderr.strip().splitlines()[-1].startswith("gtalign: interrupted")
   (tmp_path / "DONE").unlink(missing_ok=True)
-  changed = subprocess.run(
-    command(tmp_path, "optim.lr=0.5"),
-    env=environment(),
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
+  changed = attempt(tmp_path, "optim.lr=0.5")
   assert changed.returncode == 2 and "optim.lr: 0.001 -> 0.5" in changed.stderr
   finish(tmp_path)
   assert metrics(tmp_path) == whole

@@ -22,6 +22,7 @@ from typing import Any
 
 import openai
 
+from gtalign_jax.parallel import distributed
 from gtalign_jax.rewards.judges.base import Question, Stats, accept
 from gtalign_jax.rewards.judges.breaker import Breaker
 from gtalign_jax.rewards.judges.cache import Cache, key
@@ -97,7 +98,7 @@ class HttpJudge:
       timeout=config.deadline_s,
     )
     path = config.cache or (Path(workdir) / "judge_cache.sqlite" if workdir else "")
-    self._cache = Cache(path) if path else None
+    self._cache = Cache(distributed.own_file(Path(path))) if path else None
     self._stats = Stats()
     self._breaker = Breaker(config.breaker_failures, config.breaker_cooldown_s)
     self._resume_at = 0.0  # no request before; set by Retry-After

@@ -1,0 +1,56 @@
+"""Real runs of `gtalign train` in processes of their own, shared by the tests that kill and resume them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TRAIN = Path(__file__).parent / "train"
+TINY = TRAIN / "tiny_config.py"
+SHORT = TRAIN / "short_config.py"
+# metrics that depend on the clock, or on what an earlier start left in a cache
+CLOCK = ("step_time", "timing_s/", "perf/", "judge/latency_", "judge/cache_hit_frac")
+
+
+def command(workdir, *overrides, config=TINY, name="train"):
+  run = [sys.executable, "-m", "gtalign_jax", name, str(config)]
+  return [*run, f"workdir={workdir}", *overrides]
+
+
+def environment(devices=1, **changes):
+  return os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"} | changes
+
+
+def attempt(workdir, *overrides, devices=1, config=TINY, **changes):
+  """Runs the job to its end, whatever that is."""
+  return subprocess.run(
+    command(workdir, *overrides, config=config),
+    env=environment(devices, **changes),
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def finish(workdir, *overrides, **options):
+  """Runs the job to its good end."""
+  done = attempt(workdir, *overrides, **options)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return done
+
+
+def lines(workdir):
+  path = workdir / "metrics.jsonl"
+  return path.read_text().splitlines() if path.exists() else []
+
+
+def metrics(workdir):
+  """Rows of metrics.jsonl without what depends on the clock."""
+  rows = [json.loads(line) for line in lines(workdir)]
+  return [{k: v for k, v in row.items() if not k.startswith(CLOCK)} for row in rows]
+
+
+def has(workdir, phase, step):
+  """Whether a step is in metrics.jsonl."""
+  return any(f'"phase": "{phase}", "step": {step},' in line for line in lines(workdir))
