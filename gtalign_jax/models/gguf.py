@@ -46,6 +46,20 @@ _KNOWN = {
 }  # fmt: skip
 
 
+class _Reader(gguf.GGUFReader):
+  """The package's reader, which says of an unknown type neither that it is one nor whose."""
+
+  def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:
+    numbers = {kind.value for kind in gguf.GGMLQuantizationType}
+    for field in fields:
+      if field.parts[4][0] not in numbers:
+        name = bytes(field.parts[1]).decode()
+        raise ValueError(
+          f"{name} has type {field.parts[4][0]}, which the gguf package does not know"
+        )
+    super()._build_tensors(start_offs, fields)
+
+
 class GGUF:
   """One open GGUF file; a `weights.Source`.
 
@@ -54,7 +68,7 @@ class GGUF:
 
   def __init__(self, path: Path):
     try:
-      reader = gguf.GGUFReader(path)
+      reader = _Reader(path)
     except (ValueError, OSError, IndexError, KeyError) as error:
       raise BadInput(f"model {str(path)!r} is not a readable GGUF file: {error}") from error
     self.path = path
@@ -70,13 +84,9 @@ class GGUF:
     self._check_quantisations()
 
   def _check_quantisations(self) -> None:
-    plain = {gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16}
-    unknown = [
-      f"{tensor.name} ({tensor.tensor_type.name})"
-      for tensor in self._tensors.values()
-      if tensor.tensor_type not in plain
-      and tensor.tensor_type not in gguf.quants._type_traits  # the package has no public list
-    ]
+    tensors = self._tensors.values()
+    readable = {kind: _readable(kind) for kind in {t.tensor_type for t in tensors}}
+    unknown = [f"{t.name} ({t.tensor_type.name})" for t in tensors if not readable[t.tensor_type]]
     if unknown:
       raise BadInput(
         f"model {str(self.path)!r} holds tensors of types that the gguf package cannot dequantise: "
@@ -168,6 +178,15 @@ class GGUF:
       f"model {str(self.path)!r}: {_ROPE_FACTORS} is not the stretching of Llama 3; "
       "use the model's safetensors files"
     )
+
+
+def _readable(kind: gguf.GGMLQuantizationType) -> bool:
+  """Whether the gguf package dequantises this type; asked with one block of zeros."""
+  try:
+    gguf.quants.dequantize(np.zeros(gguf.GGML_QUANT_SIZES[kind][1], np.uint8), kind)
+  except NotImplementedError:
+    return False
+  return True
 
 
 def _hf_name(name: str) -> str:

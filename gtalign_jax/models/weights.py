@@ -202,7 +202,7 @@ def _read_item(leaf: Leaf, source: Source, name: str, index: Index, out: np.ndar
     rest: Index = (ins,)
     out = out.reshape(ins.stop - ins.start, -1).T
   elif leaf.path[-1] == "table":
-    rows, *rest = index
+    rows, rest = index[0], index[1:]
   else:
     rows, rest = _flat_slice(leaf.item_shape, index), ()
     out = out.reshape(-1)

@@ -1,6 +1,7 @@
 """GGUF files written here in several quantisations, and the real SmolLM2-135M-Instruct."""
 
 import json
+import zlib
 from pathlib import Path
 
 import gguf
@@ -46,6 +47,20 @@ def stored_name(name):
   return f"blk.{layer}.{NAMES[rest]}.{suffix}"
 
 
+def encoded(tensor, kind):
+  """The tensor quantised; where the package cannot, random blocks that decode to finite values."""
+  try:
+    return gguf.quants.quantize(tensor, kind)
+  except NotImplementedError:
+    length, size = gguf.GGML_QUANT_SIZES[kind]
+  count = tensor.size // length
+  rng = np.random.default_rng(zlib.crc32(tensor.tobytes()))
+  blocks = rng.integers(0, 256, (2 * count, size), np.uint8)
+  with np.errstate(all="ignore"):
+    finite = np.isfinite(gguf.quants.dequantize(blocks, kind)).all(1)
+  return blocks[finite][:count].reshape(tensor.shape[0], -1)
+
+
 def write(path, family, kind=gguf.GGMLQuantizationType.F32, extra=(), skip=(), **changes):
   """Writes a model; returns its arch and the tensors it should be read as."""
   config = SIZES | {"model_type": family} | changes
@@ -70,9 +85,11 @@ def write(path, family, kind=gguf.GGMLQuantizationType.F32, extra=(), skip=(), *
     quantised = kind if tensor.ndim == 2 else gguf.GGMLQuantizationType.F32
     heads = {"q_proj": arch.num_heads, "k_proj": arch.num_kv_heads}.get(name.split(".")[-2])
     turn = heads and family == "llama"
-    data = gguf.quants.quantize(permuted(tensor, heads) if turn else tensor, quantised)
-    writer.add_tensor(stored_name(name), data, raw_dtype=quantised)
-    wanted[name] = gguf.quants.dequantize(gguf.quants.quantize(tensor, quantised), quantised)
+    data = encoded(tensor, quantised)
+    writer.add_tensor(
+      stored_name(name), permuted(data, heads) if turn else data, raw_dtype=quantised
+    )
+    wanted[name] = gguf.quants.dequantize(data, quantised)
   writer.write_header_to_file()
   writer.write_kv_data_to_file()
   writer.write_tensors_to_file()
@@ -92,12 +109,72 @@ def add_tokenizer(writer, pre="smollm"):
   writer.add_bos_token_id(1)
 
 
-KINDS = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
+def dequantised(kind):
+  """Whether the gguf package can; asked with a block of zeros."""
+  try:
+    gguf.quants.dequantize(np.zeros(gguf.GGML_QUANT_SIZES[kind][1], np.uint8), kind)
+  except NotImplementedError:
+    return False
+  return True
 
 
-@pytest.mark.parametrize(
-  "family, kind", [("llama", kind) for kind in KINDS] + [("qwen2", "Q4_1"), ("qwen3", "Q8_0")]
-)
+KINDS = [kind.name for kind in gguf.GGMLQuantizationType if dequantised(kind)]
+OTHERS = [kind.name for kind in gguf.GGMLQuantizationType if not dequantised(kind)]
+WIDE = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 256}  # the longest blocks are 256
+
+
+def test_types_are_found():
+  assert {"F32", "F16", "BF16", "Q8_0", "Q4_K", "Q6_K", "IQ1_M", "IQ4_XS", "MXFP4"} <= set(KINDS)
+  assert {"Q8_K", "F64"} <= set(OTHERS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_type(tmp_path, kind):
+  path = tmp_path / "model.gguf"
+  arch, wanted = write(path, "llama", gguf.GGMLQuantizationType[kind], **WIDE)
+  source = GGUF(path)
+  weights.check(arch, source, "model")
+  assert source.arch() == arch and set(source.shapes) == set(wanted)
+  for name, tensor in wanted.items():
+    whole = tuple(slice(0, size) for size in tensor.shape)
+    found = source.read(name, whole)
+    assert found.dtype == np.float32 and np.isfinite(found).all() and found.std() > 0, name
+    np.testing.assert_array_equal(found, tensor, err_msg=name)
+    part = (slice(64, 192), *(slice(0, size) for size in tensor.shape[1:]))  # as a device reads it
+    np.testing.assert_array_equal(source.read(name, part), tensor[part], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_type_that_the_package_cannot_read(tmp_path, kind):
+  path = tmp_path / "model.gguf"
+  raw = gguf.GGMLQuantizationType[kind]
+  length, size = gguf.GGML_QUANT_SIZES[raw]
+  rows = np.zeros((256, 256 // length * size), np.uint8)
+  name = "blk.0.ffn_up.weight"
+  extra = [("add_tensor", name, rows, None, raw)]
+  write(path, "llama", extra=extra, skip=("model.layers.0.mlp.up_proj.weight",), **WIDE)
+  with pytest.raises(
+    BadInput, match=rf"cannot dequantise: blk\.0\.ffn_up\.weight \({kind}\); "
+  ) as e:
+    models.load(path)
+  assert "\n" not in str(e.value)
+
+
+def test_type_that_the_package_does_not_know(tmp_path):
+  """Types come and go (31 was Q4_0_4_4), so files hold numbers that the package has no name for."""
+  path = tmp_path / "model.gguf"
+  write(path, "llama")
+  name = b"blk.0.ffn_up.weight"
+  content = bytearray(path.read_bytes())
+  at = content.index(name) + len(name) + 4 + 2 * 8  # after the number of axes and two sizes
+  assert content[at : at + 4] == bytes(4)  # F32
+  content[at] = 31
+  path.write_bytes(content)
+  with pytest.raises(BadInput, match=r"readable GGUF file: blk\.0\.ffn_up\.weight has type 31, "):
+    models.load(path)
+
+
+@pytest.mark.parametrize("family, kind", [("llama", "Q5_1"), ("qwen2", "Q4_1"), ("qwen3", "Q8_0")])
 def test_weights_of_every_layout(tmp_path, family, kind):
   path = tmp_path / "model.gguf"
   arch, wanted = write(path, family, gguf.GGMLQuantizationType[kind])
