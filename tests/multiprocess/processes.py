@@ -3,7 +3,7 @@
 import socket
 import subprocess
 
-from runs import environment
+from real_runs import environment
 
 
 def start(command, count=2, devices=1):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import processes
 import pytest
-from runs import SHORT, command, finish, has, metrics
+from real_runs import SHORT, command, finish, has, metrics
 
 from gtalign_jax import models
 from gtalign_jax.train import checkpoint

@@ -9,7 +9,7 @@ import zlib
 import pytest
 from judge_servers import _running as running
 from judge_servers import closed_socket
-from runs import SHORT, attempt, finish, has, metrics
+from real_runs import SHORT, attempt, finish, has, metrics
 
 from gtalign_jax.cli.main import main
 from gtalign_jax.train.checkpoint import newest

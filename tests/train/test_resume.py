@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from runs import attempt, command, environment, finish, has, metrics
+from real_runs import attempt, command, environment, finish, has, metrics
 
 pytestmark = pytest.mark.slow
 
