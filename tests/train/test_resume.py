@@ -8,16 +8,20 @@ import signal
 import subprocess
 import time
 
+import jax
+import numpy as np
 import pytest
-from real_runs import attempt, command, environment, finish, has, metrics
+from real_runs import SHORT, TINY, attempt, command, environment, finish, has, metrics
+
+from gtalign_jax.train import checkpoint
 
 pytestmark = pytest.mark.slow
 
 
-def kill_when(workdir, ready, kill=signal.SIGKILL):
+def kill_when(workdir, ready, *overrides, kill=signal.SIGKILL, config=TINY):
   """Starts the run and kills it as soon as `ready()`; returns the exit code and stderr."""
   process = subprocess.Popen(
-    command(workdir),
+    command(workdir, *overrides, config=config),
     env=environment(),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
@@ -83,7 +87,7 @@ def test_kill_in_the_middle_of_a_save(tmp_path, whole):
 
 
 def test_interrupt_is_one_line_and_resumable(tmp_path, whole):
-  code, stderr = kill_when(tmp_path, lambda: has(tmp_path, "grpo", 1), signal.SIGINT)
+  code, stderr = kill_when(tmp_path, lambda: has(tmp_path, "grpo", 1), kill=signal.SIGINT)
   assert code == 130 and "Traceback" not in stderr
   assert stderr.strip().splitlines()[-1].startswith("gtalign: interrupted")
   (tmp_path / "DONE").unlink(missing_ok=True)
@@ -91,6 +95,19 @@ def test_interrupt_is_one_line_and_resumable(tmp_path, whole):
   assert changed.returncode == 2 and "optim.lr: 0.001 -> 0.5" in changed.stderr
   finish(tmp_path)
   assert metrics(tmp_path) == whole
+
+
+def test_kill_of_a_run_with_adapters(tmp_path):
+  overrides = ("policy.lora_rank=4", "sft.steps=4", "grpo.steps=4", "grpo.kl_coef=0.01")
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  finish(whole, *overrides, config=SHORT)
+  assert metrics(whole)[-1]["step"] == 4
+  code, _ = kill_when(killed, lambda: has(killed, "grpo", 3), *overrides, config=SHORT)
+  assert code == -signal.SIGKILL and not (killed / "DONE").exists()
+  finish(killed, *overrides, config=SHORT)
+  assert metrics(killed) == metrics(whole)
+  ours, theirs = (checkpoint.load_policy(folder).params for folder in (killed, whole))
+  jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_eight_devices_give_the_samples_and_losses_of_one(tmp_path, whole, whole_workdir):

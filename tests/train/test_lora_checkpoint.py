@@ -1,0 +1,103 @@
+"""Adapters through a phase's checkpoint and out of `gtalign export`, without a run around them."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gtalign_jax import models
+from gtalign_jax.algorithms import optimizer
+from gtalign_jax.cli import main as cli
+from gtalign_jax.config import Config, PolicyConfig, as_dict
+from gtalign_jax.models import lora
+from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.sections import OptimConfig
+from gtalign_jax.train import checkpoint, state
+
+
+def held(rank, devices=1):
+  config = Config(model="random:tiny", policy=PolicyConfig(lora_rank=rank))
+  return config, state.hold(config, meshes.make(config.mesh, jax.devices()[:devices]))
+
+
+def started(own):
+  """The state before the first update, and its shardings."""
+  tx = optimizer.make(OptimConfig(), 10)
+  shardings = state.state_shardings(own, tx)
+  return state.create(own, tx, shardings), shardings
+
+
+def save(workdir, train_state, config):
+  (workdir / "config.json").write_text(json.dumps(as_dict(config)))
+  with checkpoint.Checkpoints(workdir / "checkpoints" / "grpo", keep=1) as checkpoints:
+    checkpoints.save(3, train_state, {})
+
+
+def trained(train_state):
+  """Adapters as after training: B is no longer zero."""
+  count = iter(range(1000))
+  params = jax.tree.map(
+    lambda x: jax.device_put(
+      0.1 * jax.random.normal(jax.random.key(next(count)), x.shape), x.sharding
+    ),
+    train_state.params,
+  )
+  return train_state._replace(params=params)
+
+
+def size(folder):
+  return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """(workdir, config, held, state) of a LoRA run with one checkpoint."""
+  workdir = tmp_path_factory.mktemp("lora")
+  config, own = held(rank=2)
+  train_state = trained(started(own)[0])
+  save(workdir, train_state, config)
+  return workdir, config, own, train_state
+
+
+def test_a_checkpoint_holds_adapters_only(run, tmp_path):
+  workdir = run[0]
+  stored = workdir / "checkpoints" / "grpo" / "3" / "state"
+  names = set(re.findall(r'"key": "(\w+)"', (stored / "_METADATA").read_text()))
+  assert {"params", "mu", "nu", "layers", "lora_a", "lora_b"} <= names
+  assert not names & {"kernel", "scale", "table", "embed", "norm", "head"}
+  config, own = held(rank=0)
+  save(tmp_path, started(own)[0], config)
+  assert size(stored) < size(tmp_path / "checkpoints" / "grpo" / "3" / "state") / 4
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_checkpoint_comes_back_onto_the_mesh_there_is(run, devices):
+  workdir, _, _, before = run
+  _, own = held(rank=2, devices=devices)
+  fresh, shardings = started(own)
+  with checkpoint.Checkpoints(workdir / "checkpoints" / "grpo", keep=1) as checkpoints:
+    after = checkpoints.restore(3, checkpoint.abstract(fresh, shardings))
+  jax.tree.map(np.testing.assert_array_equal, before, after)
+  assert all(len(x.sharding.device_set) == devices for x in jax.tree.leaves(after))
+
+
+def test_export_merges_the_adapters(run, tmp_path, capsys):
+  workdir, config, own, train_state = run
+  out = tmp_path / "out"
+  assert cli.main(["export", "--checkpoint", str(workdir), "--out", str(out)]) == 0
+  assert capsys.readouterr().out == f"wrote {out}\n"
+  exported, base = models.load(out), models.load("random:tiny")
+  assert jax.tree.structure(exported.params) == jax.tree.structure(base.params)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    exported.params,
+    lora.merge(own.frozen, train_state.params, config.policy),
+  )
+  tokens_BT = jnp.arange(40).reshape(2, 20)
+  joined = state.joined(own.frozen, train_state.params, config=config.policy)
+  wanted = models.Policy(base.config, joined, None, ()).logits(tokens_BT)
+  np.testing.assert_allclose(exported.logits(tokens_BT), wanted, atol=1e-4)
+  assert np.abs(base.logits(tokens_BT) - wanted).max() > 0.1
