@@ -26,7 +26,7 @@ def config() -> Config:
     policy=PolicyConfig(remat="dots"),
     data=DataConfig(template="compact", max_prompt_tokens=256),
     sft=SFTConfig(
-      steps=32,
+      steps=28,
       batch_size=8,
       micro_batch=4,
       every=12,

@@ -28,7 +28,11 @@ def config() -> Config:
     policy=PolicyConfig(dtype="bfloat16", remat="full"),
     data=DataConfig(template="full", max_prompt_tokens=1024),
     rollout=RolloutConfig(
-      group_size=8, max_new_tokens=1024, prompt_buckets=(512, 1024), segment=128
+      group_size=8,
+      max_new_tokens=1024,
+      prompt_buckets=(512, 1024),
+      prompts_at_once=32,
+      segment=128,
     ),
     grpo=GRPOConfig(
       steps=200, prompts_per_step=64, micro_prompts=8, length_bucket=256, kl_coef=0.001

@@ -89,6 +89,7 @@ class RolloutConfig:
   group_size: int = 8  # G: completions sampled per prompt
   max_new_tokens: int = 320  # decode budget per completion, tokens
   prompt_buckets: tuple[int, ...] = (128, 192, 256)  # padded prompt lengths, tokens
+  prompts_at_once: int = 0  # decoded together; a waiting prompt follows one that ended; 0 = all
   segment: int = 64  # tokens decoded between looks at the host
   temperature: float = 1.0
   top_k: int = 0  # 0 = off
@@ -102,6 +103,7 @@ class RolloutConfig:
         f"rollout.group_size={self.group_size}: a group baseline needs at least 2 samples; use 2 or more"
       )
     _at_least("rollout", "max_new_tokens", self.max_new_tokens, 1)
+    _at_least("rollout", "prompts_at_once", self.prompts_at_once, 0)
     _at_least("rollout", "segment", self.segment, 1)
     _at_least("rollout", "temperature", self.temperature, 0.0)
     _at_least("rollout", "top_k", self.top_k, 0)

@@ -139,7 +139,8 @@ def through_cache(arch, params, tokens_BT, positions_BT, mask_BT, prefill):
   out = []
   for t in range(prefill, T):
     tokens, positions, _ = columns(t)
-    hidden_BD, own = step(params, layers, tokens, positions, context, own, jnp.int32(t - prefill))
+    slot, count_B = jnp.int32(t - prefill), jnp.full(B, t - prefill + 1)
+    hidden_BD, own = step(params, layers, tokens, positions, context, own, slot, count_B)
     out.append(decoder.unembed(arch, params, hidden_BD))
   return np.stack(out, axis=1)
 
@@ -169,7 +170,7 @@ def greedy(arch, params, ids_T, count):
     token_1, own = carry
     at_1 = (T + t)[None]
     hidden_1D, own = decode.step(
-      arch, params, layers, token_1, at_1, context, own, t, transposed=False
+      arch, params, layers, token_1, at_1, context, own, t, (t + 1)[None], transposed=False
     )
     following_1 = jnp.argmax(decoder.unembed(arch, params, hidden_1D), axis=-1)
     return (following_1, own), token_1[0]

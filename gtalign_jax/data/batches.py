@@ -89,20 +89,24 @@ def _spread(records: Sequence[Record], n: int, seed: int) -> list[int]:
   return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)][:n]
 
 
+def bucket(length: int, buckets: Sequence[int]) -> int:
+  """The smallest bucket that holds `length` tokens. Raises BadInput where there is none."""
+  for size in sorted(buckets):
+    if size >= length:
+      return size
+  raise BadInput(
+    f"a prompt of {length} tokens is longer than the largest of rollout.prompt_buckets="
+    f"{tuple(buckets)}; lower data.max_prompt_tokens or add a bucket"
+  )
+
+
 def pad(ids: Sequence[np.ndarray], buckets: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
   """(tokens_PT, length_P), int32, right-padded with 0 to the smallest bucket that holds all.
 
   Raises BadInput where a row is longer than the largest bucket.
   """
   length_P = np.asarray([len(row) for row in ids], np.int32)
-  longest = int(length_P.max(initial=0))
-  bucket = next((size for size in sorted(buckets) if size >= longest), None)
-  if bucket is None:
-    raise BadInput(
-      f"a prompt of {longest} tokens is longer than the largest of rollout.prompt_buckets="
-      f"{tuple(buckets)}; lower data.max_prompt_tokens or add a bucket"
-    )
-  tokens_PT = np.zeros((len(ids), bucket), np.int32)
+  tokens_PT = np.zeros((len(ids), bucket(int(length_P.max(initial=0)), buckets)), np.int32)
   for row, each in zip(tokens_PT, ids):
     row[: len(each)] = each
   return tokens_PT, length_P

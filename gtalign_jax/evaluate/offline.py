@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from gtalign_jax import models
 from gtalign_jax.config import Config, fingerprint
@@ -20,12 +19,13 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
 from gtalign_jax.evaluate import suites
 from gtalign_jax.parallel import mesh as meshes
-from gtalign_jax.rewards import judges, score
+from gtalign_jax.rewards import judges
 from gtalign_jax.rollout import generate, stop
 
 log = logging.getLogger(__name__)
 BUCKETS = (128, 256, 512, 1024, 2048, 4096)  # padded prompt lengths where no config names them
-WIDTH = 8  # prompts sampled at once
+WIDTH = 8  # prompts decoded at once
+CHUNK = 32  # prompts written together: an interrupted job goes on after the last whole chunk
 
 
 class Options(NamedTuple):
@@ -82,22 +82,19 @@ class Job:
       log.warning("left out %d of %d prompts over %d tokens", encoded.left_out, len(records), limit)
     return encoded
 
-  def batches(self, encoded: prompts.Encoded, first: int = 0) -> Iterator[list[dict]]:
-    """Rows of each device batch from batch number `first` on, in order.
+  def chunks(self, encoded: prompts.Encoded, first: int = 0) -> Iterator[list[dict]]:
+    """Rows of each CHUNK of prompts from chunk number `first` on, in order.
 
-    Raises RunFailure where too few of a batch have a verdict; a job goes on from there.
+    Raises RunFailure where too few of a chunk have a verdict; a job goes on from there.
     """
-    key, width = jax.random.key(self.options.seed), self.actor.width
-    for start in range(first * width, len(encoded.ids), width):
-      part = slice(start, start + width)
-      batch = suites.to_device(self.actor, encoded.ids[part], start)
+    key = jax.random.key(self.options.seed)
+    for start in range(first * CHUNK, len(encoded.ids), CHUNK):
+      part = slice(start, start + CHUNK)
+      records, ids = encoded.records[part], encoded.ids[part]
       with jax.set_mesh(self.mesh):
-        rollout = self.actor.sampler(self.params, batch, key, np.int32(0))
-      rows = suites.texts(self.actor, encoded.records[part], batch, rollout)
+        rows = suites.evaluate(self.actor, self.params, records, ids, key, first_row=start)
       if self.judge is not None:
-        scored = score.score_rows(rows, self.config.rewards, self.judge)
-        suites.check_verdicts(scored, self.config.rewards, f"batch at prompt {start + 1}")
-        rows = [row | each for row, each in zip(rows, scored, strict=True)]
+        suites.check_verdicts(rows, self.config.rewards, f"prompts from {start + 1} on")
       yield rows
 
 
@@ -118,7 +115,7 @@ def write(
   merge: Callable[[dict], dict],
   on_batch: Callable[[int, int], None],
 ) -> list[dict]:
-  """Writes all rows to `out`; a job that was stopped goes on from its last whole batch.
+  """Writes all rows to `out`; a job that was stopped goes on from its last whole chunk.
 
   Rows gather in `<out>.partial`, whose first line names the job; `out` appears when all are there.
   merge: completes a row before it is written. Returns all rows.
@@ -126,14 +123,14 @@ def write(
   partial = out.with_name(out.name + ".partial")
   name = json.dumps({"job": fingerprint(job.config), "options": job.options, "n": len(encoded.ids)})
   try:
-    rows, first = _resume(partial, name, job.actor.width * job.options.group_size)
+    rows, first = _resume(partial, name, CHUNK * job.options.group_size)
     with partial.open("a", encoding="utf-8") as file:
-      for number, batch in enumerate(job.batches(encoded, first), start=first + 1):
+      for number, batch in enumerate(job.chunks(encoded, first), start=first + 1):
         batch = [merge(row) for row in batch]
         file.writelines(json.dumps(row) + "\n" for row in batch)
         file.flush()
         rows += batch
-        on_batch(min(number * job.actor.width, len(encoded.ids)), len(encoded.ids))
+        on_batch(min(number * CHUNK, len(encoded.ids)), len(encoded.ids))
     _strip_first_line(partial, out)
   except OSError as error:
     raise BadInput(f"{out}: cannot be written ({error.strerror})") from error
@@ -141,7 +138,7 @@ def write(
 
 
 def _resume(partial: Path, name: str, size: int) -> tuple[list[dict], int]:
-  """Whole batches of an earlier start of the same job; the rest of the file is cut off."""
+  """Whole chunks of an earlier start of the same job; the rest of the file is cut off."""
   lines = partial.read_text(encoding="utf-8").splitlines(keepends=True) if partial.exists() else []
   if not lines or lines[0] != name + "\n":
     partial.write_text(name + "\n", encoding="utf-8")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -16,15 +17,19 @@ from gtalign_jax.data.sources import Record
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.rewards import score
+from gtalign_jax.rollout import refill
 from gtalign_jax.rollout.generate import Sampler
 from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Prompts, Rollout
+
+REFILLS = 8  # prefills that renew all lanes: an ended lane waits until an eighth of them have ended
 
 
 class Actor(NamedTuple):
   """All that turns prompts into scored completions, except the parameters.
 
-  buckets: padded prompt lengths. width: prompts per device batch, over all processes.
+  buckets: padded prompt lengths. width: prompts decoded at once, over all processes. judge: None where
+  rows are not scored.
   """
 
   tokenizer: Any
@@ -37,61 +42,106 @@ class Actor(NamedTuple):
 
 
 class Sampled(NamedTuple):
-  """One device batch of completions with its text and scores, rows prompt-major over all processes.
+  """A batch of completions with its text and scores, rows prompt-major.
 
-  prompts, rollout: device arrays. rows: input record plus completion (all processes' rows).
-  scored: columns of `gtalign score`. seconds: {"rollout": s, "reward": s}.
+  prompts, rollout: device arrays. rows: all processes' rows of `gtalign eval`.
+  seconds: {"rollout": s, "reward": s}.
   """
 
   prompts: Prompts
   rollout: Rollout
   rows: list[dict]
-  scored: list[dict]
   seconds: dict[str, float]
 
 
-def to_device(
-  actor: Actor, ids: Sequence[np.ndarray], first_row: int, bucket: int | None = None
-) -> Prompts:
-  """Pads `ids` (at most `actor.width`) to one bucket and to `width` rows, and shards them.
+def to_device(actor: Actor, ids: Sequence[np.ndarray], row_P: Sequence[int], width: int) -> Prompts:
+  """Pads `ids` to the smallest bucket that holds all and to `width` rows, and shards them.
 
-  first_row: global index of the first prompt in its step.
+  row_P: global index of each prompt within its step.
   """
-  padded = list(ids) + [np.zeros(0, np.int32)] * (actor.width - len(ids))
-  tokens_PT, length_P = batches.pad(padded, (bucket,) if bucket else actor.buckets)
-  row_P = np.arange(first_row, first_row + actor.width, dtype=np.int32)
+  rest = width - len(ids)
+  tokens_PT, length_P = batches.pad([*ids, *[np.zeros(0, np.int32)] * rest], actor.buckets)
+  local = Prompts(tokens_PT, length_P, np.asarray([*row_P, *[0] * rest], np.int32))
   rows = sharding.sharding(actor.mesh, ("batch",))
-  return distributed.to_device(Prompts(tokens_PT, length_P, row_P), Prompts(rows, rows, rows))
+  return distributed.to_device(local, Prompts(rows, rows, rows))
 
 
-def texts(
-  actor: Actor, records: Sequence[Record], prompts: Prompts, rollout: Rollout
-) -> list[dict]:
-  """Rows of `gtalign generate` for this process's share of `records`; padding prompts give none."""
-  arrays = (rollout.tokens_BC, rollout.mask_BC, rollout.stopped_B, prompts.length_P)
-  tokens_BC, mask_BC, stopped_B, length_P = map(distributed.to_host, arrays)
-  mine = distributed.share(len(records))
-  G = actor.sampler.plan.group_size
+def at_once(width: int, mesh: Mesh) -> int:
+  """Lanes that one prefill renews, of `width` in all."""
+  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  return shards * -(-width // (shards * REFILLS))
+
+
+def stream(
+  actor: Actor,
+  params: Any,
+  ids: Sequence[np.ndarray],
+  key: jax.Array,
+  step: Any,
+  first_row: int = 0,
+) -> Iterator[list[refill.Ended]]:
+  """Samples G completions for each prompt; yields prompts (by index into `ids`) as they end.
+
+  Prompts of one bucket go through the lanes together, the longest first. first_row: global index of
+  the first prompt.
+  """
+  few = at_once(actor.width, actor.mesh)
+  bucket_P = np.asarray([batches.bucket(len(each), actor.buckets) for each in ids])
+  for small, large in itertools.pairwise(sorted(set(bucket_P.tolist()))):
+    if (bucket_P == small).sum() < actor.width:  # lanes left empty cost more than padding
+      bucket_P[bucket_P == small] = large
+  for bucket in sorted(set(bucket_P.tolist()), reverse=True):
+    chosen = np.flatnonzero(bucket_P == bucket)
+
+    def place(some: Sequence[int], width: int, chosen=chosen, bucket=bucket) -> Prompts:
+      one = actor._replace(buckets=(bucket,))
+      return to_device(one, [ids[chosen[i]] for i in some], first_row + chosen[list(some)], width)
+
+    for ended in refill.stream(
+      actor.sampler, params, len(chosen), place, actor.width, few, key, step
+    ):
+      yield [each._replace(prompt=int(chosen[each.prompt])) for each in ended]
+
+
+def texts(actor: Actor, record: Record, prompt_tokens: int, rollout: Rollout) -> list[dict]:
+  """Rows of `gtalign generate` for one prompt. rollout: its G rows, on the host."""
   rows = []
-  for p, record in enumerate(records[mine], start=mine.start):
-    for g in range(G):
-      b = p * G + g
-      ids = tokens_BC[b][mask_BC[b].astype(bool)]
-      rows.append(
-        {
-          "id": f"{record.id}#{g}",
-          "sample": g,
-          "data_source": record.data_source,
-          "prompt": list(record.messages),
-          "ground_truth": record.ground_truth,
-          "extra_info": record.extra_info,
-          "completion": actor.tokenizer.decode(ids, skip_special_tokens=True),
-          "finish_reason": "stop" if stopped_B[b] else "length",
-          "prompt_tokens": int(length_P[p]),
-          "completion_tokens": len(ids),
-        }
-      )
+  for g, (tokens_C, mask_C) in enumerate(zip(rollout.tokens_BC, rollout.mask_BC, strict=True)):
+    ids = tokens_C[mask_C.astype(bool)]
+    rows.append(
+      {
+        "id": f"{record.id}#{g}",
+        "sample": g,
+        "data_source": record.data_source,
+        "prompt": list(record.messages),
+        "ground_truth": record.ground_truth,
+        "extra_info": record.extra_info,
+        "completion": actor.tokenizer.decode(ids, skip_special_tokens=True),
+        "finish_reason": "stop" if rollout.stopped_B[g] else "length",
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": len(ids),
+      }
+    )
   return rows
+
+
+def read_back(
+  actor: Actor,
+  records: Sequence[Record],
+  ids: Sequence[np.ndarray],
+  ended: Sequence[refill.Ended],
+) -> list[dict]:
+  """Rows of `gtalign eval` (of `gtalign generate` where there is no judge), in the order of `ended`.
+
+  Each process reads and scores its share; every process gets all rows.
+  """
+  rows: list[dict] = []
+  for each in ended[distributed.share(len(ended))]:
+    rows += texts(actor, records[each.prompt], len(ids[each.prompt]), each.rollout)
+  if actor.judge is not None:
+    scored = score.score_rows(rows, actor.reward, actor.judge)
+    rows = [row | more for row, more in zip(rows, scored, strict=True)]
+  return distributed.gather_rows(rows)
 
 
 def sample_and_score(
@@ -100,28 +150,35 @@ def sample_and_score(
   records: Sequence[Record],
   ids: Sequence[np.ndarray],
   key: jax.Array,
-  step: jax.Array,
-  first_row: int = 0,
-  bucket: int | None = None,
+  step: Any,
   phase: Callable[[str], AbstractContextManager] = nullcontext,
 ) -> Sampled:
   """Samples G completions for each prompt and scores them; every process gets all rows.
 
   phase: books the time inside it to "rollout" and "reward".
   """
-  began = time.perf_counter()
-  with phase("rollout"):
-    prompts = to_device(actor, ids, first_row, bucket)
-    rollout = jax.block_until_ready(actor.sampler(params, prompts, key, step))
-  sampled = time.perf_counter()
-  with phase("reward"):
-    rows = texts(actor, records, prompts, rollout)
-    scored = score.score_rows(rows, actor.reward, actor.judge)
-    pairs = [{"row": row, "scored": each} for row, each in zip(rows, scored, strict=True)]
-    both = distributed.gather_rows(pairs)
-  seconds = {"rollout": sampled - began, "reward": time.perf_counter() - sampled}
+  by_prompt: dict[int, tuple[list[dict], Rollout]] = {}
+  seconds = {"rollout": 0.0, "reward": 0.0}
+  ending = stream(actor, params, ids, key, step)
+  while len(by_prompt) < len(ids):
+    began = time.perf_counter()
+    with phase("rollout"):
+      ended = next(ending)
+    sampled = time.perf_counter()
+    with phase("reward"):
+      rows, G = read_back(actor, records, ids, ended), actor.sampler.plan.group_size
+      for first, each in zip(range(0, len(rows), G), ended, strict=True):
+        by_prompt[each.prompt] = rows[first : first + G], each.rollout
+    seconds["rollout"] += sampled - began
+    seconds["reward"] += time.perf_counter() - sampled
+  found = [by_prompt[p] for p in range(len(ids))]
+  split = sharding.sharding(actor.mesh, ("batch",))
+  rollout = Rollout(*map(np.concatenate, zip(*(part for _, part in found))))
   return Sampled(
-    prompts, rollout, [each["row"] for each in both], [each["scored"] for each in both], seconds
+    to_device(actor, ids, range(len(ids)), len(ids)),
+    distributed.to_device(rollout, Rollout(*[split] * len(rollout))),
+    [row for rows, _ in found for row in rows],
+    seconds,
   )
 
 
@@ -143,21 +200,20 @@ def evaluate(
   ids: Sequence[np.ndarray],
   key: jax.Array,
   on_batch: Callable[[int, int], None] = lambda done, total: None,
+  first_row: int = 0,
 ) -> list[dict]:
   """Rows of `gtalign eval` for all `records`: sampled, scored, in order.
 
   key: the same key gives the same draws for every policy, so that runs are compared on equal terms.
-  on_batch: called with prompts done and in all after each device batch.
+  on_batch: called with prompts done and in all, as they end. first_row: as in `stream`.
   """
-  out: list[dict] = []
-  for first in range(0, len(records), actor.width):
-    part = slice(first, first + actor.width)
-    sampled = sample_and_score(
-      actor, params, records[part], ids[part], key, np.int32(0), first_row=first
-    )
-    out += [row | scored for row, scored in zip(sampled.rows, sampled.scored, strict=True)]
-    on_batch(min(first + actor.width, len(records)), len(records))
-  return out
+  by_prompt: dict[int, list[dict]] = {}
+  for ended in stream(actor, params, ids, key, np.int32(0), first_row):
+    rows, G = read_back(actor, records, ids, ended), actor.sampler.plan.group_size
+    for first, each in zip(range(0, len(rows), G), ended, strict=True):
+      by_prompt[each.prompt] = rows[first : first + G]
+    on_batch(len(by_prompt), len(records))
+  return [row for p in range(len(records)) for row in by_prompt[p]]
 
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:

@@ -137,21 +137,24 @@ def _rotate(x_NHB: jax.Array, by: Angles) -> jax.Array:
 
 
 class _View(NamedTuple):
-  """Angles as [H/2, B], own slots seen [C], context slots seen [P, 1, G or 1, 1, S]."""
+  """Angles as [H/2, B], own slots seen [P, 1, G, 1, C], context slots seen [P, 1, G or 1, 1, S]."""
 
   angles: Angles
-  own_C: jax.Array
+  own: jax.Array
   context: jax.Array
 
 
-def _view(arch: Arch, rope, window: int, position_B, context: Context, slots: int, t) -> _View:
+def _view(
+  arch: Arch, rope, window: int, position_B, context: Context, slots: int, slot, count_B
+) -> _View:
   by = angles(rope, arch.head_dim, position_B)
-  slot_C = jnp.arange(slots, dtype=jnp.int32)
-  own_C = slot_C <= t
+  ago_C = (slot - jnp.arange(slots, dtype=jnp.int32)) % slots  # tokens since it was written
+  own_BC = ago_C < count_B[:, None]
   if window:
-    own_C &= slot_C > t - window
+    own_BC &= ago_C < window
   seen_PGTS = context_mask(position_B[:, None], context.positions_PS, context.mask_PS, window)
-  return _View(Angles(by.cos[:, 0].T, by.sin[:, 0].T), own_C, seen_PGTS[:, None])
+  own = own_BC.reshape(context.mask_PS.shape[0], 1, -1, 1, slots)
+  return _View(Angles(by.cos[:, 0].T, by.sin[:, 0].T), own, seen_PGTS[:, None])
 
 
 def _near_logits(q_PKGRH, k, transposed: bool) -> jax.Array:
@@ -171,7 +174,7 @@ def _attend(q_PKGRH, near, v_PKGCH, far_k_PKSH, far_v_PKSH, view: _View, scale: 
   f32 = jnp.float32
   far = jnp.einsum("pkgrh,pksh->pkgrs", q_PKGRH, far_k_PKSH, preferred_element_type=f32)
   far = jnp.where(view.context, far * scale, MASKED)
-  near = jnp.where(view.own_C, near * scale, MASKED)
+  near = jnp.where(view.own, near * scale, MASKED)
   top = jnp.maximum(far.max(-1, keepdims=True), near.max(-1, keepdims=True))
   far, near = jnp.exp(far - top), jnp.exp(near - top)
   total = far.sum(-1, keepdims=True) + near.sum(-1, keepdims=True)
@@ -189,24 +192,26 @@ def step(
   position_B: jax.Array,
   context: Context,
   own: KVCache,
-  t: jax.Array,
+  slot: jax.Array,
+  count_B: jax.Array,
   *,
   transposed: bool,
   dtype: str = "float32",
 ) -> tuple[jax.Array, KVCache]:
   """Feeds one token a row; returns its hidden state after the final norm [B, D] and the caches.
 
-  params: embedding and final norm are read; layers: of `prepare`. own: of `empty`; slot t is written and slots 0..t are attended to, each row's positions being
-  consecutive. context: of P prompts, cache as two tuples of L arrays [P, K, S, H]; row b belongs to
+  params: embedding and final norm are read; layers: of `prepare`. own: of `empty`, a ring of C slots:
+  `slot` is written, and each row attends to its newest count_B, this one included (1 <= count_B <= C),
+  its positions being consecutive. context: of P prompts, cache as two tuples of L arrays [P, K, S, H]; row b belongs to
   prompt b // (B / P). transposed: as in `prepare`.
   """
   P, K, G, C, H = own.v[0].shape
   N, R = arch.num_heads, arch.num_heads // arch.num_kv_heads
   full = local = None
   if 0 in arch.windows:
-    full = _view(arch, arch.rope, 0, position_B, context, C, t)
+    full = _view(arch, arch.rope, 0, position_B, context, C, slot, count_B)
   for window in {window for window in arch.windows if window}:
-    local = _view(arch, arch.local_rope or arch.rope, window, position_B, context, C, t)
+    local = _view(arch, arch.local_rope or arch.rope, window, position_B, context, C, slot, count_B)
   apply = functools.partial(_apply, transposed=transposed)
   x_DB = jnp.take(params["embed"]["table"], token_B, axis=0).T.astype(dtype)
   if arch.embed_scale != 1.0:
@@ -225,7 +230,7 @@ def step(
     k_KHPG, v_KHPG = _rotate(k_KHB, view.angles).reshape(K, H, P, G), v.reshape(K, H, P, G)
     own_k, own_v = (
       jax.lax.dynamic_update_slice_in_dim(
-        cache, jnp.expand_dims(new.transpose(2, 0, 3, 1), axis).astype(cache.dtype), t, axis
+        cache, jnp.expand_dims(new.transpose(2, 0, 3, 1), axis).astype(cache.dtype), slot, axis
       )
       for cache, new, axis in ((own.k[i], k_KHPG, SLOTS + transposed), (own.v[i], v_KHPG, SLOTS))
     )

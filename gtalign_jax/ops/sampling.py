@@ -18,14 +18,17 @@ from gtalign_jax.types import Array
 LANES = 128  # sums of strided lanes vectorise, and divide every large vocabulary of the families
 
 
-def row_uniforms(key: Array, step: Array, row_B: Array, t: Array) -> Array:
-  """One uniform in [0, 1) for each row, f32: a function of (key, step, row, t) alone."""
+def row_uniforms(key: Array, step: Array, row_B: Array, t_B: Array) -> Array:
+  """One uniform in [0, 1) for each row, f32: a function of (key, step, row, t) alone.
 
-  def one(row):
+  t_B: the token of each row; one number stands for all rows.
+  """
+
+  def one(row, t):
     return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(at_step, row), t))
 
   at_step = jax.random.fold_in(key, step)
-  return jax.vmap(one)(row_B)
+  return jax.vmap(one)(row_B, jnp.broadcast_to(t_B, row_B.shape))
 
 
 def sample(

@@ -1,8 +1,9 @@
 """Sampling of G completions per prompt: one prefill a prompt, then a decode loop on the device.
 
 The prompt's KV is computed once and shared by its G rows; each row has its own cache for what it
-writes. Decoding runs in segments (`lax.while_loop` with early exit), between which the host can look.
-A sample depends on (key, step, row, t) alone: mesh, batch split and early exit cannot change it.
+writes. Decoding runs in segments (`lax.while_loop` with early exit), between which the host can look
+and put a waiting prompt where all samples of one have ended. A sample depends on (key, step, row, t)
+alone: mesh, batch split, refilling and early exit cannot change it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy as np
 from gtalign_jax.models import decode, decoder
 from gtalign_jax.models.prefix import prompt_context
 from gtalign_jax.ops import sampling
+from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.sections import RolloutConfig
-from gtalign_jax.types import KVCache, Prompts, Rollout
+from gtalign_jax.types import Context, KVCache, Prompts, Rollout
 
 
 class Sampling(NamedTuple):
@@ -75,23 +77,30 @@ def sampling_of(
 
 
 class DecodeState(NamedTuple):
-  """The decode loop's carry; rows B = P * G.
+  """The decode loop's carry; rows B = P * G, of P lanes that hold a prompt each.
 
-  t: tokens written so far. token_B: the newest token. stop_B: state of the stop automaton.
-  done_B: row has ended. over: nothing is left to decode. own: of `decode.empty`.
+  clock: tokens drawn since the start, by the row that has run longest. over: no row has anything left
+  to decode. length_P, row_P: of the lanes' prompts. count_B: tokens written so far. token_B: the newest
+  token. stop_B: state of the stop automaton. done_B: row has ended. own: of `decode.empty`, a ring: the
+  token drawn at clock t is in slot t - 1.
   """
 
-  t: jax.Array
+  clock: jax.Array
   over: jax.Array
+  length_P: jax.Array
+  row_P: jax.Array
+  count_B: jax.Array
   token_B: jax.Array
   stop_B: jax.Array
   done_B: jax.Array
   rollout: Rollout
-  own: KVCache
+  own: Any
 
 
-def _draw(plan: Sampling, logits_BV, key, step, row_B, t):
-  uniform_B = sampling.row_uniforms(key, step, row_B, t)
+def _draw(plan: Sampling, logits_BV, key, step, state: DecodeState):
+  G = plan.group_size
+  row_B = (state.row_P[:, None] * G + jnp.arange(G, dtype=jnp.int32)).reshape(-1)
+  uniform_B = sampling.row_uniforms(key, step, row_B, state.count_B)
   return sampling.sample(
     logits_BV,
     uniform_B,
@@ -103,7 +112,7 @@ def _draw(plan: Sampling, logits_BV, key, step, row_B, t):
 
 
 def _record(plan: Sampling, state: DecodeState, drawn, stop_table) -> DecodeState:
-  """Writes the tokens drawn at time `state.t` and moves the stop automaton."""
+  """Writes each row's next token and moves its stop automaton."""
   token_B, logp_B, truncated_B = drawn
   live_B = ~state.done_B
   token_B = jnp.where(live_B, token_B, plan.pad_id).astype(jnp.int32)
@@ -112,42 +121,45 @@ def _record(plan: Sampling, state: DecodeState, drawn, stop_table) -> DecodeStat
   for eos in plan.eos_ids:
     ended_B |= token_B == eos
   out = state.rollout
+  # rows are at columns of their own: a comparison splits over devices, a scatter would not
+  column_C = jnp.arange(plan.budget, dtype=jnp.int32)
+  here_BC = (column_C == state.count_B[:, None]) & live_B[:, None]
 
   def put(array_BC, value_B):
-    column_B1 = jnp.where(live_B, value_B, 0).astype(array_BC.dtype)[:, None]
-    return jax.lax.dynamic_update_slice_in_dim(array_BC, column_B1, state.t, axis=1)
+    return jnp.where(here_BC, value_B[:, None], array_BC)
 
-  pad_B = jnp.full_like(token_B, plan.pad_id)
   out = Rollout(
-    tokens_BC=jax.lax.dynamic_update_slice_in_dim(
-      out.tokens_BC, jnp.where(live_B, token_B, pad_B)[:, None], state.t, axis=1
-    ),
-    mask_BC=put(out.mask_BC, live_B),
+    tokens_BC=put(out.tokens_BC, token_B),
+    mask_BC=out.mask_BC | here_BC,
     logp_BC=put(out.logp_BC, logp_B),
     truncated_logp_BC=put(out.truncated_logp_BC, truncated_B),
     stopped_B=out.stopped_B | (live_B & ended_B),
   )
-  t, done_B = state.t + 1, state.done_B | ended_B
-  over = jnp.all(done_B) | (t >= plan.budget)
-  return DecodeState(t, over, token_B, stop_B, done_B, out, state.own)
+  count_B = state.count_B + live_B
+  done_B = state.done_B | ended_B | (count_B >= plan.budget)
+  return state._replace(
+    clock=state.clock + 1,
+    over=jnp.all(done_B),
+    count_B=count_B,
+    token_B=token_B,
+    stop_B=stop_B,
+    done_B=done_B,
+    rollout=out,
+  )
 
 
-def rows(prompts: Prompts, group_size: int) -> jax.Array:
-  """Global row ids [B] of the completions of `prompts`; keys are derived from them."""
-  return (prompts.row_P[:, None] * group_size + jnp.arange(group_size, dtype=jnp.int32)).reshape(-1)
-
-
-def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step):
-  """Prefill, and the first token of every row. Returns (context, state)."""
+def _begin(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step):
+  """Prefill, and the first token of every row. Returns (context, state without caches)."""
   last_PD, context = prompt_context(arch, params, prompts, dtype=plan.dtype)
   logits_PV = decoder.unembed(arch, params, last_PD)
   logits_BV = jnp.repeat(logits_PV, plan.group_size, axis=0)
   B = logits_BV.shape[0]
-  P, dtype = prompts.length_P.shape[0], context.cache.k.dtype
-  own = decode.empty(arch, P, plan.group_size, plan.slots(0), dtype, transposed=plan.transposed)
   state = DecodeState(
-    t=jnp.int32(0),
+    clock=jnp.int32(0),
     over=jnp.bool_(False),
+    length_P=prompts.length_P,
+    row_P=prompts.row_P,
+    count_B=jnp.zeros(B, jnp.int32),
     token_B=jnp.zeros(B, jnp.int32),
     stop_B=jnp.zeros(B, jnp.int32),
     done_B=jnp.repeat(prompts.length_P == 0, plan.group_size),  # padding prompts never run
@@ -158,12 +170,67 @@ def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step)
       truncated_logp_BC=jnp.zeros((B, plan.budget), jnp.float32),
       stopped_B=jnp.zeros(B, bool),
     ),
-    own=own,
+    own=(),
   )
-  drawn = _draw(plan, logits_BV, key, step, rows(prompts, plan.group_size), state.t)
   cache = KVCache(decode.unstack(context.cache.k), decode.unstack(context.cache.v))
-  context = context._replace(cache=cache)
-  return context, _record(plan, state, drawn, stop_table)
+  drawn = _draw(plan, logits_BV, key, step, state)
+  return context._replace(cache=cache), _record(plan, state, drawn, stop_table)
+
+
+def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step, slots=0):
+  """Prefill, and the first token of every row. Returns (context, state).
+
+  slots: of the rows' own caches; 0: as many as the first segment needs.
+  """
+  context, state = _begin(arch, plan, params, prompts, stop_table, key, step)
+  P, dtype = prompts.length_P.shape[0], context.cache.k[0].dtype
+  own = decode.empty(
+    arch, P, plan.group_size, slots or plan.slots(0), dtype, transposed=plan.transposed
+  )
+  return context, state._replace(own=own)
+
+
+def refill(
+  arch, plan: Sampling, params, prompts: Prompts, source_P, stop_table, key, step, context, state
+):
+  """Puts new prompts into lanes; the other lanes stay as they are. Returns (context, state).
+
+  prompts: of the padded length that the lanes have. source_P: which of them lane p takes, or -1.
+  The ring of own caches goes round: what a lane's last rows wrote is more than count_B tokens ago.
+  """
+  fresh_context, fresh = _begin(arch, plan, params, prompts, stop_table, key, step)
+  taken_P, index_P = source_P >= 0, jnp.maximum(source_P, 0)
+
+  def lanes(old, new):
+    chosen = jnp.take(new, index_P, axis=0)
+    chosen = jnp.where(taken_P.reshape(-1, *[1] * (old.ndim - 1)), chosen, old)
+    return constrain(chosen, ("batch",) + (None,) * (old.ndim - 1))
+
+  def rows(old, new):
+    grouped = [x.reshape(-1, plan.group_size, *x.shape[1:]) for x in (old, new)]
+    return lanes(*grouped).reshape(old.shape)
+
+  def caches(old, new):
+    chosen = jnp.where(taken_P[:, None, None, None], jnp.take(new, index_P, axis=0), old)
+    return constrain(chosen, (*decode.CACHE_AXES[:2], None, None))
+
+  done_B = rows(state.done_B, fresh.done_B)
+  state = state._replace(
+    over=jnp.all(done_B),
+    length_P=lanes(state.length_P, fresh.length_P),
+    row_P=lanes(state.row_P, fresh.row_P),
+    count_B=rows(state.count_B, fresh.count_B),
+    token_B=rows(state.token_B, fresh.token_B),
+    stop_B=rows(state.stop_B, fresh.stop_B),
+    done_B=done_B,
+    rollout=jax.tree.map(rows, state.rollout, fresh.rollout),
+  )
+  context = Context(
+    jax.tree.map(caches, context.cache, fresh_context.cache),
+    lanes(context.mask_PS, fresh_context.mask_PS),
+    lanes(context.positions_PS, fresh_context.positions_PS),
+  )
+  return context, state
 
 
 def segment(
@@ -171,33 +238,37 @@ def segment(
   plan: Sampling,
   params,
   layers,
-  prompts: Prompts,
   stop_table,
   key,
   step,
   context,
   state: DecodeState,
+  enough=None,
 ) -> DecodeState:
   """Decodes up to `plan.segment` tokens a row, or until every row has ended.
 
-  layers: of `decode.prepare`.
+  layers: of `decode.prepare`. enough: lanes that have ended are worth an end of the segment, too,
+  once they are so many (None: never).
   """
-  row_B = rows(prompts, plan.group_size)
-  length_B = jnp.repeat(prompts.length_P, plan.group_size)
-  end = jnp.minimum(state.t + plan.segment, plan.budget)
+  end = state.clock + plan.segment
+  slots = state.own.v[0].shape[decode.SLOTS]
 
   def body(state: DecodeState) -> DecodeState:
-    slot = state.t - 1  # the newest token enters the cache, then the next one is drawn
+    # the newest token enters the cache, then the next one is drawn
+    position_B = jnp.repeat(state.length_P, plan.group_size) + state.count_B - 1
     hidden_BD, own = decode.step(
-      arch, params, layers, state.token_B, length_B + slot, context, state.own, slot,
-      transposed=plan.transposed, dtype=plan.dtype,
+      arch, params, layers, state.token_B, position_B, context, state.own,
+      (state.clock - 1) % slots, state.count_B, transposed=plan.transposed, dtype=plan.dtype,
     )  # fmt: skip
     logits_BV = decoder.unembed(arch, params, hidden_BD)
-    drawn = _draw(plan, logits_BV, key, step, row_B, state.t)
+    drawn = _draw(plan, logits_BV, key, step, state)
     return _record(plan, state._replace(own=own), drawn, stop_table)
 
   def alive(state: DecodeState) -> jax.Array:
-    return (state.t < end) & ~state.over
+    on = (state.clock < end) & ~state.over
+    if enough is None:
+      return on
+    return on & (jnp.sum(state.done_B.reshape(-1, plan.group_size).all(-1)) < enough)
 
   return jax.lax.while_loop(alive, body, state)
 
@@ -206,30 +277,32 @@ class Sampler:
   """Host handle of the jitted programs for one architecture and one way of sampling.
 
   start: prefill. prepare: layers as the decode loop reads them. segment: some tokens of every row.
+  refill: new prompts into lanes that have ended (rollout/refill.py).
   """
 
   def __init__(self, arch, plan: Sampling, stop_table: np.ndarray):
     self.plan = plan
-    self._stop_table = jnp.asarray(stop_table)
-    self.start = jax.jit(functools.partial(start, arch, plan))
+    self.stop_table = jnp.asarray(stop_table)
+    self.start = jax.jit(functools.partial(start, arch, plan), static_argnames="slots")
     self.prepare = jax.jit(functools.partial(decode.prepare, transposed=plan.transposed))
-    self.segment = jax.jit(functools.partial(segment, arch, plan), donate_argnums=(7,))
+    self.segment = jax.jit(functools.partial(segment, arch, plan), donate_argnums=6)
+    self.refill = jax.jit(functools.partial(refill, arch, plan), donate_argnums=(6, 7))
     self._grow = jax.jit(
       functools.partial(decode.grow, transposed=plan.transposed), static_argnums=1
     )
 
   def prefill(self, params, prompts: Prompts, key: jax.Array, step: jax.Array):
     """Prompt pass and first token of every row; returns (context, state) for `decode`."""
-    return self.start(params, prompts, self._stop_table, key, step)
+    return self.start(params, prompts, self.stop_table, key, step)
 
-  def decode(self, params, prompts: Prompts, key, step, context, state: DecodeState) -> Rollout:
+  def decode(self, params, key, step, context, state: DecodeState) -> Rollout:
     """Decodes until every row has ended; `state` is donated."""
     layers = self.prepare(params)
     for number in itertools.count():
       slots = self.plan.slots(number)
       if number and slots != self.plan.slots(number - 1):
         state = state._replace(own=self._grow(state.own, slots))
-      state = self.segment(params, layers, prompts, self._stop_table, key, step, context, state)
+      state = self.segment(params, layers, self.stop_table, key, step, context, state)
       if bool(state.over):
         break
     return state.rollout
@@ -237,4 +310,4 @@ class Sampler:
   def __call__(self, params, prompts: Prompts, key: jax.Array, step: jax.Array) -> Rollout:
     """Samples `plan.group_size` completions for each prompt; returns device arrays."""
     context, state = self.prefill(params, prompts, key, step)
-    return self.decode(params, prompts, key, step, context, state)
+    return self.decode(params, key, step, context, state)

@@ -110,9 +110,7 @@ class _Programs:
       self.sampler.prefill(params, self.prompts, self.key, step)
     )
     prefilled = time.perf_counter()
-    rollout = jax.block_until_ready(
-      self.sampler.decode(params, self.prompts, self.key, step, context, state)
-    )
+    rollout = jax.block_until_ready(self.sampler.decode(params, self.key, step, context, state))
     decoded = time.perf_counter()
     del context, state, params
     parts = _slices(self.work, self.prompts, rollout)

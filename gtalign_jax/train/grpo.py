@@ -18,7 +18,7 @@ from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.rewards import normalize
 from gtalign_jax.train import checkpoint, numbers
 from gtalign_jax.train.phase import Phase
-from gtalign_jax.train.run import Run
+from gtalign_jax.train.run import Run, lanes
 from gtalign_jax.types import TrainBatch, TrainState
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def rewards(run: Run, sampled: suites.Sampled) -> np.ndarray:
   config, G = run.config, run.config.rollout.group_size
 
   def column(name: str) -> np.ndarray:
-    return np.asarray([np.nan if s[name] is None else s[name] for s in sampled.scored], np.float64)
+    return np.asarray([np.nan if s[name] is None else s[name] for s in sampled.rows], np.float64)
 
   if config.grpo.advantage == "gdpo":
     return np.stack([column("user_reward"), column("llm_reward")], axis=-1).reshape(-1, G, 2)
@@ -60,7 +60,7 @@ class Learner:
     self.phase = Phase(
       run, "grpo", config.grpo.steps, config.optim, config.grpo, config.checkpoint.every, updates
     )
-    self.actor = run.actor(config.grpo.prompts_per_step)
+    self.actor = run.actor(lanes(config))
     # the update donates its state, so the policy that KL is measured against is a copy
     self.reference = jax.tree.map(lambda x: x.copy(), start) if config.grpo.kl_coef else None
     self._score = score_program(self.phase.updater.plan)
@@ -129,7 +129,7 @@ class Learner:
       self.actor, params, records, ids, run.train_key, np.int32(step), phase=clock.phase
     )
     del params  # the update needs the room
-    suites.check_verdicts(sampled.scored, run.config.rewards, f"step {step + 1}")
+    suites.check_verdicts(sampled.rows, run.config.rewards, f"step {step + 1}")
     with clock.phase("update"):
       update_began = time.perf_counter()
       parts, padding = self.slices(sampled)
@@ -140,8 +140,7 @@ class Learner:
       values = {name: float(value) for name, value in jax.device_get(metrics).items()}
       update_s = time.perf_counter() - update_began
     values["lr"] = self.phase.learning_rate((step + 1) * self.config.inner_epochs - 1)
-    both = zip(sampled.rows, sampled.scored, strict=True)
-    run.writer.samples(step + 1, [row | scored for row, scored in both])
+    run.writer.samples(step + 1, sampled.rows)
     values |= numbers.rewards(run.config, sampled, rewards(run, sampled))
     values |= numbers.work(sampled, update_s, self.phase.progress)
     values |= run.judge.statistics() | {"perf/padding_frac": padding}

@@ -8,7 +8,6 @@ import numpy as np
 
 from gtalign_jax.config import Config
 from gtalign_jax.evaluate import suites
-from gtalign_jax.rewards import score
 
 
 def rewards(config: Config, sampled: suites.Sampled, reward_PGC: np.ndarray) -> dict[str, float]:
@@ -27,7 +26,7 @@ def rewards(config: Config, sampled: suites.Sampled, reward_PGC: np.ndarray) -> 
     "reward_std": float(np.mean(spreads)) if spreads else float("nan"),
     "frac_reward_zero_std": float(np.mean(flat)) if flat else float("nan"),
   }
-  return out | score.summarise(sampled.rows, sampled.scored) | suites.lengths(sampled.rows)
+  return out | suites.summary(sampled.rows)
 
 
 def work(sampled: suites.Sampled, update_s: float, progress: dict[str, Any]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from gtalign_jax.algorithms import optimizer, update
 from gtalign_jax.algorithms.loss import totals
 from gtalign_jax.config import Config
+from gtalign_jax.evaluate import suites
 from gtalign_jax.models import decoder, lora
 from gtalign_jax.parallel import collectives, sharding
 from gtalign_jax.parallel import mesh as meshes
@@ -183,7 +184,7 @@ def _flops(s: Shapes, prompts: int, group: int, tokens: int, new: int) -> float:
 def _rollout(compile_: _Compiler, s: Shapes, transposed: bool) -> None:
   """Programs of sampling: parameters for it, prefill, layers for decoding, one decode segment."""
   config, held, mesh = s.config, s.held, s.held.mesh
-  P, T = config.grpo.prompts_per_step, config.rollout.prompt_buckets[-1]
+  P, T = run.lanes(config), config.rollout.prompt_buckets[-1]
   G, C = config.rollout.group_size, config.rollout.max_new_tokens
   learned = (s.state, s.reference, held.frozen)
   program = run.decode_program(config, held)
@@ -216,10 +217,17 @@ def _rollout(compile_: _Compiler, s: Shapes, transposed: bool) -> None:
   layers = _outputs(sampler.prepare, prepared, s.decode)
   decode_flops = _flops(s, P, G, T, C) - _flops(s, P, G, T, 1)
   compile_(
-    "decode", sampler.segment, s.decode, layers, prompts, *fixed, context, begun,
+    "decode", sampler.segment, s.decode, layers, *fixed, context, begun,
     flops=decode_flops / 3 / max(C - 1, 1) * min(plan.segment, C),
     beside=(learned, s.decode["layers"]),
   )  # fmt: skip
+  if config.grpo.prompts_per_step > P:
+    few = suites.at_once(P, mesh)
+    source_P = _put(jax.ShapeDtypeStruct((P,), jnp.int32), alone)
+    compile_(
+      "refill", sampler.refill, s.decode, _prompts(mesh, few, T), source_P, *fixed, context, begun,
+      flops=prefill_flops * few / P, beside=(learned, layers),
+    )  # fmt: skip
 
 
 def _outputs(program: Any, compiled: Any, *args: Any) -> Any:

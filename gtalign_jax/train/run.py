@@ -86,7 +86,7 @@ class Run:
   def evaluator(self) -> suites.Actor:
     """The actor of evaluations; it decodes as many rows at once as training does."""
     shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-    rows = self.config.grpo.prompts_per_step * self.config.rollout.group_size
+    rows = lanes(self.config) * self.config.rollout.group_size
     width = max(rows // self.config.eval.group_size, shards)
     width = -(-min(width, self.config.eval.prompts) // shards) * shards
     return self.actor(
@@ -133,6 +133,11 @@ class Run:
         metrics.replace(self.workdir / "eval" / f"{name}.jsonl", lines)
       self.writer.write("eval", step, {"policy": name} | summary)
     return summary
+
+
+def lanes(config: Config) -> int:
+  """Prompts that training decodes at once."""
+  return config.rollout.prompts_at_once or config.grpo.prompts_per_step
 
 
 def decode_program(config: Config, held: state.Held):

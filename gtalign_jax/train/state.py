@@ -41,6 +41,7 @@ def check_mesh(config: Config, arch: Any, mesh: Mesh) -> None:
   meshes.check_model(sizes, mesh_dimensions(arch), config.model)
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
   meshes.check_rows("grpo.prompts_per_step", config.grpo.prompts_per_step, rows)
+  meshes.check_rows("rollout.prompts_at_once", config.rollout.prompts_at_once, rows)
   if config.sft.steps:
     meshes.check_rows("sft.batch_size", config.sft.batch_size, rows)
     meshes.check_rows("sft.micro_batch", config.sft.micro_batch, rows)
