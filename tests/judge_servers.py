@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _running(answer):
+def running(answer):
   server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
   server.daemon_threads = True
   server.block_on_close = False
@@ -87,7 +87,7 @@ def _running(answer):
 
 def serve(complete):
   """An OpenAI-compatible server; `complete(messages) -> str` writes the replies."""
-  return _running(lambda handler, _, body: handler.reply(complete(body["messages"])))
+  return running(lambda handler, _, body: handler.reply(complete(body["messages"])))
 
 
 def chaos(script):
@@ -96,7 +96,7 @@ def chaos(script):
   def answer(handler, number, body):
     script[min(number, len(script) - 1)](handler)
 
-  return _running(answer)
+  return running(answer)
 
 
 # Deeds of the chaos server.

@@ -54,15 +54,17 @@ class Sampled(NamedTuple):
   seconds: dict[str, float]
 
 
-def to_device(actor: Actor, ids: Sequence[np.ndarray], row_P: Sequence[int], width: int) -> Prompts:
+def to_device(
+  mesh: Mesh, ids: Sequence[np.ndarray], row_P: Sequence[int], width: int, buckets: Sequence[int]
+) -> Prompts:
   """Pads `ids` to the smallest bucket that holds all and to `width` rows, and shards them.
 
   row_P: global index of each prompt within its step.
   """
   rest = width - len(ids)
-  tokens_PT, length_P = batches.pad([*ids, *[np.zeros(0, np.int32)] * rest], actor.buckets)
+  tokens_PT, length_P = batches.pad([*ids, *[np.zeros(0, np.int32)] * rest], buckets)
   local = Prompts(tokens_PT, length_P, np.asarray([*row_P, *[0] * rest], np.int32))
-  rows = sharding.sharding(actor.mesh, ("batch",))
+  rows = sharding.sharding(mesh, ("batch",))
   return distributed.to_device(local, Prompts(rows, rows, rows))
 
 
@@ -94,8 +96,9 @@ def stream(
     chosen = np.flatnonzero(bucket_P == bucket)
 
     def place(some: Sequence[int], width: int, chosen=chosen, bucket=bucket) -> Prompts:
-      one = actor._replace(buckets=(bucket,))
-      return to_device(one, [ids[chosen[i]] for i in some], first_row + chosen[list(some)], width)
+      picked = chosen[list(some)]
+      rows_P = first_row + picked
+      return to_device(actor.mesh, [ids[i] for i in picked], rows_P, width, (bucket,))
 
     for ended in refill.stream(
       actor.sampler, params, len(chosen), place, actor.width, few, key, step
@@ -130,8 +133,8 @@ def read_back(
   records: Sequence[Record],
   ids: Sequence[np.ndarray],
   ended: Sequence[refill.Ended],
-) -> list[dict]:
-  """Rows of `gtalign eval` (of `gtalign generate` where there is no judge), in the order of `ended`.
+) -> dict[int, list[dict]]:
+  """Prompt -> its rows of `gtalign eval` (of `gtalign generate` where there is no judge).
 
   Each process reads and scores its share; every process gets all rows.
   """
@@ -141,7 +144,8 @@ def read_back(
   if actor.judge is not None:
     scored = score.score_rows(rows, actor.reward, actor.judge)
     rows = [row | more for row, more in zip(rows, scored, strict=True)]
-  return distributed.gather_rows(rows)
+  everyone, G = distributed.gather_rows(rows), actor.sampler.plan.group_size
+  return {each.prompt: everyone[i * G : (i + 1) * G] for i, each in enumerate(ended)}
 
 
 def sample_and_score(
@@ -157,27 +161,27 @@ def sample_and_score(
 
   phase: books the time inside it to "rollout" and "reward".
   """
-  by_prompt: dict[int, tuple[list[dict], Rollout]] = {}
+  rows: dict[int, list[dict]] = {}
+  rollouts: dict[int, Rollout] = {}
   seconds = {"rollout": 0.0, "reward": 0.0}
   ending = stream(actor, params, ids, key, step)
-  while len(by_prompt) < len(ids):
+  while len(rows) < len(ids):
     began = time.perf_counter()
     with phase("rollout"):
       ended = next(ending)
     sampled = time.perf_counter()
     with phase("reward"):
-      rows, G = read_back(actor, records, ids, ended), actor.sampler.plan.group_size
-      for first, each in zip(range(0, len(rows), G), ended, strict=True):
-        by_prompt[each.prompt] = rows[first : first + G], each.rollout
+      rows |= read_back(actor, records, ids, ended)
+      rollouts |= dict(ended)
     seconds["rollout"] += sampled - began
     seconds["reward"] += time.perf_counter() - sampled
-  found = [by_prompt[p] for p in range(len(ids))]
+  order = range(len(ids))
   split = sharding.sharding(actor.mesh, ("batch",))
-  rollout = Rollout(*map(np.concatenate, zip(*(part for _, part in found))))
+  rollout = Rollout(*map(np.concatenate, zip(*(rollouts[p] for p in order))))
   return Sampled(
-    to_device(actor, ids, range(len(ids)), len(ids)),
+    to_device(actor.mesh, ids, order, len(ids), actor.buckets),
     distributed.to_device(rollout, Rollout(*[split] * len(rollout))),
-    [row for rows, _ in found for row in rows],
+    [row for p in order for row in rows[p]],
     seconds,
   )
 
@@ -207,13 +211,11 @@ def evaluate(
   key: the same key gives the same draws for every policy, so that runs are compared on equal terms.
   on_batch: called with prompts done and in all, as they end. first_row: as in `stream`.
   """
-  by_prompt: dict[int, list[dict]] = {}
+  rows: dict[int, list[dict]] = {}
   for ended in stream(actor, params, ids, key, np.int32(0), first_row):
-    rows, G = read_back(actor, records, ids, ended), actor.sampler.plan.group_size
-    for first, each in zip(range(0, len(rows), G), ended, strict=True):
-      by_prompt[each.prompt] = rows[first : first + G]
-    on_batch(len(by_prompt), len(records))
-  return [row for p in range(len(records)) for row in by_prompt[p]]
+    rows |= read_back(actor, records, ids, ended)
+    on_batch(len(rows), len(records))
+  return [row for p in range(len(records)) for row in rows[p]]
 
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:

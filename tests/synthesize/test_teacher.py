@@ -4,8 +4,7 @@ import json
 import threading
 
 import pytest
-from judge_servers import _running as running
-from judge_servers import serve
+from judge_servers import running, serve
 
 from gtalign_jax.cli.main import main
 from gtalign_jax.data import sources

@@ -7,8 +7,7 @@ import json
 import zlib
 
 import pytest
-from judge_servers import _running as running
-from judge_servers import closed_socket
+from judge_servers import closed_socket, running
 from real_runs import SHORT, attempt, finish, has, metrics
 
 from gtalign_jax.cli.main import main
