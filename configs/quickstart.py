@@ -33,7 +33,7 @@ def config() -> Config:
       optim=OptimConfig(lr=5e-4, warmup=3, decay="linear"),
     ),
     rollout=RolloutConfig(group_size=8, max_new_tokens=288, prompt_buckets=(256,), segment=96),
-    grpo=GRPOConfig(steps=4, prompts_per_step=4, micro_prompts=1, kl_coef=0.01),
+    grpo=GRPOConfig(steps=4, prompts_per_step=4, micro_prompts=1, micro_samples=4, kl_coef=0.01),
     optim=OptimConfig(lr=1e-5),
     eval=EvalConfig(every=0, prompts=16, group_size=2),
     checkpoint=CheckpointConfig(every=2, keep=1),
