@@ -7,7 +7,6 @@ its width is the next multiple of `bucket`. One program is compiled per width th
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -55,7 +54,11 @@ def padding(count_PG: np.ndarray, slices: list[Slice]) -> float:
   return 1.0 - float(count_PG.sum()) / slots
 
 
-@functools.partial(jax.jit, static_argnums=3)
+def widths(bucket: int, budget: int) -> list[int]:
+  """All widths that `cut` can give."""
+  return [min(width, budget) for width in range(bucket, budget + bucket, bucket)]
+
+
 def take(batch: TrainBatch, prompt_p: jax.Array, sample_pg: jax.Array, width: int) -> TrainBatch:
   """The rows of one slice, prompt-major, completions cut to `width` tokens."""
   P = batch.prompt.length_P.shape[0]

@@ -17,6 +17,7 @@ import optax
 from gtalign_jax.algorithms import loss, optimizer, sft_loss
 from gtalign_jax.models import decoder, prefix
 from gtalign_jax.ops.logprobs import token_logprobs
+from gtalign_jax.parallel.programs import Program
 from gtalign_jax.sections import GRPOConfig
 from gtalign_jax.types import TrainBatch, TrainState
 
@@ -123,12 +124,28 @@ class Updater:
 
     own = None if shardings is None else (shardings, None)
     spec = None if shardings is None else (shardings.params, None, None)
-    self._zeros = jax.jit(
-      lambda t: jax.tree.map(jnp.zeros_like, t), out_shardings=spec and shardings.params
+    self._zeros = Program(
+      "zero gradients",
+      lambda t: jax.tree.map(jnp.zeros_like, t),
+      out_shardings=spec and shardings.params,
     )
-    self.accumulate = jax.jit(accumulate, donate_argnums=0, out_shardings=spec)
-    self.apply = jax.jit(apply, donate_argnums=0, out_shardings=own)
-    self._totals = jax.jit(lambda masks: jax.tree.map(lambda *x: sum(x), *map(loss.totals, masks)))
+    name = "sft gradients" if config is None else "grpo gradients"
+    self.accumulate = Program(name, accumulate, donate_argnums=0, out_shardings=spec)
+    self.apply = Program("optimizer", apply, donate_argnums=0, out_shardings=own)
+    self._totals = Program("totals", loss.totals)
+    self._add = Program("add totals", lambda one, two: jax.tree.map(jnp.add, one, two))
+
+  def compile(self, state: TrainState, frozen: Any, batch: TrainBatch) -> jax.ShapeDtypeStruct:
+    """Makes all programs for slices like `batch`; arguments are arrays or shapes.
+
+    Returns the slice's log-probabilities as a shape.
+    """
+    whole = self._totals.compile(batch.mask_BC)
+    self._add.compile(whole, whole)
+    grads = self._zeros.compile(state.params)
+    grads, _, logp_BC = self.accumulate.compile(grads, state.params, frozen, whole, batch)
+    self.apply.compile(state, grads)
+    return logp_BC
 
   def __call__(
     self, state: TrainState, frozen: Any, slices: Sequence[TrainBatch]
@@ -138,7 +155,7 @@ class Updater:
     Returns the state (donated in), metrics (device scalars, those of the whole batch) and each
     slice's log-probabilities [B, C], which are the old ones of a further epoch.
     """
-    whole = self._totals([batch.mask_BC for batch in slices])
+    whole = functools.reduce(self._add, [self._totals(batch.mask_BC) for batch in slices])
     grads = self._zeros(state.params)
     metrics: dict[str, jax.Array] = {}
     logps = []

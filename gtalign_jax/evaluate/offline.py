@@ -18,6 +18,7 @@ from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
 from gtalign_jax.evaluate import suites
+from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.rewards import judges
 from gtalign_jax.rollout import generate, stop
@@ -56,6 +57,7 @@ class Job:
     )
     stops = () if options.ignore_eos else config.rollout.stop
     table = stop.stop_table(policy.tokenizer, stops, policy.config.vocab_size)
+    table = distributed.to_device(table, sharding.replicated(self.mesh))
     shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
     self.actor = suites.Actor(
       policy.tokenizer,

@@ -18,7 +18,7 @@ from gtalign_jax.errors import RunFailure
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.rewards import score
 from gtalign_jax.rollout import refill
-from gtalign_jax.rollout.generate import Sampler
+from gtalign_jax.rollout.generate import Sampler, nothing
 from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Prompts, Rollout
 
@@ -74,6 +74,34 @@ def at_once(width: int, mesh: Mesh) -> int:
   return shards * -(-width // (shards * REFILLS))
 
 
+def groups(actor: Actor, ids: Sequence[np.ndarray]) -> list[tuple[int, np.ndarray]]:
+  """(padded length, prompts) that go through the lanes together, the longest first."""
+  bucket_P = np.asarray([batches.bucket(len(each), actor.buckets) for each in ids])
+  for small, large in itertools.pairwise(sorted(set(bucket_P.tolist()))):
+    if (bucket_P == small).sum() < actor.width:  # lanes left empty cost more than padding
+      bucket_P[bucket_P == small] = large
+  return [(each, np.flatnonzero(bucket_P == each)) for each in sorted(set(bucket_P), reverse=True)]
+
+
+def compile(actor: Actor, params: Any, ids: Sequence[np.ndarray], key: jax.Array) -> None:
+  """Makes every program that sampling for the prompts `ids` runs."""
+  for bucket, chosen in groups(actor, ids):
+    compile_bucket(actor, params, bucket, key, refilled=len(chosen) > actor.width)
+
+
+def compile_bucket(actor: Actor, params: Any, bucket: int, key: jax.Array, refilled: bool) -> None:
+  """Makes every program for prompts of one padded length; refilled: more prompts than lanes."""
+  sampler, P = actor.sampler, actor.width
+  prompts = to_device(actor.mesh, [], [], P, (bucket,))
+  number = sampler.put(np.int32(0))
+  if not refilled:
+    sampler.compile(params, prompts, key, number)
+    return
+  waiting = to_device(actor.mesh, [], [], at_once(P, actor.mesh), (bucket,))
+  lanes = sampler.put(np.zeros(P, np.int32))
+  sampler.compile_refills(params, prompts, waiting, lanes, number, key, number)
+
+
 def stream(
   actor: Actor,
   params: Any,
@@ -81,19 +109,16 @@ def stream(
   key: jax.Array,
   step: Any,
   first_row: int = 0,
+  under_way: Callable[[], None] = nothing,
 ) -> Iterator[list[refill.Ended]]:
   """Samples G completions for each prompt; yields prompts (by index into `ids`) as they end.
 
   Prompts of one bucket go through the lanes together, the longest first. first_row: global index of
-  the first prompt.
+  the first prompt. under_way: called once the device has its first work.
   """
+  step = actor.sampler.put(np.int32(step))
   few = at_once(actor.width, actor.mesh)
-  bucket_P = np.asarray([batches.bucket(len(each), actor.buckets) for each in ids])
-  for small, large in itertools.pairwise(sorted(set(bucket_P.tolist()))):
-    if (bucket_P == small).sum() < actor.width:  # lanes left empty cost more than padding
-      bucket_P[bucket_P == small] = large
-  for bucket in sorted(set(bucket_P.tolist()), reverse=True):
-    chosen = np.flatnonzero(bucket_P == bucket)
+  for bucket, chosen in groups(actor, ids):
 
     def place(some: Sequence[int], width: int, chosen=chosen, bucket=bucket) -> Prompts:
       picked = chosen[list(some)]
@@ -101,8 +126,9 @@ def stream(
       return to_device(actor.mesh, [ids[i] for i in picked], rows_P, width, (bucket,))
 
     for ended in refill.stream(
-      actor.sampler, params, len(chosen), place, actor.width, few, key, step
+      actor.sampler, params, len(chosen), place, actor.width, few, key, step, under_way
     ):
+      under_way = nothing
       yield [each._replace(prompt=int(chosen[each.prompt])) for each in ended]
 
 
@@ -156,15 +182,16 @@ def sample_and_score(
   key: jax.Array,
   step: Any,
   phase: Callable[[str], AbstractContextManager] = nullcontext,
+  under_way: Callable[[], None] = nothing,
 ) -> Sampled:
   """Samples G completions for each prompt and scores them; every process gets all rows.
 
-  phase: books the time inside it to "rollout" and "reward".
+  phase: books the time inside it to "rollout" and "reward". under_way: as in `stream`.
   """
   rows: dict[int, list[dict]] = {}
   rollouts: dict[int, Rollout] = {}
   seconds = {"rollout": 0.0, "reward": 0.0}
-  ending = stream(actor, params, ids, key, step)
+  ending = stream(actor, params, ids, key, step, under_way=under_way)
   while len(rows) < len(ids):
     began = time.perf_counter()
     with phase("rollout"):

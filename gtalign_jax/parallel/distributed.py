@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,13 @@ def share(rows: int) -> slice:
   return slice(rows * index // count, rows * (index + 1) // count)
 
 
+@contextlib.contextmanager
+def _asked() -> Iterator[None]:
+  """A move between host and device that somebody asked for (see programs.guarded)."""
+  with jax.no_tracing(False), jax.transfer_guard("allow"):
+    yield
+
+
 def to_device(arrays: Any, shardings: Any) -> Any:
   """Global arrays from whole host arrays (a pytree), which every process has alike.
 
@@ -59,14 +68,16 @@ def to_device(arrays: Any, shardings: Any) -> Any:
     array = np.asarray(array)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-  return jax.tree.map(put, arrays, shardings)
+  with _asked():
+    return jax.tree.map(put, arrays, shardings)
 
 
 def to_host(array: jax.Array) -> np.ndarray:
   """The whole of a global array, on every process; all of them have to ask."""
   if array.is_fully_addressable:
-    return np.asarray(array)
-  return multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(jax.device_get(array))
+  with _asked():
+    return multihost_utils.process_allgather(array, tiled=True)
 
 
 def gather_rows(rows: list[dict]) -> list[dict]:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from gtalign_jax.parallel import distributed
-from gtalign_jax.rollout.generate import Sampler
+from gtalign_jax.rollout.generate import Sampler, nothing
 from gtalign_jax.types import Prompts, Rollout
 
 # Which prompts, padded to how many rows -> their tokens on the device, all of one padded length.
@@ -36,15 +36,16 @@ def stream(
   at_once: int,
   key: jax.Array,
   step: Any,
+  under_way: Callable[[], None] = nothing,
 ) -> Iterator[list[Ended]]:
   """Samples prompts 0..count-1 in `lanes` lanes; yields them as they end, all in the end.
 
   at_once: lanes refilled by one prefill (a multiple of the mesh's data * fsdp). While the caller works
-  on what it was given, the device goes on.
+  on what it was given, the device goes on. under_way: called once the device has its first work.
   """
   P, G = lanes, sampler.plan.group_size
   if count <= P:
-    whole = _host(sampler(params, place(range(count), P), key, step))
+    whole = _host(sampler(params, place(range(count), P), key, step, under_way))
     yield [Ended(p, _rows(whole, p, G)) for p in range(count)]
     return
   holds = np.arange(P)  # which prompt is in which lane; -1: none
@@ -56,11 +57,15 @@ def stream(
   ended: list[Ended] = []
   while (holds >= 0).any():
     # dispatched before the caller gets what has ended: both work at the same time
-    enough = np.int32(min(at_once, count - following) if following < count else P)
-    state = sampler.segment(params, layers, table, key, step, context, state, enough)
+    enough = min(at_once, count - following) if following < count else P
+    state = sampler.segment(
+      params, layers, table, key, step, context, state, sampler.put(np.int32(enough))
+    )
+    under_way()
+    under_way = nothing
     if ended:
       yield ended
-    ended, over = [], bool(state.over)
+    ended, over = [], bool(jax.device_get(state.over))
     done_P = distributed.to_host(state.done_B).reshape(P, G).all(1) & (holds >= 0)
     if not over and done_P.sum() < enough:
       continue
@@ -73,7 +78,7 @@ def stream(
       free = np.flatnonzero(holds < 0)[: len(new)]
       source_P[free], holds[free] = np.arange(len(new)), new
       context, state = sampler.refill(
-        params, place(new, at_once), source_P, table, key, step, context, state
+        params, place(new, at_once), sampler.put(source_P), table, key, step, context, state
       )
     following = min(following + len(ended), count)
   yield ended

@@ -76,7 +76,8 @@ def _slices(work: Work, prompts: Prompts, rollout: Rollout) -> list[TrainBatch]:
   )
   count_PG = np.full((work.prompts, work.group_size), work.new_tokens)
   cuts = slices.cut(count_PG, work.micro_prompts, 0, work.new_tokens, work.new_tokens)
-  return [slices.take(batch, each.prompt_p, each.sample_pg, each.width) for each in cuts]
+  take = jax.jit(slices.take, static_argnames="width")
+  return [take(batch, each.prompt_p, each.sample_pg, width=each.width) for each in cuts]
 
 
 class _Programs:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,10 +17,12 @@ from gtalign_jax.algorithms import slices, update
 from gtalign_jax.algorithms.advantages import group_advantages, overlong_penalty
 from gtalign_jax.data import batches
 from gtalign_jax.evaluate import suites
-from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.parallel import distributed, programs, sharding
+from gtalign_jax.parallel.programs import Program
 from gtalign_jax.rewards import normalize
+from gtalign_jax.sections import GRPOConfig
 from gtalign_jax.train import checkpoint, numbers
-from gtalign_jax.train.phase import Phase
+from gtalign_jax.train.phase import Late, Phase
 from gtalign_jax.train.run import Run, lanes
 from gtalign_jax.types import TrainBatch, TrainState
 
@@ -45,9 +50,19 @@ def rewards(run: Run, sampled: suites.Sampled) -> np.ndarray:
   return reward_B.reshape(-1, G, 1)
 
 
-def score_program(plan: update.Plan):
-  """Jitted (trainable, frozen, slice) -> log-probability of each completion token, [B, C] f32."""
-  return jax.jit(lambda *args: update.score(plan, *args)[0])
+def score_program(plan: update.Plan) -> Program:
+  """(trainable, frozen, slice) -> log-probability of each completion token, [B, C] f32."""
+  return Program("score", lambda *args: update.score(plan, *args)[0])
+
+
+def _rated(config: GRPOConfig, reward: Any, valid_PG: Any, mask_BC: Any, stopped_B: Any):
+  """Advantages [B], and the tokens that the loss counts [B, C]."""
+  advantage_PG = group_advantages(
+    reward, valid_PG, kind=config.advantage, weights=config.gdpo_weights
+  )
+  if config.mask_truncated:
+    mask_BC = mask_BC & stopped_B[:, None]
+  return advantage_PG.reshape(-1), mask_BC
 
 
 class Learner:
@@ -64,43 +79,77 @@ class Learner:
     # the update donates its state, so the policy that KL is measured against is a copy
     self.reference = jax.tree.map(lambda x: x.copy(), start) if config.grpo.kl_coef else None
     self._score = score_program(self.phase.updater.plan)
-    self._advantages = jax.jit(
-      lambda reward, valid: group_advantages(
-        reward if config.grpo.advantage == "gdpo" else reward[..., 0],
-        valid,
-        kind=config.grpo.advantage,
-        weights=config.grpo.gdpo_weights,
-      ).reshape(-1)
-    )
+    self._rated = Program("advantages", functools.partial(_rated, config.grpo))
+    self._take = Program("take", slices.take, static_argnames="width")
+    self._warm = False
 
-  def batch(self, sampled: suites.Sampled) -> TrainBatch:
+  def compile(self, state: TrainState) -> None:
+    """Makes all programs of a step: every prompt bucket that occurs, every width of a slice."""
+    run, config = self.run, self.run.config
+    params = run.decode_params(state.params)
+    buckets = {batches.bucket(len(ids), self.actor.buckets) for ids in run.train_set.ids}
+    more = config.grpo.prompts_per_step > self.actor.width
+    for bucket in sorted(buckets):
+      for refilled in (False, True)[: 1 + more]:
+        suites.compile_bucket(self.actor, params, bucket, run.train_key, refilled)
+    del params  # the updates need the room
+    for bucket in sorted(buckets):
+      for width in slices.widths(config.grpo.length_bucket, config.rollout.max_new_tokens):
+        self._compile_slice(state, bucket, width)
+
+  def _compile_slice(self, state: TrainState, bucket: int, width: int) -> None:
+    config, frozen = self.run.config, self.run.held.frozen
+    P, G, C = self.config.prompts_per_step, config.rollout.group_size, config.rollout.max_new_tokens
+    rows = sharding.sharding(self.run.mesh, ("batch",))
+
+    def zeros(dtype: Any, *shape: int) -> jax.Array:
+      return distributed.to_device(np.zeros(shape, dtype), rows)
+
+    roles = (2,) if self.config.advantage == "gdpo" else ()
+    tokens_BC, mask_BC, logp_BC = (zeros(dtype, P * G, C) for dtype in (np.int32, bool, np.float32))
+    given = zeros(np.float32, P, G, *roles), zeros(bool, P, G)
+    advantage_B, mask_BC = self._rated.compile(*given, mask_BC, zeros(bool, P * G))
+    prompts = suites.to_device(self.run.mesh, [], [], P, (bucket,))
+    batch = TrainBatch(prompts, tokens_BC, mask_BC, advantage_B, logp_BC, None, None)
+    p, g = self.config.micro_prompts or P, self.config.micro_samples or G
+    index_p, index_pg = np.zeros(p, np.int32), np.zeros((p, g), np.int32)
+    put = self.actor.sampler.put
+    part = self._take.compile(batch, put(index_p), put(index_pg), width=width)
+    if self.reference is not None:
+      ref_logp_BC = self._score.compile(self.reference, frozen, part)
+      part = part._replace(ref_logp_BC=ref_logp_BC)
+    old_logp_BC = self.phase.updater.compile(state, frozen, part)
+    if self.config.inner_epochs > 1:
+      self.phase.updater.compile(state, frozen, part._replace(old_logp_BC=old_logp_BC))
+
+  @contextlib.contextmanager
+  def _phase(self, name: str) -> Iterator[None]:
+    """Books the time inside; device work is guarded once a step has made what is small."""
+    guard = programs.guarded() if self._warm and name != "reward" else contextlib.nullcontext()
+    with self.run.clock.phase(name), guard:
+      yield
+
+  def batch(self, sampled: suites.Sampled, reward_PGC: np.ndarray) -> TrainBatch:
     """The optimiser batch on the mesh, advantages computed on the device over [P, G]."""
-    run, mesh = self.run, self.run.mesh
-    reward_PGC = rewards(run, sampled)
     valid_PG = np.isfinite(reward_PGC).all(-1)
-    rows = sharding.sharding(mesh, ("batch",))
-    reward, valid = distributed.to_device((reward_PGC.astype(np.float32), valid_PG), (rows, rows))
+    if self.config.advantage != "gdpo":
+      reward_PGC = reward_PGC[..., 0]
+    rows = sharding.sharding(self.run.mesh, ("batch",))
+    given = distributed.to_device((reward_PGC.astype(np.float32), valid_PG), (rows, rows))
     rollout = sampled.rollout
-    mask_BC = rollout.mask_BC
-    if self.config.mask_truncated:
-      mask_BC = mask_BC & rollout.stopped_B[:, None]
-    batch = TrainBatch(
-      sampled.prompts,
-      rollout.tokens_BC,
-      mask_BC,
-      self._advantages(reward, valid),
-      rollout.logp_BC,
-      None,
-      None,
+    advantage_B, mask_BC = self._rated(*given, rollout.mask_BC, rollout.stopped_B)
+    return TrainBatch(
+      sampled.prompts, rollout.tokens_BC, mask_BC, advantage_B, rollout.logp_BC, None, None
     )
-    return batch
 
-  def slices(self, sampled: suites.Sampled) -> tuple[list[TrainBatch], float]:
+  def slices(
+    self, sampled: suites.Sampled, reward_PGC: np.ndarray
+  ) -> tuple[list[TrainBatch], float]:
     """The batch in slices of like length, with reference log-probabilities where KL is asked for.
 
     Also the share of padding among the trained completion tokens.
     """
-    config, batch = self.config, self.batch(sampled)
+    config, batch, put = self.config, self.batch(sampled, reward_PGC), self.actor.sampler.put
     count_B = np.asarray([row["completion_tokens"] for row in sampled.rows])
     count_PG = count_B.reshape(-1, self.run.config.rollout.group_size)
     cuts = slices.cut(
@@ -110,42 +159,55 @@ class Learner:
       config.length_bucket,
       self.run.config.rollout.max_new_tokens,
     )
-    out = [slices.take(batch, each.prompt_p, each.sample_pg, each.width) for each in cuts]
+    out = [
+      self._take(batch, put(each.prompt_p), put(each.sample_pg), width=each.width) for each in cuts
+    ]
     if self.reference is not None:
       frozen = self.run.held.frozen
       out = [x._replace(ref_logp_BC=self._score(self.reference, frozen, x)) for x in out]
     return out, slices.padding(count_PG, cuts)
 
-  def step(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, float]]:
-    """One step of the algorithm; `step` counts from 0."""
-    run, clock = self.run, self.run.clock
+  def step(self, state: TrainState, step: int) -> TrainState:
+    """One step of the algorithm, whose metrics are told later; `step` counts from 0."""
+    run, epochs = self.run, self.config.inner_epochs
     began = time.perf_counter()
+    values = {"lr": self.phase.learning_rate((step + 1) * epochs - 1)}
     records, ids = batches.batch_at(
-      run.train_set, run.config.data, run.config.grpo.prompts_per_step, step
+      run.train_set, run.config.data, self.config.prompts_per_step, step
     )
-    with clock.phase("rollout"):
+    with run.clock.phase("rollout"):
       params = run.decode_params(state.params)
     sampled = suites.sample_and_score(
-      self.actor, params, records, ids, run.train_key, np.int32(step), phase=clock.phase
+      self.actor,
+      params,
+      records,
+      ids,
+      run.train_key,
+      step,
+      phase=self._phase,
+      under_way=self.phase.tell,  # of the step before
     )
     del params  # the update needs the room
     suites.check_verdicts(sampled.rows, run.config.rewards, f"step {step + 1}")
-    with clock.phase("update"):
-      update_began = time.perf_counter()
-      parts, padding = self.slices(sampled)
-      for epoch in range(self.config.inner_epochs):
+    reward_PGC = rewards(run, sampled)
+    run.writer.samples(step + 1, sampled.rows)
+    values |= numbers.rewards(run.config, sampled, reward_PGC) | run.judge.statistics()
+    update_began = time.perf_counter()
+    with self._phase("update"):
+      parts, padding = self.slices(sampled, reward_PGC)
+      for epoch in range(epochs):
         state, metrics, logps = self.phase.updater(state, run.held.frozen, parts)
         if epoch == 0:
           parts = [x._replace(old_logp_BC=old) for x, old in zip(parts, logps, strict=True)]
-      values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+
+    def finish(found: dict[str, float]) -> dict[str, Any]:
       update_s = time.perf_counter() - update_began
-    values["lr"] = self.phase.learning_rate((step + 1) * self.config.inner_epochs - 1)
-    run.writer.samples(step + 1, sampled.rows)
-    values |= numbers.rewards(run.config, sampled, rewards(run, sampled))
-    values |= numbers.work(sampled, update_s, self.phase.progress)
-    values |= run.judge.statistics() | {"perf/padding_frac": padding}
-    values["step_time"] = time.perf_counter() - began
-    return state, values
+      work = numbers.work(sampled, update_s, self.phase.progress)
+      return found | values | work | {"perf/padding_frac": padding}
+
+    self.phase.tell_later(Late(step + 1, began, metrics, finish))
+    self._warm = True
+    return state
 
   def evaluate(self, state: TrainState, step: int) -> None:
     """Evaluates, and keeps the parameters if their welfare is the best so far."""
@@ -161,11 +223,14 @@ class Learner:
     """Runs from `state` to the last step."""
     run, every = self.run, self.run.config.eval.every
     with jax.set_mesh(run.mesh):
+      if self.phase.resume_step < self.config.steps:
+        with run.clock.phase("compile"):
+          self.compile(state)
       for step in range(self.phase.resume_step, self.config.steps):
-        state, values = self.step(state, step)
-        run.writer.write("grpo", step + 1, values)
+        state = self.step(state, step)
         last = step + 1 == self.config.steps
         if last or (every and (step + 1) % every == 0):
+          self.phase.tell()
           self.evaluate(state, step + 1)
         self.phase.end_step(step + 1, state)
     return state

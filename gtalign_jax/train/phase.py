@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,16 @@ from gtalign_jax.train.run import Run
 from gtalign_jax.types import TrainState
 
 log = logging.getLogger(__name__)
+WAITING = {"sft": "sft", "grpo": "update"}  # what the clock calls waiting for a step to end
+
+
+class Late(NamedTuple):
+  """Metrics of a step that the device may still be computing. began: perf_counter at its start."""
+
+  step: int
+  began: float
+  metrics: dict[str, jax.Array]
+  finish: Callable[[dict[str, float]], dict[str, Any]]
 
 
 class Phase:
@@ -47,6 +58,8 @@ class Phase:
       run.held._replace(trainable=trainable), tx, self._shardings
     )
     self.progress: dict[str, Any] = {}
+    self._late: Late | None = None
+    self._told = 0.0  # when metrics last arrived
 
   @property
   def resume_step(self) -> int:
@@ -67,12 +80,30 @@ class Phase:
     """Learning rate of update number `count` (from 0)."""
     return float(jax.device_get(self._rates(jnp.int32(count))))
 
+  def tell_later(self, late: Late) -> None:
+    """Keeps the metrics of a step until `tell`: meanwhile the host prepares the next one."""
+    self._late = late
+
+  def tell(self) -> None:
+    """Waits for the metrics that are due, if any, and writes their line."""
+    if self._late is None:
+      return
+    step, began, metrics, finish = self._late
+    self._late = None
+    with self.run.clock.phase(WAITING[self.name]):
+      values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    now = time.perf_counter()
+    values = finish(values) | {"step_time": now - max(began, self._told)}
+    self._told = now
+    self.run.writer.write(self.name, step, values)
+
   def end_step(self, step: int, train_state: TrainState) -> None:
     """Ends step number `step` (from 1): saves every `every` steps and after the last one.
 
     Raises KeyboardInterrupt where the run was told to stop and several processes had to agree.
     """
     if step % self.every == 0 or step == self.steps:
+      self.tell()  # a checkpoint stands for lines that are written
       self._save(step, train_state)
     self.run.interrupts.check()
 

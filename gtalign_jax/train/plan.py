@@ -24,7 +24,7 @@ from gtalign_jax.algorithms.loss import totals
 from gtalign_jax.config import Config
 from gtalign_jax.evaluate import suites
 from gtalign_jax.models import decoder, lora
-from gtalign_jax.parallel import collectives, sharding
+from gtalign_jax.parallel import collectives, programs, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.topology import Topology
 from gtalign_jax.rollout import generate
@@ -210,11 +210,11 @@ def _rollout(compile_: _Compiler, s: Shapes, transposed: bool) -> None:
   )
   if prefill is None:
     return
-  context, begun = _outputs(sampler.start, prefill, s.decode, prompts, *fixed)
+  context, begun = programs.results(prefill)
   prepared = compile_(
     "layers", sampler.prepare, s.decode, flops=0.0, beside=(learned, context, begun)
   )
-  layers = _outputs(sampler.prepare, prepared, s.decode)
+  layers = programs.results(prepared)
   decode_flops = _flops(s, P, G, T, C) - _flops(s, P, G, T, 1)
   compile_(
     "decode", sampler.segment, s.decode, layers, *fixed, context, begun,
@@ -228,11 +228,6 @@ def _rollout(compile_: _Compiler, s: Shapes, transposed: bool) -> None:
       "refill", sampler.refill, s.decode, _prompts(mesh, few, T), source_P, *fixed, context, begun,
       flops=prefill_flops * few / P, beside=(learned, layers),
     )  # fmt: skip
-
-
-def _outputs(program: Any, compiled: Any, *args: Any) -> Any:
-  """Results of a program as shapes, placed as the compiler chose."""
-  return _put(jax.eval_shape(program, *args), compiled.output_shardings)
 
 
 def _update(compile_: _Compiler, s: Shapes) -> None:

@@ -16,6 +16,7 @@ from gtalign_jax.data import batches, prompts, sources
 from gtalign_jax.evaluate import suites
 from gtalign_jax.models import decoder, lora
 from gtalign_jax.parallel import distributed, mesh, sharding
+from gtalign_jax.parallel.programs import Program
 from gtalign_jax.rewards import judges
 from gtalign_jax.rollout import generate, stop
 from gtalign_jax.train import metrics, state, timing
@@ -40,10 +41,13 @@ class Run:
       self.judge = judges.make(config.rewards.judge, workdir)
     self.writer = metrics.Writer(workdir, config.log, main=self.main)
     # one key for training, one for evaluation, so that evaluating more often changes no sample
-    self.train_key, self.eval_key = jax.random.split(jax.random.key(config.seed))
-    self.stop_table = stop.stop_table(
-      self.held.tokenizer, config.rollout.stop, self.held.arch.vocab_size
+    alone = sharding.replicated(self.mesh)
+    keys = jax.jit(
+      lambda: tuple(jax.random.split(jax.random.key(config.seed))), out_shardings=alone
     )
+    self.train_key, self.eval_key = keys()
+    table = stop.stop_table(self.held.tokenizer, config.rollout.stop, self.held.arch.vocab_size)
+    self.stop_table = distributed.to_device(table, alone)
 
   def _encode(self, split: str) -> prompts.Encoded:
     records = sources.load(self.config.data, split)
@@ -118,9 +122,11 @@ class Run:
     """
     with self.clock.phase("evaluation"):
       with metrics.progress(f"eval {name}") as advance, jax.set_mesh(self.mesh):
+        params = self.decode_params(trainable)
+        suites.compile(self.evaluator, params, self.test_set.ids, self.eval_key)
         rows = suites.evaluate(
           self.evaluator,
-          self.decode_params(trainable),
+          params,
           self.test_set.records,
           self.test_set.ids,
           self.eval_key,
@@ -141,7 +147,7 @@ def lanes(config: Config) -> int:
 
 
 def decode_program(config: Config, held: state.Held):
-  """Jitted (frozen, trainable) -> what decoding reads: joined, cast, gathered over fsdp once.
+  """Program (frozen, trainable) -> what decoding reads: joined, cast, gathered over fsdp once.
 
   None where the trainable parameters are that already.
   """
@@ -156,7 +162,8 @@ def decode_program(config: Config, held: state.Held):
       params = lora.merge(frozen, trainable, config.policy)
     return jax.tree.map(lambda x: x.astype(dtype), params)
 
-  return jax.jit(prepare, out_shardings=sharding.tree_shardings(held.mesh, names))
+  places = sharding.tree_shardings(held.mesh, names)
+  return Program("decode params", prepare, out_shardings=places)
 
 
 def update_plan(config: Config, arch: Any) -> update.Plan:

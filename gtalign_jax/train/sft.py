@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +14,12 @@ import numpy as np
 
 from gtalign_jax.data import batches
 from gtalign_jax.errors import BadInput
-from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.parallel import distributed, programs, sharding
+from gtalign_jax.sections import SFTConfig
 from gtalign_jax.synthesize import sft_data
-from gtalign_jax.train.phase import Phase
+from gtalign_jax.train.phase import Late, Phase
 from gtalign_jax.train.run import Run
-from gtalign_jax.types import Prompts, TrainBatch
+from gtalign_jax.types import Prompts, TrainBatch, TrainState
 
 log = logging.getLogger(__name__)
 
@@ -60,32 +63,53 @@ def split(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Examples:
   return Examples(stacked[0, :common], rests, [len(prompt) - common for prompt, _ in pairs])
 
 
+@functools.lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+  return np.random.default_rng((seed, epoch)).permutation(count)
+
+
 def indices(count: int, size: int, step: int, seed: int) -> list[int]:
   """Examples of one batch: epochs of shuffled order, a pure function of the step."""
-  out = []
-  for position in range(step * size, (step + 1) * size):
-    epoch, offset = divmod(position, count)
-    order = np.random.default_rng((seed, epoch)).permutation(count)
-    out.append(int(order[offset]))
-  return out
+  places = (divmod(position, count) for position in range(step * size, (step + 1) * size))
+  return [int(_order(count, seed, epoch)[offset]) for epoch, offset in places]
+
+
+def cut(examples: Examples, config: SFTConfig, step: int, seed: int) -> list[list[int]]:
+  """The examples of the accumulation slices of `step`, like lengths together."""
+  chosen = indices(len(examples.rests), config.batch_size, step, seed)
+  chosen.sort(key=lambda index: len(examples.rests[index]))
+  size = config.micro_batch or config.batch_size
+  return [chosen[first : first + size] for first in range(0, len(chosen), size)]
+
+
+def width(examples: Examples, chosen: Sequence[int], bucket: int) -> int:
+  """Padded length of a slice, tokens."""
+  return -(-max(len(examples.rests[index]) for index in chosen) // bucket) * bucket
+
+
+def compile(run: Run, phase: Phase, state: TrainState, examples: Examples) -> None:
+  """Makes the programs of all steps that are left: the widths of their slices are known."""
+  config = run.config.sft
+  made = set()
+  for step in range(phase.resume_step, config.steps):
+    for part in cut(examples, config, step, run.config.seed):
+      shape = len(part), width(examples, part, config.length_bucket)
+      if shape not in made:
+        made.add(shape)
+        phase.updater.compile(state, run.held.frozen, _on_device(run, examples, part))
 
 
 def slices(run: Run, examples: Examples, step: int) -> list[TrainBatch]:
-  """The batch of `step`, sorted by length, cut into accumulation slices and put on the mesh."""
-  config = run.config.sft
-  chosen = indices(len(examples.rests), config.batch_size, step, run.config.seed)
-  chosen.sort(key=lambda index: len(examples.rests[index]))
-  size = config.micro_batch or config.batch_size
-  parts = [chosen[first : first + size] for first in range(0, len(chosen), size)]
+  """The slices of `step` on the mesh."""
+  parts = cut(examples, run.config.sft, step, run.config.seed)
   return [_on_device(run, examples, part) for part in parts]
 
 
 def _on_device(run: Run, examples: Examples, chosen: Sequence[int]) -> TrainBatch:
   rests = [examples.rests[index] for index in chosen]
-  bucket = run.config.sft.length_bucket
-  width = -(-max(map(len, rests)) // bucket) * bucket
-  tokens_BC, end_B = batches.pad(rests, (width,))
-  slot_BC = np.arange(width)[None]
+  wide = width(examples, chosen, run.config.sft.length_bucket)
+  tokens_BC, end_B = batches.pad(rests, (wide,))
+  slot_BC = np.arange(wide)[None]
   start_B = np.asarray([examples.starts[index] for index in chosen])
   mask_BC = (slot_BC >= start_B[:, None]) & (slot_BC < end_B[:, None])
   shards = run.mesh.shape["data"] * run.mesh.shape["fsdp"]  # each computes the prefix for its rows
@@ -112,15 +136,17 @@ def train(run: Run, trainable: Any) -> Any:
     with run.clock.phase("load"):
       examples = load_examples(run)
     with run.clock.phase("sft"), jax.set_mesh(run.mesh):
+      compile(run, phase, state, examples)
+      guard: AbstractContextManager = nullcontext()  # the first step makes what is small
       for step in range(phase.resume_step, config.steps):
-        began = time.perf_counter()
+        began, rate = time.perf_counter(), {"lr": phase.learning_rate(step)}
         batch = slices(run, examples, step)
-        state, metrics, _ = phase.updater(state, run.held.frozen, batch)
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        values["lr"] = phase.learning_rate(step)
-        values["step_time"] = time.perf_counter() - began
-        run.writer.write("sft", step + 1, values)
+        with guard:
+          state, metrics, _ = phase.updater(state, run.held.frozen, batch)
+        phase.tell()
+        phase.tell_later(Late(step + 1, began, metrics, rate.__or__))
         phase.end_step(step + 1, state)
+        guard = programs.guarded()
     return state.params
   finally:
     phase.close()

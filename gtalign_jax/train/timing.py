@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -14,14 +13,15 @@ import jax
 
 from gtalign_jax.train.metrics import replace
 
-log = logging.getLogger(__name__)
 # order in which the table shows them
 PHASES = (
   "install", "load", "compile", "sft", "rollout", "reward", "update", "evaluation", "checkpoint",
   "other",
 )  # fmt: skip
-COMPILED = "/jax/core/compile/backend_compile_duration"
-LONG = 2.0  # seconds of compilation that are worth a line: somebody is waiting
+COMPILING = (
+  "/jax/core/compile/backend_compile_duration",
+  "/jax/core/compile/jaxpr_trace_duration",
+)
 
 
 class Clock:
@@ -44,12 +44,9 @@ class Clock:
     self._inside: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(self._heard)
 
-  def _heard(self, event: str, seconds: float, **about: object) -> None:
-    if event not in (COMPILED, "/jax/core/compile/jaxpr_trace_duration"):
-      return
-    self._compile += seconds
-    if event == COMPILED and seconds >= LONG:
-      log.info("compiled %s in %.0f s", about.get("fun_name", "a program"), seconds)
+  def _heard(self, event: str, seconds: float, **_: object) -> None:
+    if event in COMPILING:
+      self._compile += seconds
 
   def _settle(self) -> None:
     now = time.perf_counter()

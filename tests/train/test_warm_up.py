@@ -1,0 +1,97 @@
+"""After the warm-up nothing is compiled any more, and nothing moves unasked (HOUSE: no surprises)."""
+
+import dataclasses
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import short_config
+
+from gtalign_jax.config import MeshConfig
+from gtalign_jax.parallel import programs
+from gtalign_jax.train import loop
+
+COMPILE = "/jax/core/compile/backend_compile_duration"
+
+
+class Seen(logging.Handler):
+  """Terminal lines and compilations of a run, in the order in which they came."""
+
+  def __init__(self):
+    super().__init__()
+    self.events = []
+
+  def emit(self, record):
+    self.events.append(record.getMessage())
+
+  def heard(self, event, seconds, **about):
+    if event == COMPILE:
+      self.events.append(f"!! {about.get('fun_name')}")
+
+
+@pytest.fixture
+def seen():
+  handler, logger = Seen(), logging.getLogger("gtalign_jax")
+  before = logger.level
+  logger.addHandler(handler)
+  logger.setLevel(logging.INFO)
+  jax.monitoring.register_event_duration_secs_listener(handler.heard)
+  yield handler.events
+  jax.monitoring.unregister_event_duration_listener(handler.heard)
+  logger.removeHandler(handler)
+  logger.setLevel(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("mesh", "lanes", "epochs"), [((1, 1, 1), 2, 1), ((2, 2, 2), 0, 2)], ids=["refilled", "mesh"]
+)
+def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, lanes, epochs):
+  devices = jax.devices()[: mesh[0] * mesh[1] * mesh[2]]
+  monkeypatch.setattr(jax, "devices", lambda *_: devices)
+  config = short_config.config()
+  replace = dataclasses.replace
+  config = replace(
+    config,
+    workdir=str(tmp_path),
+    mesh=MeshConfig(data=mesh[0], fsdp=mesh[1], tensor=mesh[2]),
+    sft=replace(config.sft, steps=6, micro_batch=4, length_bucket=32),
+    rollout=replace(config.rollout, prompts_at_once=lanes, segment=12),
+    grpo=replace(
+      config.grpo, inner_epochs=epochs, micro_prompts=4, length_bucket=12, kl_coef=0.01,
+      mask_truncated=True,
+    ),  # fmt: skip
+  )  # fmt: skip
+  loop.train(config)
+  for phase in ("sft", "grpo"):
+    lines = [i for i, each in enumerate(seen) if each.startswith(f"{phase:<4} ")]
+    first, last = lines[0], lines[-1]
+    # the line of a step comes while the next one is under way: step 2 begins before line 1
+    between = [each for each in seen[first:last] if each.startswith("!!")]
+    assert len(lines) > 3 and not between
+  made = [each.split()[1] for each in seen if each.startswith("compiled ")]
+  assert {"prefill", "decode", "sft", "take", "score", "grpo", "optimizer"} <= set(made)
+
+
+def test_a_new_shape_or_an_unasked_move_is_an_error_when_guarded():
+  double = programs.Program("double", lambda x: 2 * x)
+  small, large = jnp.ones(2), jnp.ones(3)
+  double.compile(jax.ShapeDtypeStruct((2,), jnp.float32))
+  with programs.guarded():
+    np.testing.assert_array_equal(jax.device_get(double(small)), [2, 2])
+    with pytest.raises(RuntimeError, match="no_tracing"):
+      double(large)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+      double(np.ones(2, np.float32))
+  np.testing.assert_array_equal(double(large), [2, 2, 2])
+
+
+def test_what_is_compiled_is_told_once(seen):
+  double = programs.Program("double", lambda x: 2 * x)
+  shape = double.compile(jnp.ones((4, 3), jnp.int32), note="small")
+  double.compile(jnp.ones((4, 3), jnp.int32))
+  assert (shape.shape, shape.dtype) == ((4, 3), jnp.int32)
+  told = [each for each in seen if each.startswith("compiled")]
+  assert len(told) == 1 and told[0].split()[1:4] == ["double", "4x3,", "small"]
