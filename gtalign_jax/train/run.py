@@ -123,7 +123,8 @@ class Run:
     with self.clock.phase("evaluation"):
       with metrics.progress(f"eval {name}") as advance, jax.set_mesh(self.mesh):
         params = self.decode_params(trainable)
-        suites.compile(self.evaluator, params, self.test_set.ids, self.eval_key)
+        with self.clock.phase("compile"):
+          suites.compile(self.evaluator, params, self.test_set.ids, self.eval_key)
         rows = suites.evaluate(
           self.evaluator,
           params,

@@ -136,7 +136,8 @@ def train(run: Run, trainable: Any) -> Any:
     with run.clock.phase("load"):
       examples = load_examples(run)
     with run.clock.phase("sft"), jax.set_mesh(run.mesh):
-      compile(run, phase, state, examples)
+      with run.clock.phase("compile"):
+        compile(run, phase, state, examples)
       guard: AbstractContextManager = nullcontext()  # the first step makes what is small
       for step in range(phase.resume_step, config.steps):
         began, rate = time.perf_counter(), {"lr": phase.learning_rate(step)}
