@@ -39,17 +39,26 @@ def matmul_gflops(dtype: str, size: int = 2048, tries: int = 5) -> float:
   return 2 * size**3 / best / 1e9
 
 
-def update_flops(arch: Any, params: Any, work: Work) -> float:
+def model_flops(arch: Any, params: Any, length_P: np.ndarray, count_PG: np.ndarray) -> float:
   """Model FLOPs of one update: 6 per weight and token it meets, and 12 per attended pair and width.
 
-  Prompts meet the layers once, completions the layers and the head; recomputation is not counted.
+  length_P: prompt tokens. count_PG: completion tokens, at least 1. Prompts meet the layers once,
+  completions the layers and the head; recomputation is not counted.
   """
   layers = sum(x.size for x in jax.tree.leaves(params["layers"]) if x.ndim > 2)
   head = arch.vocab_size * arch.width
-  rows, T, C = work.prompts * work.group_size, work.prompt_tokens, work.new_tokens
-  pairs = work.prompts * T * (T + 1) / 2 + rows * ((C - 1) * T + (C - 1) * C / 2)
+  fed_PG, length_P1 = np.asarray(count_PG, float) - 1, np.asarray(length_P, float)[:, None]
+  pairs = (length_P1 * (length_P1 + 1) / 2).sum() + (fed_PG * (length_P1 + (fed_PG + 1) / 2)).sum()
   attention = 12 * arch.num_layers * arch.num_heads * arch.head_dim * pairs
-  return 6 * layers * (work.prompts * T + rows * (C - 1)) + 6 * head * rows * C + attention
+  tokens = length_P1.sum() + fed_PG.sum()
+  return float(6 * layers * tokens + 6 * head * np.sum(count_PG) + attention)
+
+
+def update_flops(arch: Any, params: Any, work: Work) -> float:
+  """`model_flops` of one update of `work`."""
+  length_P = np.full(work.prompts, work.prompt_tokens)
+  count_PG = np.full((work.prompts, work.group_size), work.new_tokens)
+  return model_flops(arch, params, length_P, count_PG)
 
 
 def _seconds(call: Callable[[], Any]) -> float:

@@ -21,7 +21,7 @@ from gtalign_jax.parallel import distributed, programs, sharding
 from gtalign_jax.parallel.programs import Program
 from gtalign_jax.rewards import normalize
 from gtalign_jax.sections import GRPOConfig
-from gtalign_jax.train import checkpoint, numbers
+from gtalign_jax.train import bench, checkpoint, numbers
 from gtalign_jax.train.phase import Late, Phase
 from gtalign_jax.train.run import Run, lanes
 from gtalign_jax.types import TrainBatch, TrainState
@@ -81,6 +81,7 @@ class Learner:
     self._score = score_program(self.phase.updater.plan)
     self._rated = Program("advantages", functools.partial(_rated, config.grpo))
     self._take = Program("take", slices.take, static_argnames="width")
+    self._gflops = bench.matmul_gflops(config.policy.dtype)
     self._warm = False
 
   def compile(self, state: TrainState) -> None:
@@ -192,17 +193,20 @@ class Learner:
     reward_PGC = rewards(run, sampled)
     run.writer.samples(step + 1, sampled.rows)
     values |= numbers.rewards(run.config, sampled, reward_PGC) | run.judge.statistics()
-    update_began = time.perf_counter()
+    marks = [time.perf_counter()]
     with self._phase("update"):
       parts, padding = self.slices(sampled, reward_PGC)
+      if self.reference is not None:
+        jax.block_until_ready([part.ref_logp_BC for part in parts])
+      marks.append(time.perf_counter())
       for epoch in range(epochs):
         state, metrics, logps = self.phase.updater(state, run.held.frozen, parts)
         if epoch == 0:
           parts = [x._replace(old_logp_BC=old) for x, old in zip(parts, logps, strict=True)]
 
     def finish(found: dict[str, float]) -> dict[str, Any]:
-      update_s = time.perf_counter() - update_began
-      work = numbers.work(sampled, update_s, self.phase.progress)
+      seconds = {"logprob": marks[1] - marks[0], "update": time.perf_counter() - marks[1]}
+      work = numbers.work(run, sampled, seconds, self._gflops, self.phase.progress)
       return found | values | work | {"perf/padding_frac": padding}
 
     self.phase.tell_later(Late(step + 1, began, metrics, finish))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from gtalign_jax.config import Config
 from gtalign_jax.evaluate import suites
+from gtalign_jax.train import bench
+from gtalign_jax.train.run import Run
 
 
 def rewards(config: Config, sampled: suites.Sampled, reward_PGC: np.ndarray) -> dict[str, float]:
@@ -29,17 +29,24 @@ def rewards(config: Config, sampled: suites.Sampled, reward_PGC: np.ndarray) -> 
   return out | suites.summary(sampled.rows)
 
 
-def work(sampled: suites.Sampled, update_s: float, progress: dict[str, Any]) -> dict[str, float]:
-  """Tokens and seconds; `progress["num_tokens"]` goes on counting over the whole run."""
-  G = max(row["sample"] for row in sampled.rows) + 1
-  completion = sum(row["completion_tokens"] for row in sampled.rows)
-  prompt = sum(row["prompt_tokens"] for row in sampled.rows) // G
-  progress["num_tokens"] = progress.get("num_tokens", 0) + prompt + completion
+def work(
+  run: Run, sampled: suites.Sampled, seconds: dict[str, float], gflops: float, progress: dict
+) -> dict[str, float]:
+  """Tokens and seconds; `progress["num_tokens"]` goes on counting over the whole run.
+
+  seconds: of "logprob" and "update". gflops: rate of a matmul on one of the devices.
+  """
+  G, held = run.config.rollout.group_size, run.held
+  count_PG = np.asarray([row["completion_tokens"] for row in sampled.rows]).reshape(-1, G)
+  length_P = np.asarray([row["prompt_tokens"] for row in sampled.rows[::G]])
+  completion = int(count_PG.sum())
+  progress["num_tokens"] = progress.get("num_tokens", 0) + int(length_P.sum()) + completion
+  params = held.trainable if held.frozen is None else held.frozen
+  flops = bench.model_flops(held.arch, params, length_P, count_PG) * run.config.grpo.inner_epochs
   return {
     "num_tokens": progress["num_tokens"],
-    "timing_s/rollout": sampled.seconds["rollout"],
-    "timing_s/reward": sampled.seconds["reward"],
-    "timing_s/update": update_s,
+    **{f"timing_s/{name}": value for name, value in (sampled.seconds | seconds).items()},
     "perf/rollout_tokens_per_s": completion / sampled.seconds["rollout"],
-    "perf/update_tokens_per_s": completion / update_s,
+    "perf/update_tokens_per_s": completion / seconds["update"],
+    "perf/mfu": flops / seconds["update"] / 1e9 / gflops / run.mesh.size,
   }

@@ -60,6 +60,7 @@ class Phase:
     self.progress: dict[str, Any] = {}
     self._late: Late | None = None
     self._told = 0.0  # when metrics last arrived
+    self._saving = 0.0  # seconds spent on checkpoints since then
 
   @property
   def resume_step(self) -> int:
@@ -94,6 +95,7 @@ class Phase:
       values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     now = time.perf_counter()
     values = finish(values) | {"step_time": now - max(began, self._told)}
+    values["timing_s/checkpoint"], self._saving = self._saving, 0.0
     self._told = now
     self.run.writer.write(self.name, step, values)
 
@@ -108,10 +110,12 @@ class Phase:
     self.run.interrupts.check()
 
   def _save(self, step: int, train_state: TrainState) -> None:
+    began = time.perf_counter()
     with self.run.clock.phase("checkpoint"):
       # lines are on disk before the step commits: a resumed run finds every line up to it
       self.run.writer.sync()
       self.checkpoints.save(step, train_state, self.progress)
+    self._saving += time.perf_counter() - began
     self.run.clock.save()
 
   def close(self) -> None:

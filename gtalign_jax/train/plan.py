@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -288,8 +288,13 @@ def _apply(compile_: _Compiler, s: Shapes, updater: update.Updater) -> None:
   compile_("apply", updater.apply, s.state, s.held.trainable, flops=0.0, beside=beside)
 
 
-def plan(config: Config, arch: Any, topology: Topology) -> dict[str, Any]:
-  """Compiles all programs of `config` with a model of `arch`; returns INTERFACES `plan`.
+def plan(
+  config: Config,
+  arch: Any,
+  topology: Topology,
+  parts: Container[str] = ("sft", "rollout", "update"),
+) -> dict[str, Any]:
+  """Compiles the programs of `config` with a model of `arch`; returns INTERFACES `plan`.
 
   Memory is in GiB on one device. resident_gib: what the run holds beside a program's arguments.
   gflops: of matmuls and attention, on one device, recomputation not counted. Collectives of one
@@ -299,10 +304,11 @@ def plan(config: Config, arch: Any, topology: Topology) -> dict[str, Any]:
   run_shapes = shapes(config, arch, mesh)
   compile_ = _Compiler(mesh, topology.hbm_gib)
   with _no_cache():
-    if config.sft.steps:
+    if config.sft.steps and "sft" in parts:
       _sft(compile_, run_shapes)
-    _rollout(compile_, run_shapes, transposed=topology.devices[0].platform == "cpu")
-    if config.grpo.steps:
+    if "rollout" in parts:
+      _rollout(compile_, run_shapes, transposed=topology.devices[0].platform == "cpu")
+    if config.grpo.steps and "update" in parts:
       _update(compile_, run_shapes)
   return compile_.result(topology)
 

@@ -60,10 +60,14 @@ def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, lanes, epochs)
     sft=replace(config.sft, steps=6, micro_batch=4, length_bucket=32),
     rollout=replace(config.rollout, prompts_at_once=lanes, segment=12),
     grpo=replace(
-      config.grpo, inner_epochs=epochs, micro_prompts=4, length_bucket=12, kl_coef=0.01,
+      config.grpo,
+      inner_epochs=epochs,
+      micro_prompts=4,
+      length_bucket=12,
+      kl_coef=0.01,
       mask_truncated=True,
-    ),  # fmt: skip
-  )  # fmt: skip
+    ),
+  )
   loop.train(config)
   for phase in ("sft", "grpo"):
     lines = [i for i, each in enumerate(seen) if each.startswith(f"{phase:<4} ")]
