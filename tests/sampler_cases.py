@@ -8,6 +8,7 @@ import numpy as np
 
 from gtalign_jax import models
 from gtalign_jax.rollout import generate, stop
+from gtalign_jax.rollout.sampler import Sampler
 from gtalign_jax.sections import RolloutConfig
 from gtalign_jax.types import Prompts
 
@@ -29,7 +30,7 @@ def prompts(lengths=(7, 12, 3, 9), first_row=0):
 def sampler(stops=(), eos=(), **changes):
   plan = generate.sampling_of(CONFIG, tuple(eos), 0, "float32", **changes)
   table = stop.stop_table(policy().tokenizer, stops, policy().config.vocab_size)
-  return generate.Sampler(policy().config, plan, table)
+  return Sampler(policy().config, plan, table)
 
 
 def run(sampler, batch, step=0):

@@ -22,6 +22,7 @@ from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.rewards import judges
 from gtalign_jax.rollout import generate, stop
+from gtalign_jax.rollout.sampler import Sampler
 
 log = logging.getLogger(__name__)
 BUCKETS = (128, 256, 512, 1024, 2048, 4096)  # padded prompt lengths where no config names them
@@ -61,7 +62,7 @@ class Job:
     shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
     self.actor = suites.Actor(
       policy.tokenizer,
-      generate.Sampler(policy.config, plan, table),
+      Sampler(policy.config, plan, table),
       config.rewards,
       self.judge,
       config.rollout.prompt_buckets,

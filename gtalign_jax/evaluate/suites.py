@@ -18,7 +18,7 @@ from gtalign_jax.errors import RunFailure
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.rewards import score
 from gtalign_jax.rollout import refill
-from gtalign_jax.rollout.generate import Sampler, nothing
+from gtalign_jax.rollout.sampler import Sampler, nothing
 from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Prompts, Rollout
 

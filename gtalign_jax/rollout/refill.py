@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from gtalign_jax.parallel import distributed
-from gtalign_jax.rollout.generate import Sampler, nothing
+from gtalign_jax.rollout.sampler import Sampler, nothing
 from gtalign_jax.types import Prompts, Rollout
 
 # Which prompts, padded to how many rows -> their tokens on the device, all of one padded length.

@@ -22,6 +22,7 @@ from gtalign_jax.game import payoff, pricing
 from gtalign_jax.models import Policy
 from gtalign_jax.rewards import chain, features
 from gtalign_jax.rollout import generate, stop
+from gtalign_jax.rollout.sampler import Sampler
 from gtalign_jax.sections import DataConfig, RolloutConfig
 from gtalign_jax.types import CELLS, ROLES, USER_TYPES, Prompts
 
@@ -57,7 +58,7 @@ class Completer:
     self._policy, self._key = policy, jax.random.key(seed)
     eos_ids = policy.eos_ids
     self._plan = generate.sampling_of(config, eos_ids, eos_ids[0], "float32", group_size=1)
-    self._samplers: dict[tuple[str, ...], generate.Sampler] = {}
+    self._samplers: dict[tuple[str, ...], Sampler] = {}
 
   def __call__(
     self, ids: Sequence[Sequence[int]], stops: Sequence[str], draw: int
@@ -66,7 +67,7 @@ class Completer:
     stops, arch = tuple(stops), self._policy.config
     if stops not in self._samplers:
       table = stop.stop_table(self._policy.tokenizer, stops, arch.vocab_size)
-      self._samplers[stops] = generate.Sampler(arch, self._plan, table)
+      self._samplers[stops] = Sampler(arch, self._plan, table)
     width = -(-max(map(len, ids)) // BUCKET) * BUCKET
     tokens_PT, length_P = batches.pad([np.asarray(row, np.int32) for row in ids], (width,))
     row_P = jnp.zeros_like(length_P)  # one id for all: rows differ by their prompt alone

@@ -15,6 +15,7 @@ from gtalign_jax import models
 from gtalign_jax.algorithms import optimizer, slices, update
 from gtalign_jax.config import GRPOConfig, OptimConfig, RolloutConfig
 from gtalign_jax.rollout import generate, stop
+from gtalign_jax.rollout.sampler import Sampler
 from gtalign_jax.types import Prompts, Rollout, TrainBatch, TrainState
 
 
@@ -100,7 +101,7 @@ class _Programs:
     )
     plan = generate.sampling_of(config, (), policy.eos_ids[0], work.dtype)  # no EOS: fixed work
     table = stop.stop_table(policy.tokenizer, (), self.arch.vocab_size)
-    self.sampler = generate.Sampler(self.arch, plan, table)
+    self.sampler = Sampler(self.arch, plan, table)
     tx = optimizer.make(OptimConfig(lr=1e-6), 100)
     self.updater = update.Updater(
       update.Plan(self.arch, work.dtype, work.remat, 1.0, work.new_tokens, lambda _, own: own),

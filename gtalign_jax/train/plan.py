@@ -28,6 +28,7 @@ from gtalign_jax.parallel import collectives, programs, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.topology import Topology
 from gtalign_jax.rollout import generate
+from gtalign_jax.rollout.sampler import Sampler
 from gtalign_jax.train import bench, grpo, run, state
 from gtalign_jax.types import Prompts, TrainBatch, TrainState
 
@@ -199,7 +200,7 @@ def _rollout(compile_: _Compiler, s: Shapes, transposed: bool) -> None:
     plan = plan._replace(segment=plan.budget)
   states = sum(len(stop.encode()) for stop in config.rollout.stop) + 2
   table = np.zeros((states, held.arch.vocab_size), np.int16)
-  sampler = generate.Sampler(held.arch, plan, table)
+  sampler = Sampler(held.arch, plan, table)
   alone = sharding.replicated(mesh)
   key = jax.eval_shape(lambda: jax.random.key(0))
   fixed = _put((table, key, jax.ShapeDtypeStruct((), jnp.int32)), (alone,) * 3)

@@ -19,6 +19,7 @@ from gtalign_jax.parallel import distributed, mesh, sharding
 from gtalign_jax.parallel.programs import Program
 from gtalign_jax.rewards import judges
 from gtalign_jax.rollout import generate, stop
+from gtalign_jax.rollout.sampler import Sampler
 from gtalign_jax.train import metrics, state, timing
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Run:
     )
     return suites.Actor(
       held.tokenizer,
-      generate.Sampler(held.arch, plan, self.stop_table),
+      Sampler(held.arch, plan, self.stop_table),
       self.config.rewards,
       self.judge,
       self.config.rollout.prompt_buckets,
