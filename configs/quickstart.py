@@ -29,11 +29,13 @@ def config() -> Config:
       steps=26,
       batch_size=8,
       micro_batch=4,
-      every=12,
+      every=13,
       optim=OptimConfig(lr=5e-4, warmup=3, decay="linear"),
     ),
     rollout=RolloutConfig(group_size=8, max_new_tokens=288, prompt_buckets=(256,), segment=96),
-    grpo=GRPOConfig(steps=3, prompts_per_step=4, micro_prompts=1, micro_samples=4, kl_coef=0.01),
+    grpo=GRPOConfig(
+      steps=3, prompts_per_step=4, micro_prompts=1, micro_samples=4, length_bucket=48, kl_coef=0.01
+    ),
     optim=OptimConfig(lr=1e-5),
     eval=EvalConfig(every=0, prompts=16, group_size=2),
     checkpoint=CheckpointConfig(every=2, keep=1),

@@ -191,7 +191,13 @@ def sample_and_score(
   rows: dict[int, list[dict]] = {}
   rollouts: dict[int, Rollout] = {}
   seconds = {"rollout": 0.0, "reward": 0.0}
-  ending = stream(actor, params, ids, key, step, under_way=under_way)
+
+  def told() -> None:
+    began = time.perf_counter()
+    under_way()
+    seconds["rollout"] -= time.perf_counter() - began  # what the caller waited for is not sampling
+
+  ending = stream(actor, params, ids, key, step, under_way=told)
   while len(rows) < len(ids):
     began = time.perf_counter()
     with phase("rollout"):

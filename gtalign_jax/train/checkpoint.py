@@ -58,11 +58,13 @@ class Checkpoints:
 
   def __init__(self, directory: Path, keep: int):
     self.directory = Path(directory).absolute()
+    # on CPU a save in the background is a copy of the state in the same memory, and on the same cores
+    beside = jax.default_backend() != "cpu"
     with _disk_errors(self.directory):
       self._manager = ocp.CheckpointManager(
         self.directory,
         options=ocp.CheckpointManagerOptions(
-          max_to_keep=keep, create=True, enable_async_checkpointing=True
+          max_to_keep=keep, create=True, enable_async_checkpointing=beside
         ),
         item_names=("state", "progress"),
       )
