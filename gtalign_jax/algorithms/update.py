@@ -127,7 +127,7 @@ class Updater:
     self._zeros = Program(
       "zero gradients",
       lambda t: jax.tree.map(jnp.zeros_like, t),
-      out_shardings=spec and shardings.params,
+      out_shardings=None if shardings is None else shardings.params,
     )
     name = "sft gradients" if config is None else "grpo gradients"
     self.accumulate = Program(name, accumulate, donate_argnums=0, out_shardings=spec)

@@ -44,9 +44,9 @@ class Clock:
     self._inside: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(self._heard)
 
-  def _heard(self, event: str, seconds: float, **_: object) -> None:
+  def _heard(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
     if event in COMPILING:
-      self._compile += seconds
+      self._compile += duration_secs
 
   def _settle(self) -> None:
     now = time.perf_counter()
