@@ -11,7 +11,9 @@ import functools
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -19,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from gtalign_jax.algorithms import update
 from gtalign_jax.config import load
 from gtalign_jax.models import architecture
-from gtalign_jax.ops.logprobs import token_logprobs
+from gtalign_jax.ops.logprobs import BLOCK, token_logprobs
 from gtalign_jax.parallel import topology
 from gtalign_jax.train import plan
 
@@ -39,16 +41,25 @@ def alone(config):
   return dataclasses.replace(config, rollout=rollout, grpo=grpo)
 
 
-# name -> (part of the run, its program, overrides, change of the config)
+class Variant(NamedTuple):
+  """part: of the run. program: its name in `plan`. block: vocabulary entries at once, None = as usual."""
+
+  part: str
+  program: str
+  overrides: tuple[str, ...] = ()
+  change: Callable = lambda config: config
+  block: int | None = None
+
+
 VARIANTS = {
-  "rollout": ("rollout", "decode", [], None),
-  "rollout, a copy of the prompt for each sample": ("rollout", "decode", [], alone),
-  "rollout, all prompts at once": ("rollout", "decode", ["rollout.prompts_at_once=0"], None),
-  "update": ("update", "accumulate", [], None),
-  "update, a copy of the prompt for each sample": ("update", "accumulate", [], alone),
-  "update, logits of the whole vocabulary at once": ("update", "accumulate", [], None),
-  "update, nothing recomputed": ("update", "accumulate", ["policy.remat=none"], None),
-  "update, all prompts in one slice": ("update", "accumulate", ["grpo.micro_prompts=0"], None),
+  "rollout": Variant("rollout", "decode"),
+  "rollout, a copy of the prompt for each sample": Variant("rollout", "decode", change=alone),
+  "rollout, all prompts at once": Variant("rollout", "decode", ("rollout.prompts_at_once=0",)),
+  "update": Variant("update", "accumulate"),
+  "update, a copy of the prompt for each sample": Variant("update", "accumulate", change=alone),
+  "update, logits of the whole vocabulary at once": Variant("update", "accumulate", block=1 << 20),
+  "update, nothing recomputed": Variant("update", "accumulate", ("policy.remat=none",)),
+  "update, all prompts in one slice": Variant("update", "accumulate", ("grpo.micro_prompts=0",)),
 }
 
 
@@ -56,13 +67,12 @@ def main(names):
   arch = architecture.read("", str(CONFIGS / "arch" / "qwen2.5-3b.json"))
   slices = topology.describe("v5e:4x4")
   for name in names or VARIANTS:
-    part, program, overrides, change = VARIANTS[name]
-    config = load(CONFIGS / "qwen3b_v5e16.py", ["grpo.kl_coef=0", *overrides])
-    config = change(config) if change else config
-    whole = {"block": arch.vocab_size} if "vocabulary" in name else {}
-    update.token_logprobs = functools.partial(token_logprobs, **whole)
-    found = plan.plan(config, arch, slices, (part,))["programs"][program]
-    print(json.dumps({"benchmark": "aot_before", "variant": name} | found), flush=True)
+    variant = VARIANTS[name]
+    config = load(CONFIGS / "qwen3b_v5e16.py", ["grpo.kl_coef=0", *variant.overrides])
+    update.token_logprobs = functools.partial(token_logprobs, block=variant.block or BLOCK)
+    found = plan.plan(variant.change(config), arch, slices, (variant.part,))
+    line = {"benchmark": "aot_before", "variant": name} | found["programs"][variant.program]
+    print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

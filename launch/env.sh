@@ -6,7 +6,7 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 # Programs compiled once are read back by the next run and by all test workers.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$ROOT/.cache/jax}"
-# Memory that is freed goes back to the system: peak 5.1 -> 4.3 GiB in `gtalign bench` on 2 CPU cores, for 4-8 %
+# Memory that is freed goes back to the system: peak 5.1 -> 4.3 GiB in `gtalign bench` on 2 CPU cores, for 4-10 %
 # more time a step (docs/performance.md).
 export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-1}"
 export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-1048576}"

@@ -69,11 +69,6 @@ def results(executable: Any) -> Any:
   )
 
 
-def shapes(tree: Any) -> Any:
-  """Arrays as shapes with their shardings."""
-  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
-
-
 def _key(args: Any, static: dict[str, Any]) -> Any:
   leaves, tree = jax.tree.flatten(args)
   return tree, tuple(map(_leaf, leaves)), tuple(static.items())

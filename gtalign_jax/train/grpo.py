@@ -91,7 +91,7 @@ class Learner:
     buckets = {batches.bucket(len(ids), self.actor.buckets) for ids in run.train_set.ids}
     more = config.grpo.prompts_per_step > self.actor.width
     for bucket in sorted(buckets):
-      for refilled in (False, True)[: 1 + more]:
+      for refilled in (False, True) if more else (False,):
         suites.compile_bucket(self.actor, params, bucket, run.train_key, refilled)
     del params  # the updates need the room
     for bucket in sorted(buckets):
@@ -176,7 +176,7 @@ class Learner:
     records, ids = batches.batch_at(
       run.train_set, run.config.data, self.config.prompts_per_step, step
     )
-    with run.clock.phase("rollout"):
+    with self._phase("rollout"):
       params = run.decode_params(state.params)
     sampled = suites.sample_and_score(
       self.actor,
@@ -193,19 +193,19 @@ class Learner:
     reward_PGC = rewards(run, sampled)
     run.writer.samples(step + 1, sampled.rows)
     values |= numbers.rewards(run.config, sampled, reward_PGC) | run.judge.statistics()
-    marks = [time.perf_counter()]
+    cutting = time.perf_counter()
     with self._phase("update"):
       parts, padding = self.slices(sampled, reward_PGC)
       if self.reference is not None:
         jax.block_until_ready([part.ref_logp_BC for part in parts])
-      marks.append(time.perf_counter())
+      training = time.perf_counter()
       for epoch in range(epochs):
         state, metrics, logps = self.phase.updater(state, run.held.frozen, parts)
         if epoch == 0:
           parts = [x._replace(old_logp_BC=old) for x, old in zip(parts, logps, strict=True)]
 
     def finish(found: dict[str, float]) -> dict[str, Any]:
-      seconds = {"logprob": marks[1] - marks[0], "update": time.perf_counter() - marks[1]}
+      seconds = {"logprob": training - cutting, "update": time.perf_counter() - training}
       work = numbers.work(run, sampled, seconds, self._gflops, self.phase.progress)
       return found | values | work | {"perf/padding_frac": padding}
 

@@ -140,12 +140,14 @@ def train(run: Run, trainable: Any) -> Any:
         compile(run, phase, state, examples)
       guard: AbstractContextManager = nullcontext()  # the first step makes what is small
       for step in range(phase.resume_step, config.steps):
-        began, rate = time.perf_counter(), {"lr": phase.learning_rate(step)}
+        began, rate = time.perf_counter(), phase.learning_rate(step)
         batch = slices(run, examples, step)
         phase.tell()  # before the next update is queued: its gradients would lie beside these
         with guard:
           state, metrics, _ = phase.updater(state, run.held.frozen, batch)
-        phase.tell_later(Late(step + 1, began, metrics, rate.__or__))
+        phase.tell_later(
+          Late(step + 1, began, metrics, lambda found, rate=rate: found | {"lr": rate})
+        )
         phase.end_step(step + 1, state)
         guard = programs.guarded()
     return state.params

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,11 +24,19 @@ def test_every_row_once_and_wide_enough(counts, micro_prompts, micro_samples):
   cuts = slices.cut(count_PG, micro_prompts, micro_samples, BUCKET, BUDGET)
   for each in cuts:
     assert each.width <= BUDGET and each.width % BUCKET == 0
+    assert each.width in slices.widths(BUCKET, BUDGET)
     for p, samples in zip(each.prompt_p, each.sample_pg):
       seen[p, samples] += 1
       assert (count_PG[p, samples] <= each.width).all()
   assert (seen == 1).all()
   assert 0 <= slices.padding(count_PG, cuts) <= 1
+
+
+@pytest.mark.parametrize(
+  ("bucket", "budget", "widths"), [(8, 16, [8, 16]), (8, 20, [8, 16, 20]), (8, 5, [5])]
+)
+def test_widths_are_multiples_up_to_the_budget(bucket, budget, widths):
+  assert slices.widths(bucket, budget) == widths
 
 
 def test_take_keeps_rows_and_their_values_together():
