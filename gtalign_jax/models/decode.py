@@ -111,8 +111,13 @@ def _apply(parts: Any, x_DB: jax.Array, sizes: tuple[int, ...], transposed: bool
   """Products of one or several matrices with x, as arrays of `sizes` rows each."""
   out = []
   for matrix, bias in parts:
-    matrix = matrix.astype(x_DB.dtype)
-    y = jnp.einsum("oi,ib->ob" if transposed else "io,ib->ob", matrix, x_DB)
+    # narrow products are fast on CPU only where the result is f32 (ops/linear.py)
+    y = jnp.einsum(
+      "oi,ib->ob" if transposed else "io,ib->ob",
+      matrix.astype(x_DB.dtype),
+      x_DB,
+      preferred_element_type=jnp.float32,
+    ).astype(x_DB.dtype)
     out.append(y if bias is None else y + bias.astype(y.dtype)[:, None])
   if len(out) == len(sizes):
     return out
@@ -171,17 +176,18 @@ def _attend(q_PKGRH, near, v_PKGCH, far_k_PKSH, far_v_PKSH, view: _View, scale: 
 
   near: of `_near_logits`.
   """
-  f32 = jnp.float32
-  far = jnp.einsum("pkgrh,pksh->pkgrs", q_PKGRH, far_k_PKSH, preferred_element_type=f32)
+  f32, dtype = jnp.float32, far_v_PKSH.dtype
+  far = jnp.einsum(
+    "pkgrh,pksh->pkgrs", q_PKGRH.astype(dtype), far_k_PKSH, preferred_element_type=f32
+  )
   far = jnp.where(view.context, far * scale, MASKED)
   near = jnp.where(view.own, near * scale, MASKED)
   top = jnp.maximum(far.max(-1, keepdims=True), near.max(-1, keepdims=True))
   far, near = jnp.exp(far - top), jnp.exp(near - top)
   total = far.sum(-1, keepdims=True) + near.sum(-1, keepdims=True)
-  dtype = q_PKGRH.dtype
   out = jnp.einsum("pkgrs,pksh->pkgrh", far.astype(dtype), far_v_PKSH, preferred_element_type=f32)
   out += jnp.einsum("pkgrc,pkgch->pkgrh", near.astype(dtype), v_PKGCH, preferred_element_type=f32)
-  return (out / total).astype(dtype)
+  return (out / total).astype(q_PKGRH.dtype)
 
 
 def step(

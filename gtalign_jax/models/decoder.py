@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 
 from gtalign_jax.models.attention import angles, causal_mask, context_mask
-from gtalign_jax.models.layers import INIT_STD, SAVED_NAMES, Block, RMSNorm, View
+from gtalign_jax.models.layers import INIT_STD, PRODUCTS, SAVED_NAMES, Block, RMSNorm, View
 from gtalign_jax.models.variants import Arch
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.types import Context, KVCache
 
 _POLICIES = {
   "full": jax.checkpoint_policies.nothing_saveable,
-  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "dots": jax.checkpoint_policies.save_only_these_names(*PRODUCTS),
   "names": jax.checkpoint_policies.save_only_these_names(*SAVED_NAMES),
 }
 

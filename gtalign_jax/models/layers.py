@@ -11,8 +11,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 from gtalign_jax.models.attention import Angles, Shared, attend, attend_shared, rotate
 from gtalign_jax.models.variants import Arch
+from gtalign_jax.ops.linear import contract
 from gtalign_jax.parallel.sharding import constrain
 
+# What remat="dots" keeps: every product with a weight, so only attention and elementwise work is made again.
+PRODUCTS = ("projection",)
 # What remat="names" keeps: with these, the backward pass recomputes the mlp but no attention.
 SAVED_NAMES = ("query", "key", "value", "attention")
 ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": lambda x: nn.gelu(x, approximate=True)}
@@ -51,10 +54,10 @@ class Projection(nn.Module):
     normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), self.names)
     kernel: Any = self.param("kernel", normal, self.inputs + self.outputs)
     axes = len(self.inputs)
-    y = jnp.tensordot(x, kernel.astype(x.dtype), axes=axes)
+    y = checkpoint_name(contract(x, kernel, axes), "projection")
     if self.has_variable("params", "lora_a"):
-      low = jnp.tensordot(x, self.get_variable("params", "lora_a").astype(x.dtype), axes=axes)
-      y += jnp.tensordot(low, self.get_variable("params", "lora_b").astype(x.dtype), axes=1)
+      low = contract(x, self.get_variable("params", "lora_a"), axes)
+      y += contract(checkpoint_name(low, "projection"), self.get_variable("params", "lora_b"), 1)
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.names[axes:])
       bias: Any = self.param("bias", zeros, self.outputs)

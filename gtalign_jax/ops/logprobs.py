@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gtalign_jax.ops.linear import outer
 from gtalign_jax.types import Array
 
 BLOCK = 4096  # vocabulary entries whose logits exist at once, for every token
@@ -144,7 +145,7 @@ def _backward(plan, kept, cotangents):
       dz = dz * jnp.where(jnp.isfinite(z), slack, 0)
     dz = dz.astype(block_DRW.dtype)
     dhidden_BTD += jnp.einsum("btrw,drw->btd", dz, block_DRW, preferred_element_type=wide)
-    more_DRW = jnp.einsum("btd,btrw->drw", hidden_BTD, dz, preferred_element_type=wide)
+    more_DRW = outer(hidden_BTD, dz, 2)
     start = plan.start(i)
     if plan.run % plan.width:
       more_DRW += jax.lax.dynamic_slice_in_dim(dhead_DRV, start, plan.width, axis=2)

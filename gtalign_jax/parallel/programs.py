@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -17,6 +19,7 @@ import numpy as np
 
 log = logging.getLogger(__name__)
 LONG = 2.0  # seconds of compilation outside a warm-up that are worth a line: somebody is waiting
+AT_ONCE = 2  # programs in the making; the compiler keeps little more than one core busy with one
 
 
 class Program:
@@ -29,7 +32,8 @@ class Program:
   def __init__(self, name: str, function: Callable[..., Any], **options: Any):
     self.name = name
     self._jitted = jax.jit(function, **options)
-    self._made: dict[Any, Any] = {}
+    self._made: dict[Any, Future[Any]] = {}
+    self._lock = threading.Lock()
 
   def lower(self, *args: Any, **static: Any) -> Any:
     """`jax.jit(…).lower`."""
@@ -50,14 +54,40 @@ class Program:
     """The executable; making it is told if it took `worth` seconds."""
     key = _key(args, static)
     made = self._made.get(key)
-    if made is None:
+    if made is not None:
+      return made.result()
+    with self._lock:
+      mine = key not in self._made
+      made = self._made.setdefault(key, Future())
+    if mine:
       began = time.perf_counter()
-      made = self._made[key] = self.lower(*args, **static).compile()
+      try:
+        made.set_result(self.lower(*args, **static).compile())
+      except BaseException as error:
+        del self._made[key]
+        made.set_exception(error)
+        raise
       took = time.perf_counter() - began
       if took >= worth:
         about = ", ".join(filter(None, (_sizes(args), note)))
         log.info("compiled %-16s %-28s %5.1f s", self.name, about, took)
-    return made
+    return made.result()
+
+
+def together(tasks: Iterable[Callable[[], None]]) -> None:
+  """Runs tasks that compile, `AT_ONCE` of them at a time; raises the first error.
+
+  One after the other where there are several processes: each should ask for its programs in the same order.
+  """
+  mesh = jax.sharding.get_mesh()  # of this thread
+
+  def on_mesh(task: Callable[[], None]) -> None:
+    with contextlib.nullcontext() if mesh.empty else jax.set_mesh(mesh):
+      task()
+
+  with ThreadPoolExecutor(AT_ONCE if jax.process_count() == 1 else 1) as pool:
+    for _ in pool.map(on_mesh, tasks):
+      pass
 
 
 def results(executable: Any) -> Any:

@@ -169,7 +169,10 @@ def _begin(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step
     ),
     own=(),
   )
-  cache = KVCache(decode.unstack(context.cache.k), decode.unstack(context.cache.v))
+  cache = context.cache
+  if plan.transposed:  # a CPU would widen a narrow cache anew for every token
+    cache = KVCache(cache.k.astype(jnp.float32), cache.v.astype(jnp.float32))
+  cache = KVCache(decode.unstack(cache.k), decode.unstack(cache.v))
   drawn = _draw(plan, logits_BV, key, step, state)
   return context._replace(cache=cache), _record(plan, state, drawn, stop_table)
 
@@ -180,7 +183,7 @@ def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step,
   slots: of the rows' own caches; 0: as many as the first segment needs.
   """
   context, state = _begin(arch, plan, params, prompts, stop_table, key, step)
-  P, dtype = prompts.length_P.shape[0], context.cache.k[0].dtype
+  P, dtype = prompts.length_P.shape[0], context.cache.k[0].dtype  # of all caches
   own = decode.empty(
     arch, P, plan.group_size, slots or plan.slots(0), dtype, transposed=plan.transposed
   )

@@ -7,7 +7,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -90,13 +90,17 @@ class Learner:
     params = run.decode_params(state.params)
     buckets = {batches.bucket(len(ids), self.actor.buckets) for ids in run.train_set.ids}
     more = config.grpo.prompts_per_step > self.actor.width
-    for bucket in sorted(buckets):
+    widths = slices.widths(config.grpo.length_bucket, config.rollout.max_new_tokens)
+
+    def decoding(bucket: int) -> None:
       for refilled in (False, True) if more else (False,):
         suites.compile_bucket(self.actor, params, bucket, run.train_key, refilled)
-    del params  # the updates need the room
+
+    tasks: list[Callable[[], None]] = []
     for bucket in sorted(buckets):
-      for width in slices.widths(config.grpo.length_bucket, config.rollout.max_new_tokens):
-        self._compile_slice(state, bucket, width)
+      tasks.append(functools.partial(decoding, bucket))
+      tasks += [functools.partial(self._compile_slice, state, bucket, width) for width in widths]
+    programs.together(tasks)
 
   def _compile_slice(self, state: TrainState, bucket: int, width: int) -> None:
     config, frozen = self.run.config, self.run.held.frozen

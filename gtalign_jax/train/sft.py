@@ -90,13 +90,15 @@ def width(examples: Examples, chosen: Sequence[int], bucket: int) -> int:
 def compile(run: Run, phase: Phase, state: TrainState, examples: Examples) -> None:
   """Makes the programs of all steps that are left: the widths of their slices are known."""
   config = run.config.sft
-  made = set()
+  parts = {}  # by shape
   for step in range(phase.resume_step, config.steps):
     for part in cut(examples, config, step, run.config.seed):
-      shape = len(part), width(examples, part, config.length_bucket)
-      if shape not in made:
-        made.add(shape)
-        phase.updater.compile(state, run.held.frozen, _on_device(run, examples, part))
+      parts.setdefault((len(part), width(examples, part, config.length_bucket)), part)
+
+  def make(part: Sequence[int]) -> None:
+    phase.updater.compile(state, run.held.frozen, _on_device(run, examples, part))
+
+  programs.together(functools.partial(make, part) for part in parts.values())
 
 
 def slices(run: Run, examples: Examples, step: int) -> list[TrainBatch]:

@@ -1,6 +1,7 @@
 """After the warm-up nothing is compiled any more, and nothing moves unasked (HOUSE: no surprises)."""
 
 import dataclasses
+import functools
 import logging
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 import short_config
 
 from gtalign_jax.config import MeshConfig
-from gtalign_jax.parallel import programs
+from gtalign_jax.parallel import mesh, programs
 from gtalign_jax.train import loop
 
 COMPILE = "/jax/core/compile/backend_compile_duration"
@@ -99,3 +100,28 @@ def test_what_is_compiled_is_told_once(seen):
   assert (shape.shape, shape.dtype) == ((4, 3), jnp.int32)
   told = [each for each in seen if each.startswith("compiled")]
   assert len(told) == 1 and told[0].split()[1:4] == ["double", "4x3,", "small"]
+
+
+def test_programs_are_made_together_and_once(seen):
+  shapes = [jax.ShapeDtypeStruct((n,), jnp.float32) for n in (2, 3, 2, 3, 2)]
+  three, meshes_seen = jnp.ones(3), []
+
+  def function(x):
+    meshes_seen.append(jax.sharding.get_abstract_mesh().shape_tuple)
+    return 2 * x
+
+  double = programs.Program("double", function)
+  with jax.set_mesh(mesh.make(MeshConfig(), jax.devices()[:1])):
+    programs.together(functools.partial(double.compile, shape) for shape in shapes)
+    with programs.guarded():
+      np.testing.assert_array_equal(jax.device_get(double(three)), [2, 2, 2])
+  assert len([each for each in seen if each.startswith("compiled")]) == 2
+  assert len(meshes_seen) == 2 and all(meshes_seen)
+
+
+def test_a_program_that_cannot_be_made_says_so_each_time():
+  broken = programs.Program("broken", lambda x: x @ x)
+  task = functools.partial(broken.compile, jax.ShapeDtypeStruct((2, 3), jnp.float32))
+  for _ in range(2):
+    with pytest.raises(TypeError, match="dot_general"):
+      programs.together([task, task])

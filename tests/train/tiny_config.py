@@ -1,5 +1,7 @@
 """The main job at its smallest: every phase, two evaluations, checkpoints every other step."""
 
+from pathlib import Path
+
 from gtalign_jax.config import (
   CheckpointConfig,
   Config,
@@ -11,20 +13,25 @@ from gtalign_jax.config import (
   SFTConfig,
 )
 
+HERE = Path(__file__).parent
+
 
 def config() -> Config:
   return Config(
     workdir="runs/tiny",
     model="random:tiny",
-    data=DataConfig(max_prompt_tokens=1280),
-    rollout=RolloutConfig(group_size=2, max_new_tokens=16, prompt_buckets=(1280,), segment=8),
+    # bytes are tokens here, and the prompts of the sample set would be long
+    data=DataConfig(
+      root=str(HERE / "short_chains.jsonl"), template="released", max_prompt_tokens=64
+    ),
+    rollout=RolloutConfig(group_size=2, max_new_tokens=16, prompt_buckets=(64,), segment=8),
     grpo=GRPOConfig(steps=5, prompts_per_step=4, micro_prompts=4, length_bucket=16, kl_coef=0.01),
     optim=OptimConfig(lr=1e-3),
     sft=SFTConfig(
       steps=3,
       batch_size=8,
-      max_tokens=2560,
-      length_bucket=2560,
+      max_tokens=1024,
+      length_bucket=1024,
       every=2,
       optim=OptimConfig(lr=1e-3),
     ),
