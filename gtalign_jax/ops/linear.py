@@ -1,8 +1,8 @@
-"""Linear maps in a narrow dtype: products of narrow operands, sums in f32, forward and backward.
+"""Linear maps whose backward products are laid out by hand; narrow ones are summed in f32.
 
-Left to itself, autodiff multiplies an f32 cotangent with bf16 weights, which makes both f32; and on CPU
-XLA has fast bf16 kernels only for products whose result is f32 and whose left operand has the summed
-axis last (docs/performance.md). TPU and GPU sum in f32 anyway.
+Left to itself, autodiff multiplies an f32 cotangent with bf16 weights, which makes both f32, and CPU gets slow
+transposes. There XLA has fast bf16 kernels only for products whose result is f32 and whose left operand
+has the summed axis last (docs/performance.md). TPU and GPU sum in f32 anyway.
 """
 
 from __future__ import annotations
@@ -13,51 +13,47 @@ import math
 import jax
 import jax.numpy as jnp
 
-_F32 = jnp.float32
 
-
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def contract(x: jax.Array, kernel: jax.Array, axes: int) -> jax.Array:
   """`tensordot(x, kernel, axes)` in the dtype of x, [..., in…] x [in…, out…] -> [..., out…].
 
-  kernel: any float dtype, cast to that of x. In f32 and f64 this is plain `tensordot`. In a narrower dtype
-  each product is rounded once, after a sum in f32, and the kernel's gradient is that sum itself.
+  kernel: any float dtype, cast to that of x. Products of a dtype narrower than f32 are rounded once, after a
+  sum in f32; the kernel's gradient is that sum itself.
   """
-  if jnp.finfo(x.dtype).bits >= 32:
-    return jnp.tensordot(x, kernel.astype(x.dtype), axes)
-  return _narrow(x, kernel, axes)
+  return _product(x, kernel, axes).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _narrow(x, kernel, axes):
-  y = jnp.tensordot(x, kernel.astype(x.dtype), axes, preferred_element_type=_F32)
-  return y.astype(x.dtype)
+def _product(x: jax.Array, kernel: jax.Array, axes) -> jax.Array:
+  return jnp.tensordot(x, kernel.astype(x.dtype), axes, preferred_element_type=_wide(x))
+
+
+def _wide(x: jax.Array) -> jnp.dtype:
+  return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def _forward(x, kernel, axes):
-  return _narrow(x, kernel, axes), (x, kernel)
+  return contract(x, kernel, axes), (x, kernel)
 
 
 def _backward(axes, kept, dy):
   x, kernel = kept
   outputs = kernel.ndim - axes
   over = [list(range(n - outputs, n)) for n in (dy.ndim, kernel.ndim)]
-  dx = jnp.tensordot(dy, kernel.astype(dy.dtype), over, preferred_element_type=_F32)
+  dx = _product(dy, kernel, over)
   dkernel = outer(x, dy, x.ndim - axes)
   return dx.astype(x.dtype), dkernel.astype(kernel.dtype)
 
 
-_narrow.defvjp(_forward, _backward)
+contract.defvjp(_forward, _backward)
 
 
 def outer(x: jax.Array, dy: jax.Array, rows: int) -> jax.Array:
   """Sum over the first `rows` axes of x [rows…, in…] times dy [rows…, out…]: [in…, out…], f32 or wider."""
-  wide = jnp.promote_types(x.dtype, _F32)
-  if x.dtype == wide:
-    return jnp.tensordot(x, dy, [list(range(rows))] * 2)
   shape = x.shape[rows:] + dy.shape[rows:]
   tall_dy = dy.reshape(math.prod(dy.shape[:rows]), -1)
   tall_x = x.reshape(*x.shape[:rows], -1)
-  return jnp.matmul(_columns(tall_x), tall_dy, preferred_element_type=wide).reshape(shape)
+  return jnp.matmul(_columns(tall_x), tall_dy, preferred_element_type=_wide(x)).reshape(shape)
 
 
 def _columns(x: jax.Array) -> jax.Array:
