@@ -54,6 +54,7 @@ def main():
       settings = ALLOCATOR if args.allocator else {}
       found[peer] = last_line([args.peer_python, str(HERE / script), args.model, work], **settings)
       found[peer]["ratio"] = min(found[peer][figure]) / us[figure]
+      print(json.dumps(found), file=sys.stderr, flush=True)  # nothing is lost if a later peer fails
     rounds.append(found)
   print(json.dumps({"work": us["work"], "peer_dtype": args.peer_dtype, "rounds": rounds}))
 

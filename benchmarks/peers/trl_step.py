@@ -30,7 +30,7 @@ class Watch(TrainerCallback):
 def main():
   model_dir, work = sys.argv[1], json.loads(sys.argv[2])
   tokenizer = AutoTokenizer.from_pretrained(model_dir)
-  rng, rows = random.Random(0), work["prompts"] * work["group_size"]
+  rng = random.Random(0)
   words = [w for w in tokenizer.get_vocab() if w.startswith("Ġ") and w[1:].isalpha()]
   texts = []
   for _ in range(64):
@@ -39,7 +39,8 @@ def main():
   watch = Watch()
   config = GRPOConfig(
     output_dir=tempfile.mkdtemp(),
-    per_device_train_batch_size=rows,
+    per_device_train_batch_size=work["group_size"],  # all rows at once need more than 24 GB
+    gradient_accumulation_steps=work["prompts"],  # generation still takes all rows at once
     num_generations=work["group_size"],
     max_completion_length=work["new_tokens"],
     generation_kwargs={"min_new_tokens": work["new_tokens"]},
