@@ -27,8 +27,8 @@ def prompts(lengths=(7, 12, 3, 9), first_row=0):
   return Prompts(jnp.asarray(tokens_PT), jnp.asarray(lengths, jnp.int32), jnp.asarray(row_P))
 
 
-def sampler(stops=(), eos=(), **changes):
-  plan = generate.sampling_of(CONFIG, tuple(eos), 0, "float32", **changes)
+def sampler(stops=(), eos=(), dtype="float32", **changes):
+  plan = generate.sampling_of(CONFIG, tuple(eos), 0, dtype, **changes)
   table = stop.stop_table(policy().tokenizer, stops, policy().config.vocab_size)
   return Sampler(policy().config, plan, table)
 

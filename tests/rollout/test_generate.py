@@ -14,8 +14,8 @@ from gtalign_jax.sections import MeshConfig
 from gtalign_jax.types import Prompts, TrainBatch
 
 
-def scored(batch, rollout, temperature=1.0):
-  plan = update.Plan(policy().config, "float32", "none", temperature, 12, lambda frozen, own: own)
+def scored(batch, rollout, temperature=1.0, dtype="float32"):
+  plan = update.Plan(policy().config, dtype, "none", temperature, 12, lambda frozen, own: own)
   train = TrainBatch(batch, rollout.tokens_BC, rollout.mask_BC, None, None, None, None)
   return np.asarray(jax.jit(functools.partial(update.score, plan))(policy().params, None, train)[0])
 
@@ -26,6 +26,13 @@ def test_logprobs_are_those_of_the_scorer(temperature):
   assert out.tokens_BC.shape == (16, 12) and out.mask_BC.all()
   assert np.abs(out.logp_BC - scored(prompts(), out, temperature)).max() < 1e-4
   np.testing.assert_allclose(out.truncated_logp_BC, out.logp_BC, atol=1e-5)
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+def test_bf16_logprobs_are_near_those_of_the_scorer(transposed):
+  out = run(sampler(dtype="bfloat16", transposed=transposed), prompts())
+  gap = np.abs(out.logp_BC - scored(prompts(), out, dtype="bfloat16"))
+  assert gap.mean() < 2e-3 and gap.max() < 1e-2  # bf16 holds 8 bits
 
 
 def test_truncated_logprobs_exceed_untruncated_ones():
