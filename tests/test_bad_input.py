@@ -31,7 +31,7 @@ def refuse(capfd, tmp_path, *arguments, command="train", workdir=True):
     ("grpo.kind=cipso", "did you mean cispo"),
     ("optim.lr=fast", "optim.lr=fast: expected float"),
     ("optim.lr=-1", "optim.lr=-1.0: must be positive"),
-    ("data.max_prompt_tokens=99999", "rollout.prompt_buckets=(1280,)"),
+    ("data.max_prompt_tokens=99999", "rollout.prompt_buckets=(64,)"),
     ("grpo.micro_prompts=3", "grpo.micro_prompts=3 does not divide grpo.prompts_per_step=4"),
     ("rewards.variant=pareto", "rewards.mode='paper' only"),
     ("rewards", "is not of the form key=value"),
