@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from gtalign_jax.models.attention import MASKED, Angles, angles, context_mask
 from gtalign_jax.models.layers import ACTIVATIONS
 from gtalign_jax.models.variants import Arch
+from gtalign_jax.ops.linear import tensordot
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.types import Context, KVCache
 
@@ -111,13 +112,7 @@ def _apply(parts: Any, x_DB: jax.Array, sizes: tuple[int, ...], transposed: bool
   """Products of one or several matrices with x, as arrays of `sizes` rows each."""
   out = []
   for matrix, bias in parts:
-    # narrow products are fast on CPU only where the result is f32 (ops/linear.py)
-    y = jnp.einsum(
-      "oi,ib->ob" if transposed else "io,ib->ob",
-      matrix.astype(x_DB.dtype),
-      x_DB,
-      preferred_element_type=jnp.float32,
-    ).astype(x_DB.dtype)
+    y = tensordot(matrix.astype(x_DB.dtype), x_DB, ([1 if transposed else 0], [0]))
     out.append(y if bias is None else y + bias.astype(y.dtype)[:, None])
   if len(out) == len(sizes):
     return out

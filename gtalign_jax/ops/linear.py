@@ -1,14 +1,15 @@
-"""Linear maps whose backward products are laid out by hand; narrow ones are summed in f32.
+"""Linear maps with the layouts and result types that are fast on CPU, where XLA does not find them itself.
 
-Left to itself, autodiff multiplies an f32 cotangent with bf16 weights, which makes both f32, and CPU gets slow
-transposes. There XLA has fast bf16 kernels only for products whose result is f32 and whose left operand
-has the summed axis last (docs/performance.md). TPU and GPU sum in f32 anyway.
+There bf16 kernels take only products whose result is f32 and whose left operand has the summed axis last; autodiff
+multiplies by rows instead, and all else is widened first (docs/performance.md). TPU and GPU sum in f32 as it
+is, and an f32 result would only double what tensor parallelism has to add up between devices.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +22,18 @@ def contract(x: jax.Array, kernel: jax.Array, axes: int) -> jax.Array:
   kernel: any float dtype, cast to that of x. Products of a dtype narrower than f32 are rounded once, after a
   sum in f32; the kernel's gradient is that sum itself.
   """
-  return _product(x, kernel, axes).astype(x.dtype)
+  return tensordot(x, kernel.astype(x.dtype), axes)
 
 
-def _product(x: jax.Array, kernel: jax.Array, axes) -> jax.Array:
-  return jnp.tensordot(x, kernel.astype(x.dtype), axes, preferred_element_type=_wide(x))
+def tensordot(x: jax.Array, y: jax.Array, axes: Any) -> jax.Array:
+  """`jnp.tensordot` of two arrays of one dtype, rounded to it after a sum in f32 or wider."""
+
+  def on_cpu(x, y):
+    return jnp.tensordot(x, y, axes, preferred_element_type=_wide(x)).astype(x.dtype)
+
+  return jax.lax.platform_dependent(
+    x, y, cpu=on_cpu, default=functools.partial(jnp.tensordot, axes=axes)
+  )
 
 
 def _wide(x: jax.Array) -> jnp.dtype:
@@ -40,9 +48,8 @@ def _backward(axes, kept, dy):
   x, kernel = kept
   outputs = kernel.ndim - axes
   over = [list(range(n - outputs, n)) for n in (dy.ndim, kernel.ndim)]
-  dx = _product(dy, kernel, over)
-  dkernel = outer(x, dy, x.ndim - axes)
-  return dx.astype(x.dtype), dkernel.astype(kernel.dtype)
+  dx = tensordot(dy, kernel.astype(dy.dtype), over)
+  return dx, outer(x, dy, x.ndim - axes).astype(kernel.dtype)
 
 
 contract.defvjp(_forward, _backward)
@@ -50,17 +57,20 @@ contract.defvjp(_forward, _backward)
 
 def outer(x: jax.Array, dy: jax.Array, rows: int) -> jax.Array:
   """Sum over the first `rows` axes of x [rows…, in…] times dy [rows…, out…]: [in…, out…], f32 or wider."""
-  shape = x.shape[rows:] + dy.shape[rows:]
-  tall_dy = dy.reshape(math.prod(dy.shape[:rows]), -1)
-  tall_x = x.reshape(*x.shape[:rows], -1)
-  return jnp.matmul(_columns(tall_x), tall_dy, preferred_element_type=_wide(x)).reshape(shape)
+  cpu, default = (functools.partial(f, rows=rows) for f in (_outer_on_cpu, _outer))
+  return jax.lax.platform_dependent(x, dy, cpu=cpu, default=default)
 
 
-def _columns(x: jax.Array) -> jax.Array:
-  """[rows…, D] -> [D, rows]. The rows stay in two axes until they are moved: XLA folds a plain transpose
-  into the product that reads it, and that one runs in f32 on CPU, at half the speed.
+def _outer(x: jax.Array, dy: jax.Array, rows: int) -> jax.Array:
+  return jnp.tensordot(x, dy, [list(range(rows))] * 2, preferred_element_type=_wide(x))
+
+
+def _outer_on_cpu(x: jax.Array, dy: jax.Array, rows: int) -> jax.Array:
+  """The same with x laid out as [in, rows]. The rows stay in two axes until they are moved: XLA folds a
+  plain transpose into the product that reads it, and a narrow one then runs in f32, at half the speed.
   """
-  *rows, width = x.shape
-  total = math.prod(rows)
-  outer_rows = rows[0] if len(rows) > 1 and rows[0] > 1 else total // math.gcd(total, 16)
-  return x.reshape(outer_rows, -1, width).transpose(2, 0, 1).reshape(width, total)
+  total, width = math.prod(x.shape[:rows]), math.prod(x.shape[rows:])
+  split = x.shape[0] if rows > 1 and x.shape[0] > 1 else total // math.gcd(total, 16)
+  columns = x.reshape(split, -1, width).transpose(2, 0, 1).reshape(width, total)
+  product = jnp.matmul(columns, dy.reshape(total, -1), preferred_element_type=_wide(x))
+  return product.reshape(x.shape[rows:] + dy.shape[rows:])
