@@ -171,8 +171,8 @@ def _begin(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step
   )
   cache = context.cache
   if plan.transposed:  # a CPU would widen a narrow cache anew for every token
-    cache = KVCache(cache.k.astype(jnp.float32), cache.v.astype(jnp.float32))
-  cache = KVCache(decode.unstack(cache.k), decode.unstack(cache.v))
+    cache = jax.tree.map(lambda x: x.astype(jnp.float32), cache)
+  cache = KVCache(*map(decode.unstack, cache))
   drawn = _draw(plan, logits_BV, key, step, state)
   return context._replace(cache=cache), _record(plan, state, drawn, stop_table)
 
@@ -183,7 +183,7 @@ def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step,
   slots: of the rows' own caches; 0: as many as the first segment needs.
   """
   context, state = _begin(arch, plan, params, prompts, stop_table, key, step)
-  P, dtype = prompts.length_P.shape[0], context.cache.k[0].dtype  # of all caches
+  P, dtype = prompts.length_P.shape[0], context.cache.k[0].dtype
   own = decode.empty(
     arch, P, plan.group_size, slots or plan.slots(0), dtype, transposed=plan.transposed
   )
