@@ -73,4 +73,7 @@ def _outer_on_cpu(x: jax.Array, dy: jax.Array, rows: int) -> jax.Array:
   split = x.shape[0] if rows > 1 and x.shape[0] > 1 else total // math.gcd(total, 16)
   columns = x.reshape(split, -1, width).transpose(2, 0, 1).reshape(width, total)
   product = jnp.matmul(columns, dy.reshape(total, -1), preferred_element_type=_wide(x))
+  if product.dtype != x.dtype:
+    # into a reader's transpose XLA folds the product itself, as dy' x, and has no narrow kernel for that
+    product = jax.lax.optimization_barrier(product)
   return product.reshape(x.shape[rows:] + dy.shape[rows:])

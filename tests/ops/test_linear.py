@@ -75,3 +75,17 @@ def test_outer_for_any_shape(rows, inner, outs):
   expected = np.tensordot(*wide(x, dy), [range(len(rows))] * 2)
   assert got.dtype == jnp.float32
   np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("narrowed", [False, True])
+def test_transposed_outer_in_bf16(narrowed):
+  # one block of a small vocabulary: the reader turns the product round, and XLA has no such kernel in bf16
+  rng = np.random.default_rng(0)
+  x, dy = narrow(rng, (2, 64, 16)), narrow(rng, (2, 64, 40))
+  out = jax.jit(lambda x, dy: 2 * outer(x, dy, 2).T.astype(x.dtype if narrowed else "float32"))(
+    x, dy
+  )
+  x64, dy64 = wide(x, dy)
+  expected = 2 * np.tensordot(dy64, x64, [[0, 1], [0, 1]])
+  rtol = ROUNDING if narrowed else 1e-5
+  np.testing.assert_allclose(*wide(out), expected, rtol=rtol, atol=1e-4)
