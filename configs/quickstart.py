@@ -34,7 +34,12 @@ def config() -> Config:
     ),
     rollout=RolloutConfig(group_size=8, max_new_tokens=288, prompt_buckets=(256,), segment=96),
     grpo=GRPOConfig(
-      steps=2, prompts_per_step=4, micro_prompts=1, micro_samples=4, length_bucket=48, kl_coef=0.01
+      steps=2,
+      prompts_per_step=4,
+      micro_prompts=1,
+      micro_samples=4,
+      length_buckets=(224, 256),
+      kl_coef=0.01,
     ),
     optim=OptimConfig(lr=1e-5),
     eval=EvalConfig(every=0, prompts=16, group_size=2),

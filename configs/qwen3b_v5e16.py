@@ -34,9 +34,7 @@ def config() -> Config:
       prompts_at_once=32,
       segment=128,
     ),
-    grpo=GRPOConfig(
-      steps=200, prompts_per_step=64, micro_prompts=8, length_bucket=256, kl_coef=0.001
-    ),
+    grpo=GRPOConfig(steps=200, prompts_per_step=64, micro_prompts=8, kl_coef=0.001),
     optim=OptimConfig(lr=1e-6),
     eval=EvalConfig(every=20, prompts=64, group_size=2),
     mesh=MeshConfig(fsdp=8, tensor=2),

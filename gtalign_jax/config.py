@@ -235,16 +235,24 @@ def as_dict(config: Config) -> dict[str, Any]:
   return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_dict(nested: Mapping[str, Any]) -> Config:
-  """The config that `as_dict` wrote, as in a work directory's config.json."""
-  return _from_dict(Config, nested)
+def from_dict(nested: Mapping[str, Any], where: str | Path) -> Config:
+  """The config that `as_dict` wrote, as in the config.json `where` of a work directory.
+
+  Raises BadInput at a key that this version does not know.
+  """
+  return _from_dict(Config, nested, f"{where}: ")
 
 
-def _from_dict(kind: Any, value: Any) -> Any:
-  if dataclasses.is_dataclass(kind):
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _from_dict(hints[name], each) for name, each in value.items()})
-  return _convert(value, kind)
+def _from_dict(kind: Any, value: Any, where: str) -> Any:
+  if not dataclasses.is_dataclass(kind):
+    return _convert(value, kind)
+  hints = typing.get_type_hints(kind)
+  unknown = sorted(value.keys() - hints.keys())
+  if unknown:
+    raise BadInput(
+      f"{where}unknown key {unknown[0]!r}; the run is of another version of gtalign_jax"
+    )
+  return kind(**{key: _from_dict(hints[key], value[key], f"{where}{key}: ") for key in value})
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -39,6 +39,17 @@ def _rows(path: str | Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[
     yield number, row
 
 
+def read_object(path: Path) -> dict[str, Any]:
+  """The JSON object that `path` holds. Raises BadInput where it holds none."""
+  try:
+    found = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as error:
+    raise BadInput(f"{path} is not JSON ({error})") from error
+  if not isinstance(found, dict):
+    raise BadInput(f"{path}: expected a JSON object, got {type(found).__name__}")
+  return found
+
+
 def number(row: dict[str, Any], key: str, where: str) -> float:
   """The finite number `row[key]`; NaN for null or an absent key. `where` is "file:line"."""
   value = row.get(key)

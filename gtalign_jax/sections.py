@@ -32,6 +32,11 @@ def _at_least(section: str, key: str, value: float, low: float) -> None:
     raise BadInput(f"{section}.{key}={value}: must be at least {low}")
 
 
+def _ascending(section: str, key: str, lengths: Sequence[int]) -> None:
+  if list(lengths) != sorted(set(lengths)) or min(lengths, default=1) < 1:
+    raise BadInput(f"{section}.{key}={lengths}: must be ascending lengths of at least 1")
+
+
 def _fraction(section: str, key: str, value: float) -> None:
   if not 0.0 <= value <= 1.0:
     raise BadInput(f"{section}.{key}={value}: must lie in [0, 1]")
@@ -109,10 +114,9 @@ class RolloutConfig:
     _at_least("rollout", "top_k", self.top_k, 0)
     _fraction("rollout", "top_p", self.top_p)
     _fraction("rollout", "min_p", self.min_p)
-    if not self.prompt_buckets or list(self.prompt_buckets) != sorted(set(self.prompt_buckets)):
-      raise BadInput(
-        f"rollout.prompt_buckets={self.prompt_buckets}: must be ascending lengths, at least one"
-      )
+    if not self.prompt_buckets:
+      raise BadInput("rollout.prompt_buckets=(): must hold at least one length")
+    _ascending("rollout", "prompt_buckets", self.prompt_buckets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +203,8 @@ class GRPOConfig:
   inner_epochs: int = 1  # passes over one rollout (TRL num_iterations)
   micro_prompts: int = 0  # prompts per gradient accumulation slice; 0 = all at once
   micro_samples: int = 0  # completions of each prompt per slice; 0 = all at once
-  length_bucket: int = 64  # a slice is cut to a multiple of so many completion tokens
+  # completion tokens that slices are cut to, below max_new_tokens; () = its quarters
+  length_buckets: tuple[int, ...] = ()
   kind: str = "grpo"  # grpo | gspo | cispo
   advantage: str = "grpo"  # grpo | dr_grpo | rloo | reinforce_baseline | gdpo
   gdpo_weights: tuple[float, float] = (0.5, 0.5)  # weights of (U, L) in gdpo
@@ -234,7 +239,7 @@ class GRPOConfig:
     _at_least("grpo", "prompts_per_step", self.prompts_per_step, 1)
     _at_least("grpo", "inner_epochs", self.inner_epochs, 1)
     _at_least("grpo", "kl_coef", self.kl_coef, 0.0)
-    _at_least("grpo", "length_bucket", self.length_bucket, 1)
+    _ascending("grpo", "length_buckets", self.length_buckets)
     if self.micro_prompts and self.prompts_per_step % self.micro_prompts:
       raise BadInput(
         f"grpo.micro_prompts={self.micro_prompts} does not divide "

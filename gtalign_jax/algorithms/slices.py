@@ -2,11 +2,12 @@
 
 A slice holds `micro_prompts` prompts with `micro_samples` of their completions each. Prompts are
 sorted by length and so are the samples of each prompt, so a slice's rows are about as long as each other;
-its width is the next multiple of `bucket`. One program is compiled per width that occurs.
+its width is the smallest of a few given ones that holds them. One program is compiled per width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,8 @@ import numpy as np
 
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.types import TrainBatch
+
+QUARTERS = 4
 
 
 class Slice(NamedTuple):
@@ -26,12 +29,12 @@ class Slice(NamedTuple):
 
 
 def cut(
-  count_PG: np.ndarray, micro_prompts: int, micro_samples: int, bucket: int, budget: int
+  count_PG: np.ndarray, micro_prompts: int, micro_samples: int, widths: Sequence[int]
 ) -> list[Slice]:
   """Slices that cover every row once.
 
   count_PG: completion tokens. micro_prompts, micro_samples: divisors of P and G, 0 = all at once.
-  bucket: widths are multiples of it, at most `budget`.
+  widths: of `widths`, the last one holds every completion.
   """
   P, G = count_PG.shape
   p, g = micro_prompts or P, micro_samples or G
@@ -43,7 +46,7 @@ def cut(
     for left in range(0, G, g):
       sample_pg = by_length_PG[prompt_p, left : left + g].astype(np.int32)
       longest = int(np.take_along_axis(count_PG[prompt_p], sample_pg, axis=1).max())
-      width = min(-(-max(longest, 1) // bucket) * bucket, budget)
+      width = next(width for width in widths if width >= longest)
       out.append(Slice(prompt_p, sample_pg, width))
   return out
 
@@ -54,9 +57,10 @@ def padding(count_PG: np.ndarray, slices: list[Slice]) -> float:
   return 1.0 - float(count_PG.sum()) / slots
 
 
-def widths(bucket: int, budget: int) -> list[int]:
-  """All widths that `cut` can give."""
-  return [min(width, budget) for width in range(bucket, budget + bucket, bucket)]
+def widths(buckets: Sequence[int], budget: int) -> list[int]:
+  """Ascending widths of slices: `buckets` below the budget, or its quarters if there are none; the budget."""
+  below = buckets or [-(-budget * part // QUARTERS) for part in range(1, QUARTERS)]
+  return sorted({width for width in below if width < budget} | {budget})
 
 
 def take(batch: TrainBatch, prompt_p: jax.Array, sample_pg: jax.Array, width: int) -> TrainBatch:

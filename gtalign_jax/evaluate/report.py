@@ -7,7 +7,6 @@ prompt or a config wrote is escaped where it enters the page.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import string
@@ -49,7 +48,7 @@ def load(workdir: str | Path) -> Report:
   workdir = Path(workdir)
   if not (workdir / "config.json").exists():
     raise BadInput(f"{workdir} holds no run (no config.json); pass the workdir of a run")
-  config = _json(workdir / "config.json")
+  config = jsonl.read_object(workdir / "config.json")
   metrics = workdir / "metrics.jsonl"
   found = {path.stem: path for path in sorted(workdir.glob("eval/*.jsonl"))}
   order = [*(name for name in ORDER if name in found), *(n for n in found if n not in ORDER)]
@@ -62,15 +61,10 @@ def load(workdir: str | Path) -> Report:
     rows=rows,
     runs=runs,
     compared=_compared(list(runs.values()), config.get("eval", {}).get("bootstrap", 2000)),
-    seconds=_json(workdir / "timings.json") if (workdir / "timings.json").exists() else {},
+    seconds=jsonl.read_object(workdir / "timings.json")
+    if (workdir / "timings.json").exists()
+    else {},
   )
-
-
-def _json(path: Path) -> dict[str, Any]:
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise BadInput(f"{path} is not JSON ({error})") from error
 
 
 def _compared(runs: Sequence[compare.Run], resamples: int) -> dict[str, Any] | None:

@@ -86,7 +86,7 @@ def _slices(work: Work, prompts: Prompts, rollout: Rollout) -> list[TrainBatch]:
     prompts, rollout.tokens_BC, rollout.mask_BC, advantage_B, rollout.logp_BC, None, None
   )
   count_PG = np.full((work.prompts, work.group_size), work.new_tokens)
-  cuts = slices.cut(count_PG, work.micro_prompts, 0, work.new_tokens, work.new_tokens)
+  cuts = slices.cut(count_PG, work.micro_prompts, 0, [work.new_tokens])
   take = jax.jit(slices.take, static_argnames="width")
   return [take(batch, each.prompt_p, each.sample_pg, width=each.width) for each in cuts]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from gtalign_jax import models
+from gtalign_jax import jsonl, models
 from gtalign_jax.config import from_dict
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.models import lora
@@ -152,7 +151,8 @@ def find(root: Path, which: str | int | None) -> tuple[Path, int]:
 def load_policy(workdir: str | Path, which: str | int | None = None) -> models.Policy:
   """The policy that a run stored, adapters merged; arguments as in `find`.
 
-  workdir: the run's work directory, or its checkpoints folder. Raises BadInput where it is neither.
+  workdir: the run's work directory, or its checkpoints folder. Raises BadInput where it is neither,
+  or was written by a version whose policy had other keys.
   """
   root = Path(workdir).absolute()
   root = root.parent if root.name == "checkpoints" else root
@@ -160,7 +160,9 @@ def load_policy(workdir: str | Path, which: str | int | None = None) -> models.P
   if not stored.is_file():
     raise BadInput(f"{workdir} is no work directory: it has no config.json; pass a run's workdir=")
   directory, step = find(root / "checkpoints", which)
-  config = from_dict(json.loads(stored.read_text(encoding="utf-8")))
+  nested = jsonl.read_object(stored)
+  # only what is needed here, so that a run of an older version can be read
+  config = from_dict({key: nested[key] for key in ("model", "policy") if key in nested}, stored)
   policy = models.load(config.model, dtype=config.policy.param_dtype)
   like = policy.params
   if config.policy.lora_rank:

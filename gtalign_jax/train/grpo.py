@@ -80,6 +80,7 @@ class Learner:
     self.reference = jax.tree.map(lambda x: x.copy(), start) if config.grpo.kl_coef else None
     self._score = score_program(self.phase.updater.plan)
     self._rated = Program("advantages", functools.partial(_rated, config.grpo))
+    self._widths = slices.widths(config.grpo.length_buckets, config.rollout.max_new_tokens)
     self._take = Program("take", slices.take, static_argnames="width")
     self._gflops = bench.matmul_gflops(config.policy.dtype)
     self._warm = False
@@ -90,7 +91,6 @@ class Learner:
     params = run.decode_params(state.params)
     buckets = {batches.bucket(len(ids), self.actor.buckets) for ids in run.train_set.ids}
     more = config.grpo.prompts_per_step > self.actor.width
-    widths = slices.widths(config.grpo.length_bucket, config.rollout.max_new_tokens)
 
     def decoding(bucket: int) -> None:
       for refilled in (False, True) if more else (False,):
@@ -99,7 +99,9 @@ class Learner:
     tasks: list[Callable[[], None]] = []
     for bucket in sorted(buckets):
       tasks.append(functools.partial(decoding, bucket))
-      tasks += [functools.partial(self._compile_slice, state, bucket, width) for width in widths]
+      tasks += [
+        functools.partial(self._compile_slice, state, bucket, width) for width in self._widths
+      ]
     programs.together(tasks)
 
   def _compile_slice(self, state: TrainState, bucket: int, width: int) -> None:
@@ -157,13 +159,7 @@ class Learner:
     config, batch, put = self.config, self.batch(sampled, reward_PGC), self.actor.sampler.put
     count_B = np.asarray([row["completion_tokens"] for row in sampled.rows])
     count_PG = count_B.reshape(-1, self.run.config.rollout.group_size)
-    cuts = slices.cut(
-      count_PG,
-      config.micro_prompts,
-      config.micro_samples,
-      config.length_bucket,
-      self.run.config.rollout.max_new_tokens,
-    )
+    cuts = slices.cut(count_PG, config.micro_prompts, config.micro_samples, self._widths)
     out = [
       self._take(batch, put(each.prompt_p), put(each.sample_pg), width=each.width) for each in cuts
     ]

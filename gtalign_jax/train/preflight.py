@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from gtalign_jax import jsonl
 from gtalign_jax.config import Config, as_dict, differences
 from gtalign_jax.errors import BadInput
 from gtalign_jax.train.metrics import replace
@@ -24,11 +25,7 @@ def open_workdir(config: Config, main: bool = True) -> Path:
   workdir = Path(config.workdir)
   stored = workdir / "config.json"
   if stored.exists():
-    try:
-      before = json.loads(stored.read_text(encoding="utf-8"))
-    except ValueError as error:
-      raise BadInput(f"{stored} is not JSON ({error}); use another workdir=") from error
-    changed = differences(before, config)
+    changed = differences(jsonl.read_object(stored), config)
     if changed:
       raise BadInput(
         f"workdir={workdir} holds a run of another config ({'; '.join(changed)}); "

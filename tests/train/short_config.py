@@ -29,7 +29,7 @@ def config() -> Config:
     rollout=RolloutConfig(
       group_size=2, max_new_tokens=24, prompt_buckets=(64,), segment=24, temperature=0.7
     ),
-    grpo=GRPOConfig(steps=5, prompts_per_step=4, length_bucket=24, kl_coef=0.0),
+    grpo=GRPOConfig(steps=5, prompts_per_step=4, length_buckets=(24,), kl_coef=0.0),
     optim=OptimConfig(lr=3e-4),
     sft=SFTConfig(
       steps=120,

@@ -13,6 +13,7 @@ from gtalign_jax import models
 from gtalign_jax.algorithms import optimizer
 from gtalign_jax.cli import main as cli
 from gtalign_jax.config import Config, PolicyConfig, as_dict
+from gtalign_jax.errors import BadInput
 from gtalign_jax.models import lora
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.sections import OptimConfig
@@ -104,3 +105,19 @@ def test_export_merges_the_adapters(run, tmp_path, capsys):
   wanted = models.Policy(base.config, joined, None, ()).logits(tokens_BT)
   np.testing.assert_allclose(exported.logits(tokens_BT), wanted, atol=1e-4)
   assert np.abs(base.logits(tokens_BT) - wanted).max() > 0.1
+
+
+@pytest.mark.parametrize(
+  ("section", "refused"), [("policy", r"config\.json: policy: unknown key 'old'"), ("grpo", None)]
+)
+def test_a_run_of_another_version(run, tmp_path, section, refused):
+  workdir, config, *_ = run
+  (tmp_path / "checkpoints").symlink_to(workdir / "checkpoints")
+  nested = as_dict(config)
+  nested[section]["old"] = 1  # only what the weights depend on must be known
+  (tmp_path / "config.json").write_text(json.dumps(nested))
+  if refused:
+    with pytest.raises(BadInput, match=refused):
+      checkpoint.load_policy(tmp_path)
+  else:
+    checkpoint.load_policy(tmp_path)

@@ -64,7 +64,7 @@ def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, lanes, epochs)
       config.grpo,
       inner_epochs=epochs,
       micro_prompts=4,
-      length_bucket=12,
+      length_buckets=(12,),
       kl_coef=0.01,
       mask_truncated=True,
     ),

@@ -25,7 +25,9 @@ def config() -> Config:
       root=str(HERE / "short_chains.jsonl"), template="released", max_prompt_tokens=64
     ),
     rollout=RolloutConfig(group_size=2, max_new_tokens=16, prompt_buckets=(64,), segment=8),
-    grpo=GRPOConfig(steps=5, prompts_per_step=4, micro_prompts=4, length_bucket=16, kl_coef=0.01),
+    grpo=GRPOConfig(
+      steps=5, prompts_per_step=4, micro_prompts=4, length_buckets=(16,), kl_coef=0.01
+    ),
     optim=OptimConfig(lr=1e-3),
     sft=SFTConfig(
       steps=3,
