@@ -23,13 +23,13 @@ def config() -> Config:
   return Config(
     workdir="runs/quickstart",
     model="HuggingFaceTB/SmolLM2-135M-Instruct",
-    policy=PolicyConfig(remat="dots"),
+    policy=PolicyConfig(dtype="bfloat16", remat="dots"),
     data=DataConfig(template="compact", max_prompt_tokens=256),
     sft=SFTConfig(
-      steps=26,
-      batch_size=8,
+      steps=44,
+      batch_size=4,
       micro_batch=4,
-      every=13,
+      every=22,
       optim=OptimConfig(lr=5e-4, warmup=3, decay="linear"),
     ),
     rollout=RolloutConfig(group_size=8, max_new_tokens=288, prompt_buckets=(256,), segment=96),
