@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
@@ -24,6 +24,22 @@ COMPILING = (
 )
 
 
+@contextmanager
+def compiling() -> Iterator[list[float]]:
+  """The seconds of every trace and compilation of this process inside, each added when it ends."""
+  seconds: list[float] = []
+
+  def heard(event: str, duration_secs: float, **kwargs: str | int) -> None:
+    if event in COMPILING:
+      seconds.append(duration_secs)
+
+  jax.monitoring.register_event_duration_secs_listener(heard)
+  try:
+    yield seconds
+  finally:
+    jax.monitoring.unregister_event_duration_listener(heard)
+
+
 class Clock:
   """Adds up wall seconds by phase; compilation is counted apart wherever it happens.
 
@@ -39,23 +55,20 @@ class Clock:
     install = os.environ.get("GTALIGN_INSTALL_SECONDS")
     if install:
       self.seconds["install"] = float(install)
-    self._compile = 0.0
+    self._open = ExitStack()
+    self._compile = self._open.enter_context(compiling())
     self._last = time.perf_counter()
     self._inside: list[str] = []
-    jax.monitoring.register_event_duration_secs_listener(self._heard)
-
-  def _heard(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
-    if event in COMPILING:
-      self._compile += duration_secs
 
   def _settle(self) -> None:
     now = time.perf_counter()
     phase = self._inside[-1] if self._inside else "other"
     elapsed = now - self._last
-    compiled = min(self._compile, elapsed)
+    compiled = min(sum(self._compile), elapsed)
     self.seconds["compile"] += compiled
     self.seconds[phase] += elapsed - compiled
-    self._compile, self._last = 0.0, now
+    self._compile.clear()
+    self._last = now
 
   @contextmanager
   def phase(self, name: str) -> Iterator[None]:
@@ -79,4 +92,4 @@ class Clock:
   def close(self) -> None:
     """Saves and stops listening."""
     self.save()
-    jax.monitoring.unregister_event_duration_listener(self._heard)
+    self._open.close()

@@ -1,0 +1,28 @@
+"""Where the time went: compilation is booked apart from the phase in which it happens."""
+
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+
+from gtalign_jax.train import timing
+
+
+def compile_something(size):
+  return jax.jit(lambda x: jnp.sin(x) * 3).lower(jnp.ones(size)).compile()
+
+
+def test_compilation_is_booked_apart(tmp_path):
+  clock = timing.Clock(tmp_path)
+  with clock.phase("update"):
+    time.sleep(0.05)
+    with timing.compiling() as heard:
+      compile_something(5)
+  clock.close()
+  stored = json.loads((tmp_path / "timings.json").read_text())
+  assert 0 < sum(heard) <= clock.seconds["compile"] + 1e-6
+  assert stored["compile"] > 0 and 0.05 <= stored["update"] < 5
+  booked, seconds = dict(clock.seconds), len(heard)
+  compile_something(6)  # nobody listens any more
+  assert clock.seconds == booked and len(heard) == seconds
