@@ -26,13 +26,13 @@ def config() -> Config:
     policy=PolicyConfig(dtype="bfloat16", remat="dots"),
     data=DataConfig(template="compact", max_prompt_tokens=256),
     sft=SFTConfig(
-      steps=38,
+      steps=44,
       batch_size=4,
       micro_batch=4,
-      every=19,
+      every=22,
       optim=OptimConfig(lr=5e-4, warmup=3, decay="linear"),
     ),
-    rollout=RolloutConfig(group_size=8, max_new_tokens=272, prompt_buckets=(256,), segment=136),
+    rollout=RolloutConfig(group_size=8, max_new_tokens=288, prompt_buckets=(256,), segment=96),
     grpo=GRPOConfig(
       steps=2,
       prompts_per_step=4,
