@@ -25,7 +25,7 @@ def config() -> Config:
     # bytes are tokens here, so prompts are long
     data=DataConfig(max_prompt_tokens=1536),
     rollout=RolloutConfig(group_size=4, max_new_tokens=48, prompt_buckets=(1536,), segment=48),
-    grpo=GRPOConfig(steps=8, prompts_per_step=4, kl_coef=0.01),
+    grpo=GRPOConfig(steps=8, prompts_per_step=4, length_buckets=(48,), kl_coef=0.01),
     optim=OptimConfig(lr=1e-3),
     sft=SFTConfig(
       steps=4, batch_size=4, max_tokens=2560, length_bucket=512, every=2, optim=OptimConfig(lr=1e-3)

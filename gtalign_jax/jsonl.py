@@ -40,10 +40,12 @@ def _rows(path: str | Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[
 
 
 def read_object(path: Path) -> dict[str, Any]:
-  """The JSON object that `path` holds. Raises BadInput where it holds none."""
+  """The JSON object that `path` holds. Raises BadInput where it cannot be read or holds none."""
   try:
     found = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError) as error:
+  except OSError as error:
+    raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+  except (ValueError, RecursionError) as error:
     raise BadInput(f"{path} is not JSON ({error})") from error
   if not isinstance(found, dict):
     raise BadInput(f"{path}: expected a JSON object, got {type(found).__name__}")

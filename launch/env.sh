@@ -10,7 +10,8 @@ export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$ROOT/.cache/jax}
 # more time a step (docs/performance.md).
 export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-1}"
 export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-1048576}"
-# What is mapped again for every step comes in huge pages: a tenth of the page faults, updates 1.15 times as fast.
+# What is mapped again for every step comes in huge pages where the kernel finds free ones: a tenth of the page
+# faults, and updates up to 1.15 times as fast (docs/performance.md).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 # Log lines reach a file or a pipe when they are written, not when a buffer is full.
 export PYTHONUNBUFFERED=1

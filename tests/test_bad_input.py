@@ -87,7 +87,8 @@ def test_work_directory_of_another_config(capfd, tmp_path):
   workdir = tmp_path / "run"
   workdir.mkdir()
   (workdir / "config.json").write_text("{broken")
-  assert "is not JSON" in refuse(capfd, tmp_path, CONFIG)
+  broken = refuse(capfd, tmp_path, CONFIG)
+  assert "is not JSON" in broken and "use another workdir=" in broken
   (workdir / "config.json").write_text(json.dumps({"seed": 1}))
   assert "seed: 1 -> 0" in refuse(capfd, tmp_path, CONFIG)
 

@@ -25,7 +25,10 @@ def open_workdir(config: Config, main: bool = True) -> Path:
   workdir = Path(config.workdir)
   stored = workdir / "config.json"
   if stored.exists():
-    changed = differences(jsonl.read_object(stored), config)
+    try:
+      changed = differences(jsonl.read_object(stored), config)
+    except BadInput as error:
+      raise BadInput(f"{error}; use another workdir=") from error
     if changed:
       raise BadInput(
         f"workdir={workdir} holds a run of another config ({'; '.join(changed)}); "
