@@ -1,4 +1,4 @@
-"""A tiny random model on the sample prompts: every room, 8 GRPO steps, under a minute on CPU.
+"""A tiny random model on the sample prompts: every room, 8 GRPO steps, a minute and a half on 2 CPU cores, a third with cached programs.
 
   gtalign train configs/smoke.py workdir=runs/smoke
 
