@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from gtalign_jax.models.attention import Angles, Shared, attend, attend_shared, rotate
 from gtalign_jax.models.variants import Arch
+from gtalign_jax.ops.keep import keep
 from gtalign_jax.ops.linear import contract
 from gtalign_jax.parallel.sharding import constrain
 
 # What remat="dots" keeps: every product with a weight, so only attention and elementwise work is made again.
-PRODUCTS = ("projection",)
+PRODUCTS = ("input", "projection")
 # What remat="names" keeps: with these, the backward pass recomputes the mlp but no attention.
-SAVED_NAMES = ("query", "key", "value", "attention")
+SAVED_NAMES = ("input", "query", "key", "value", "attention")
 ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": lambda x: nn.gelu(x, approximate=True)}
 INIT_STD = 0.02
 
@@ -54,10 +54,10 @@ class Projection(nn.Module):
     normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), self.names)
     kernel: Any = self.param("kernel", normal, self.inputs + self.outputs)
     axes = len(self.inputs)
-    y = checkpoint_name(contract(x, kernel, axes), "projection")
+    y = keep(contract(x, kernel, axes), "projection")
     if self.has_variable("params", "lora_a"):
       low = contract(x, self.get_variable("params", "lora_a"), axes)
-      y += contract(checkpoint_name(low, "projection"), self.get_variable("params", "lora_b"), 1)
+      y += contract(keep(low, "projection"), self.get_variable("params", "lora_b"), 1)
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.names[axes:])
       bias: Any = self.param("bias", zeros, self.outputs)
@@ -109,11 +109,11 @@ class Block(nn.Module):
     q, k, v = self.q(normed), self.k(normed), self.v(normed)
     if self.arch.qk_norm:
       q, k = self.q_norm(q), self.k_norm(k)
-    q, k = checkpoint_name(rotate(q, by), "query"), checkpoint_name(rotate(k, by), "key")
-    return q, k, checkpoint_name(v, "value")
+    q, k = keep(rotate(q, by), "query"), keep(rotate(k, by), "key")
+    return q, k, keep(v, "value")
 
   def _rest(self, x: jax.Array, attended: jax.Array) -> jax.Array:
-    update = self.o(checkpoint_name(attended, "attention"))
+    update = self.o(keep(attended, "attention"))
     x = x + (self.post_attn_norm(update) if self.arch.post_norms else update)
     normed = self.mlp_norm(x)
     update = self.down(ACTIVATIONS[self.arch.activation](self.gate(normed)) * self.up(normed))
@@ -126,7 +126,7 @@ class Block(nn.Module):
     views: (View without window, View with window or None).
     """
     view = _pick(layer["local"], *views)
-    x_BTD = constrain(x_BTD, ("batch", "time", "act_embed"))
+    x_BTD = keep(constrain(x_BTD, ("batch", "time", "act_embed")), "input")
     q_BTNH, k_BTKH, v_BTKH = self._qkv(x_BTD, view.angles)
     k_BKTH, v_BKTH = jnp.swapaxes(k_BTKH, 1, 2), jnp.swapaxes(v_BTKH, 1, 2)
     if layer["k"] is None:
