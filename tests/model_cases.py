@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gtalign_jax.models import decode, decoder, hf_config, weights
-from gtalign_jax.types import Context, KVCache
+from gtalign_jax.types import Context
 
 WIDTH, VOCAB, T = 48, 96, 44
 BASE = {
@@ -132,7 +132,7 @@ def through_cache(arch, params, tokens_BT, positions_BT, mask_BT, prefill):
   B, T = tokens_BT.shape
   tokens, positions, mask = columns(slice(0, prefill))
   _, cache = forward(arch, params, tokens, positions, mask)
-  context = Context(KVCache(*map(decode.unstack, cache)), mask, positions)
+  context = Context(decode.prompt_cache(cache, transposed=True), mask, positions)
   own = decode.empty(arch, B, 1, T - prefill, jnp.float32, transposed=True)
   layers = decode.prepare(params, True)
   step = jax.jit(functools.partial(decode.step, arch, transposed=True))
@@ -163,7 +163,7 @@ def greedy(arch, params, ids_T, count):
   mask_1T = jnp.ones((1, T), bool)
   hidden_1TD, cache = decoder.forward(arch, params, tokens_1T, positions_1T, mask_1T)
   logits_1V = decoder.unembed(arch, params, hidden_1TD[:, -1])
-  context = Context(KVCache(*map(decode.unstack, cache)), mask_1T, positions_1T)
+  context = Context(decode.prompt_cache(cache, transposed=False), mask_1T, positions_1T)
   layers = decode.prepare(params, False)
 
   def step(carry, t):

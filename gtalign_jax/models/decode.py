@@ -4,9 +4,10 @@ Activations are columns, [D, B]: with weights stored as [out, in], a product of 
 GFLOP/s on 2 CPU cores against 65-165 for [B, in] x [in, out] (docs/performance.md), so CPU decoding
 reads a transposed copy of the layers, q, k, v and gate, up fused. Elsewhere the layers are read as they are.
 Attention has two parts under one softmax: the prompt's keys and values, one copy for its G rows, and
-each row's own. Caches are [P, K, G, C, H], so that no part is transposed to meet the other; on CPU the
-rows' own keys are [P, K, G, H, C], because there a product of R queries with C keys is faster as one fused
-multiply and sum along H than as P*K*G small matmuls (docs/performance.md).
+each row's own. Caches are [P, K, S, H] and [P, K, G, C, H], so that no part is transposed to meet the other; on CPU
+keys are [P, K, H, S] and [P, K, G, H, C]: products with keys whose summed axis is last take several times as
+long there, and that of R queries with own keys is fastest as one fused multiply and sum along H
+(docs/performance.md).
 """
 
 from __future__ import annotations
@@ -79,6 +80,17 @@ def _layer(layer: dict[str, Any], transposed: bool) -> dict[str, Any]:
   }
 
 
+def prompt_cache(cache: KVCache, *, transposed: bool) -> KVCache:
+  """Keys and values of prompts [L, P, K, S, H] as `step` reads them: two tuples of L arrays [P, K, S, H].
+
+  If transposed the keys are [P, K, H, S], and both f32: a CPU would widen a narrow cache anew for every token.
+  """
+  if transposed:
+    cache = jax.tree.map(lambda x: x.astype(jnp.float32), cache)
+    cache = cache._replace(k=cache.k.swapaxes(-1, -2))
+  return KVCache(unstack(cache.k), unstack(cache.v))
+
+
 def empty(
   arch: Arch, prompts: int, group_size: int, slots: int, dtype: Any, *, transposed: bool
 ) -> KVCache:
@@ -117,6 +129,15 @@ def _apply(parts: Any, x_DB: jax.Array, sizes: tuple[int, ...], transposed: bool
   if len(out) == len(sizes):
     return out
   return jnp.split(out[0], [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)])
+
+
+def _turned(x: jax.Array) -> jax.Array:
+  """The transpose of x, laid out anew.
+
+  A plain one becomes a layout, which all that is computed from it inherits, and XLA's CPU widens narrow products
+  whose operands are not laid out row by row (docs/performance.md).
+  """
+  return x.reshape(*x.shape, 1).transpose(1, 2, 0).reshape(x.shape[::-1])
 
 
 def _norm(arch: Arch, x: jax.Array, scale: jax.Array, axis: int) -> jax.Array:
@@ -166,15 +187,19 @@ def _near_logits(q_PKGRH, k, transposed: bool) -> jax.Array:
   return jnp.einsum("pkgrh,pkgch->pkgrc", q_PKGRH, k, preferred_element_type=f32)
 
 
-def _attend(q_PKGRH, near, v_PKGCH, far_k_PKSH, far_v_PKSH, view: _View, scale: float):
-  """Attention of one query a row to its prompt and its own slots, [P, K, G, R, H].
+def _far_logits(q_PKGRH, k, transposed: bool) -> jax.Array:
+  """Products of the queries of a prompt's rows with its keys, [P, K, G, R, S] f32."""
+  keys = "pkhs" if transposed else "pksh"
+  q_PKGRH = q_PKGRH.astype(k.dtype)
+  return jnp.einsum(f"pkgrh,{keys}->pkgrs", q_PKGRH, k, preferred_element_type=jnp.float32)
 
-  near: of `_near_logits`.
+
+def _attend(near, far, v_PKGCH, far_v_PKSH, view: _View, scale: float):
+  """Attention of one query a row to its own slots and its prompt, f32 [P, K, G, R, H].
+
+  near, far: of `_near_logits` and `_far_logits`.
   """
   f32, dtype = jnp.float32, far_v_PKSH.dtype
-  far = jnp.einsum(
-    "pkgrh,pksh->pkgrs", q_PKGRH.astype(dtype), far_k_PKSH, preferred_element_type=f32
-  )
   far = jnp.where(view.context, far * scale, MASKED)
   near = jnp.where(view.own, near * scale, MASKED)
   top = jnp.maximum(far.max(-1, keepdims=True), near.max(-1, keepdims=True))
@@ -182,7 +207,7 @@ def _attend(q_PKGRH, near, v_PKGCH, far_k_PKSH, far_v_PKSH, view: _View, scale: 
   total = far.sum(-1, keepdims=True) + near.sum(-1, keepdims=True)
   out = jnp.einsum("pkgrs,pksh->pkgrh", far.astype(dtype), far_v_PKSH, preferred_element_type=f32)
   out += jnp.einsum("pkgrc,pkgch->pkgrh", near.astype(dtype), v_PKGCH, preferred_element_type=f32)
-  return (out / total).astype(q_PKGRH.dtype)
+  return out / total
 
 
 def step(
@@ -203,7 +228,7 @@ def step(
 
   params: embedding and final norm are read; layers: of `prepare`. own: of `empty`, a ring of C slots:
   `slot` is written, and each row attends to its newest count_B, this one included (1 <= count_B <= C),
-  its positions being consecutive. context: of P prompts, cache as two tuples of L arrays [P, K, S, H]; row b belongs to
+  its positions being consecutive. context: of P prompts, its cache of `prompt_cache`; row b belongs to
   prompt b // (B / P). transposed: as in `prepare`.
   """
   P, K, G, C, H = own.v[0].shape
@@ -214,7 +239,7 @@ def step(
   for window in {window for window in arch.windows if window}:
     local = _view(arch, arch.local_rope or arch.rope, window, position_B, context, C, slot, count_B)
   apply = functools.partial(_apply, transposed=transposed)
-  x_DB = jnp.take(params["embed"]["table"], token_B, axis=0).T.astype(dtype)
+  x_DB = _turned(jnp.take(params["embed"]["table"], token_B, axis=0).astype(dtype))
   if arch.embed_scale != 1.0:
     x_DB = x_DB * jnp.asarray(arch.embed_scale, x_DB.dtype)
   keys, values = [], []
@@ -236,10 +261,9 @@ def step(
       for cache, new, axis in ((own.k[i], k_KHPG, SLOTS + transposed), (own.v[i], v_KHPG, SLOTS))
     )
     q_PKGRH = q_KRHPG.transpose(3, 0, 4, 1, 2)
-    out_PKGRH = _attend(
-      q_PKGRH, _near_logits(q_PKGRH, own_k, transposed), own_v,
-      context.cache.k[i], context.cache.v[i], view, arch.scale,
-    )  # fmt: skip
+    near = _near_logits(q_PKGRH, own_k, transposed)
+    far = _far_logits(q_PKGRH, context.cache.k[i], transposed)
+    out_PKGRH = _attend(near, far, own_v, context.cache.v[i], view, arch.scale).astype(x_DB.dtype)
     (update,) = apply(
       layer["o"], out_PKGRH.transpose(1, 3, 4, 0, 2).reshape(N * H, -1), (arch.width,)
     )
@@ -254,5 +278,5 @@ def step(
     x_DB = x_DB + update
     keys.append(own_k)
     values.append(own_v)
-  hidden_BD = _norm(arch, x_DB, params["norm"]["scale"], 0).T
+  hidden_BD = _turned(_norm(arch, x_DB, params["norm"]["scale"], 0))
   return hidden_BD, KVCache(tuple(keys), tuple(values))

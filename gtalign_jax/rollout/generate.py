@@ -18,7 +18,7 @@ from gtalign_jax.models.prefix import prompt_context
 from gtalign_jax.ops import sampling
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.sections import RolloutConfig
-from gtalign_jax.types import Context, KVCache, Prompts, Rollout
+from gtalign_jax.types import Context, Prompts, Rollout
 
 
 class Sampling(NamedTuple):
@@ -169,10 +169,7 @@ def _begin(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step
     ),
     own=(),
   )
-  cache = context.cache
-  if plan.transposed:  # a CPU would widen a narrow cache anew for every token
-    cache = jax.tree.map(lambda x: x.astype(jnp.float32), cache)
-  cache = KVCache(*map(decode.unstack, cache))
+  cache = decode.prompt_cache(context.cache, transposed=plan.transposed)
   drawn = _draw(plan, logits_BV, key, step, state)
   return context._replace(cache=cache), _record(plan, state, drawn, stop_table)
 

@@ -36,7 +36,9 @@ def test_named_arrays_are_kept_and_gradients_unchanged(dtype):
   program, named = gradient(dtype, policy)
   np.testing.assert_allclose(program(*named), plain(*arguments), rtol=1e-6, atol=1e-6)
   other, unnamed = gradient(dtype, jax.checkpoint_policies.save_only_these_names("input"))
-  products = [str(f.trace(*a).jaxpr).count("dot_general") for f, a in ((program, named), (other, unnamed))]
+  products = [
+    str(f.trace(*a).jaxpr).count("dot_general") for f, a in ((program, named), (other, unnamed))
+  ]
   assert products[0] == products[1] - 1  # the named product is not made again
 
 
