@@ -1,9 +1,9 @@
-"""Attention of one decoded token in ways of reading the rows' own cache (docs/performance.md).
+"""Attention of one decoded token in ways of reading the caches of rows and prompts (docs/performance.md).
 
   python benchmarks/decode_attention.py
 
-30 layers of SmolLM2-135M (9 query heads on 3 of keys and values, width 64), 4 prompts of 236 tokens x 8
-rows, 128 own slots, f32. Prints one JSON line: way -> median milliseconds of all layers.
+30 layers of SmolLM2-135M (9 query heads on 3 of keys and values, width 64), 32 rows of 4 and of 16 prompts
+of 236 tokens, 128 own slots, f32. Prints one JSON line a number of prompts: way -> median milliseconds of all layers.
 """
 
 import functools
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-P, K, G, R, C, S, H, L = 4, 3, 8, 3, 128, 236, 64, 30
+ROWS, K, R, C, S, H, L = 32, 3, 3, 128, 236, 64, 30
 
 
 def matmul(q, k):
@@ -32,9 +32,9 @@ def nothing(q, k):
   return q[..., :1] * jnp.ones(C)
 
 
-def attend(logits, q, own, far):
+def attend(logits, keys, q, own, far):
   near = logits(q, own[0])
-  beyond = jnp.einsum("pkgrh,pksh->pkgrs", q, far[0])
+  beyond = jnp.einsum(f"pkgrh,{keys}->pkgrs", q, far[0])
   top = jnp.maximum(near.max(-1, keepdims=True), beyond.max(-1, keepdims=True))
   near, beyond = jnp.exp(near - top), jnp.exp(beyond - top)
   total = near.sum(-1, keepdims=True) + beyond.sum(-1, keepdims=True)
@@ -42,16 +42,20 @@ def attend(logits, q, own, far):
   return (out + jnp.einsum("pkgrc,pkgch->pkgrh", near, own[1])) / total
 
 
-def median_ms(logits, inner):
+def median_ms(P, logits, inner, keys):
+  """P prompts. inner: axes of a row's own keys. keys: axes of the prompts' keys."""
+  G = ROWS // P
+
   @jax.jit
   def layers(q, own, far):
     for each, context in zip(own, far):
-      q = attend(logits, q, each, context)
+      q = attend(logits, keys, q, each, context)
     return q
 
   draw = functools.partial(jax.random.normal, jax.random.key(0))
   own = [(draw((P, K, G, *inner)), draw((P, K, G, C, H))) for _ in range(L)]
-  far = [(draw((P, K, S, H)), draw((P, K, S, H))) for _ in range(L)]
+  beyond = {"pksh": (S, H), "pkhs": (H, S)}[keys]
+  far = [(draw((P, K, *beyond)), draw((P, K, S, H))) for _ in range(L)]
   q = draw((P, K, G, R, H)) / H
   layers(q, own, far).block_until_ready()
   seconds = []
@@ -63,12 +67,16 @@ def median_ms(logits, inner):
 
 
 def main():
-  out = {
-    "matmuls [.., C, H]": median_ms(matmul, (C, H)),
-    "fused [.., H, C]": median_ms(fused, (H, C)),
-    "neither": median_ms(nothing, (C, H)),
-  }
-  print(json.dumps(out))
+  for prompts in (4, 16):
+    out = {
+      "own keys [.., C, H], matmuls": median_ms(prompts, matmul, (C, H), "pkhs"),
+      "own keys [.., H, C], fused; prompts' keys [.., H, S]": median_ms(
+        prompts, fused, (H, C), "pkhs"
+      ),
+      "the same, prompts' keys [.., S, H]": median_ms(prompts, fused, (H, C), "pksh"),
+      "no product with own keys": median_ms(prompts, nothing, (C, H), "pkhs"),
+    }
+    print(json.dumps({"prompts": prompts} | out), flush=True)
 
 
 main()

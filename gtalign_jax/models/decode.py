@@ -5,9 +5,8 @@ GFLOP/s on 2 CPU cores against 65-165 for [B, in] x [in, out] (docs/performance.
 reads a transposed copy of the layers, q, k, v and gate, up fused. Elsewhere the layers are read as they are.
 Attention has two parts under one softmax: the prompt's keys and values, one copy for its G rows, and
 each row's own. Caches are [P, K, S, H] and [P, K, G, C, H], so that no part is transposed to meet the other; on CPU
-keys are [P, K, H, S] and [P, K, G, H, C]: products with keys whose summed axis is last take several times as
-long there, and that of R queries with own keys is fastest as one fused multiply and sum along H
-(docs/performance.md).
+keys are [P, K, H, S] and [P, K, G, H, C]: in the loop the product with prompts' keys then takes a third of the
+time, and that of R queries with own keys is fastest as one fused multiply and sum along H (docs/performance.md).
 """
 
 from __future__ import annotations
