@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,9 @@ def command(workdir, *overrides, config=TINY, name="train"):
 
 
 def environment(devices=1, **changes):
-  return os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"} | changes
+  """That of the tests (tests/conftest.py), with so many virtual devices."""
+  flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", os.environ["XLA_FLAGS"])
+  return os.environ | {"XLA_FLAGS": flags} | changes
 
 
 def attempt(workdir, *overrides, devices=1, config=TINY, **changes):
