@@ -9,8 +9,8 @@ from hypothesis import settings
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 XLA_FLAGS = {
   "xla_force_host_platform_device_count": 8,
-  # most of the tests' time is LLVM at work on programs that run once: 151 -> 96 s for two of the slow files. The
-  # graphs that XLA makes and the kernels that it calls stay the same
+  # much of the tests' time is LLVM at work on programs that run once: 151 -> 96 s for `pytest -n 2
+  # tests/rollout/test_generate.py tests/algorithms/test_update.py` without a cache
   "xla_backend_optimization_level": 0,
   "xla_llvm_disable_expensive_passes": "true",
 }

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from gtalign_jax.models.attention import MASKED, Angles, angles, context_mask
 from gtalign_jax.models.layers import ACTIVATIONS
 from gtalign_jax.models.variants import Arch
-from gtalign_jax.ops.linear import tensordot
+from gtalign_jax.ops.linear import tensordot, turned
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.types import Context, KVCache
 
@@ -130,15 +130,6 @@ def _apply(parts: Any, x_DB: jax.Array, sizes: tuple[int, ...], transposed: bool
   return jnp.split(out[0], [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)])
 
 
-def _turned(x: jax.Array) -> jax.Array:
-  """The transpose of x, laid out anew.
-
-  A plain one becomes a layout, which all that is computed from it inherits, and XLA's CPU widens narrow products
-  whose operands are not laid out row by row (docs/performance.md).
-  """
-  return x.reshape(*x.shape, 1).transpose(1, 2, 0).reshape(x.shape[::-1])
-
-
 def _norm(arch: Arch, x: jax.Array, scale: jax.Array, axis: int) -> jax.Array:
   """RMS norm over `axis` (layers.RMSNorm for columns)."""
   wide = x.astype(jnp.float32)
@@ -238,7 +229,7 @@ def step(
   for window in {window for window in arch.windows if window}:
     local = _view(arch, arch.local_rope or arch.rope, window, position_B, context, C, slot, count_B)
   apply = functools.partial(_apply, transposed=transposed)
-  x_DB = _turned(jnp.take(params["embed"]["table"], token_B, axis=0).astype(dtype))
+  x_DB = turned(jnp.take(params["embed"]["table"], token_B, axis=0).astype(dtype))
   if arch.embed_scale != 1.0:
     x_DB = x_DB * jnp.asarray(arch.embed_scale, x_DB.dtype)
   keys, values = [], []
@@ -277,5 +268,5 @@ def step(
     x_DB = x_DB + update
     keys.append(own_k)
     values.append(own_v)
-  hidden_BD = _turned(_norm(arch, x_DB, params["norm"]["scale"], 0))
+  hidden_BD = turned(_norm(arch, x_DB, params["norm"]["scale"], 0))
   return hidden_BD, KVCache(tuple(keys), tuple(values))

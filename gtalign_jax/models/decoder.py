@@ -145,14 +145,12 @@ def head(arch: Arch, params: Any) -> tuple[jax.Array, float | None]:
 
 def unembed(arch: Arch, params: Any, hidden: jax.Array) -> jax.Array:
   """Logits of hidden states, f32 [..., V]."""
-  head_DV, softcap = head(arch, params)
-  if arch.tied:  # not `table.T`: XLA's CPU widens a narrow product with a transposed operand
-    matrix, axis = params["embed"]["table"], 1
-  else:
-    matrix, axis = head_DV, 0
+  # not by `head`: XLA's CPU widens a narrow product with the transpose of the table
+  matrix, axis = (params["embed"]["table"], 1) if arch.tied else (params["head"]["kernel"], 0)
   logits = jnp.tensordot(
     hidden, matrix.astype(hidden.dtype), (-1, axis), preferred_element_type=jnp.float32
   )
+  softcap = arch.softcap
   return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
 
 

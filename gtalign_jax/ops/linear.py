@@ -65,13 +65,19 @@ def _outer(x: jax.Array, dy: jax.Array, rows: int) -> jax.Array:
   return jnp.tensordot(x, dy, [list(range(rows))] * 2, preferred_element_type=_wide(x))
 
 
-def _outer_on_cpu(x: jax.Array, dy: jax.Array, rows: int) -> jax.Array:
-  """The same with x laid out as [in, rows]. The rows stay in two axes until they are moved: XLA folds a
-  plain transpose into the product that reads it, and a narrow one then runs in f32, at half the speed.
+def turned(x: jax.Array) -> jax.Array:
+  """The transpose of x [R, C], laid out anew as [C, R].
+
+  A plain one becomes a layout, which a product that reads it, and all that is computed from it, inherits; XLA's CPU
+  then runs narrow products in f32, at half the speed (docs/performance.md).
   """
-  total, width = math.prod(x.shape[:rows]), math.prod(x.shape[rows:])
-  split = x.shape[0] if rows > 1 and x.shape[0] > 1 else total // math.gcd(total, 16)
-  columns = x.reshape(split, -1, width).transpose(2, 0, 1).reshape(width, total)
+  return x.reshape(*x.shape, 1).transpose(1, 2, 0).reshape(x.shape[::-1])
+
+
+def _outer_on_cpu(x: jax.Array, dy: jax.Array, rows: int) -> jax.Array:
+  """The same with x laid out as [in, rows]."""
+  total = math.prod(x.shape[:rows])
+  columns = turned(x.reshape(total, -1))
   product = jnp.matmul(columns, dy.reshape(total, -1), preferred_element_type=_wide(x))
   if product.dtype != x.dtype:
     # into a reader's transpose XLA folds the product itself, as dy' x, and has no narrow kernel for that
