@@ -34,15 +34,14 @@ def config() -> Config:
     ),
     rollout=RolloutConfig(group_size=8, max_new_tokens=288, prompt_buckets=(256,), segment=96),
     grpo=GRPOConfig(
-      steps=3,
+      steps=2,
       prompts_per_step=4,
       micro_prompts=1,
       micro_samples=4,
       length_buckets=(224, 256),
       kl_coef=0.01,
     ),
-    # so few updates must be large: at 1e-5 the first moved the policy by 0.0003 nats a token (docs/results.md)
-    optim=OptimConfig(lr=1e-4),
+    optim=OptimConfig(lr=1e-5),
     eval=EvalConfig(every=0, prompts=16, group_size=2),
     checkpoint=CheckpointConfig(every=2, keep=1),
   )
