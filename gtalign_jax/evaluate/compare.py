@@ -19,7 +19,9 @@ from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import metrics
 
-COLUMNS = ("user_reward", "llm_reward", "answer_reward", "completion_tokens", "response_tokens")
+COLUMNS = (
+  "user_reward", "llm_reward", "answer_reward", "completion_tokens", "response_tokens", "parsed",
+)  # fmt: skip
 LEVEL = 95  # percent, of the bootstrap intervals
 
 
@@ -104,8 +106,12 @@ def compare_runs(runs: Sequence[Run], epsilon: float = 0.05, resamples: int = 20
 
 def points(run: Run, keys: Sequence[str] | None = None) -> np.ndarray:
   """(U, L) [N, 2] of the ids `keys`, default all."""
-  table = np.stack([run.columns["user_reward"], run.columns["llm_reward"]], axis=1)
-  return table if keys is None else table[[run.index[key] for key in keys]]
+  keys = list(run.index) if keys is None else keys
+  return np.stack([_column(run, name, keys) for name in ("user_reward", "llm_reward")], axis=1)
+
+
+def _column(run: Run, name: str, keys: Sequence[str]) -> np.ndarray:
+  return run.columns[name][[run.index[key] for key in keys]]
 
 
 def shared_ids(a: Run, b: Run) -> list[str]:
@@ -139,6 +145,7 @@ def _run_means(run: Run) -> dict[str, Any]:
     "answer_per_1k_tokens": _ratio(1000 * answer, tokens),
     "response_token_frac": _ratio(run.columns["response_tokens"], tokens),
     "completion_tokens": _mean(tokens),
+    "parse": _mean(run.columns["parsed"]),
     **run.counts,
   }
 
@@ -147,6 +154,9 @@ def _pair(a: Run, b: Run, keys: list[str], epsilon: float, resamples: int) -> di
   points_a, points_b = points(a, keys), points(b, keys)
   per_a, per_b = (metrics.per_point(*each.T) for each in (points_a, points_b))
   difference = {name: per_a[name] - per_b[name] for name in per_a}
+  parsed_a, parsed_b = (_column(run, "parsed", keys) for run in (a, b))
+  if not np.isnan(parsed_a + parsed_b).any():
+    difference["parse"] = parsed_a - parsed_b
   return {
     "a": a.name,
     "b": b.name,
@@ -200,6 +210,8 @@ def _values(row: dict[str, Any], where: str) -> list[float]:
   for name in COLUMNS[:2]:
     if name not in row:
       raise BadInput(f"{where}: no key {name}; score the rows first (gtalign score)")
+  parsed = row.get("parsed")
+  row = row | {"parsed": float(parsed) if isinstance(parsed, bool) else parsed}
   values = [jsonl.number(row, name, where) for name in COLUMNS]
   for name, value in zip(COLUMNS[3:], values[3:]):
     if value < 0:
@@ -235,7 +247,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> float | None:
 def _block(title: str, report: dict, epsilon: float) -> str:
   """One section of the text: a table of runs, then lines per pair."""
   columns = ["n", "welfare", "user", "llm", "min", "gap", "answer", "answer_per_1k_tokens"]
-  columns.append("response_token_frac")
+  columns += ["response_token_frac", "parse"]
   rows = [["run", *columns]]
   rows += [[name, *(_cell(run[c]) for c in columns)] for name, run in report["runs"].items()]
   widths = [max(map(len, column)) for column in zip(*rows)]
@@ -248,13 +260,14 @@ def _block(title: str, report: dict, epsilon: float) -> str:
 
 def _pair_lines(pair: dict, epsilon: float) -> list[str]:
   wins = pair["dominance"]
-  welfare = pair["difference"]["welfare"]
-  interval = f"[{_cell(welfare['low'])}, {_cell(welfare['high'])}]"
   lines = [
     f"a = {pair['a']}, b = {pair['b']}: {pair['n_shared']} shared ids, "
     f"{pair['n_dropped']} dropped for null rewards",
-    f"  welfare a - b  {_cell(welfare['mean'])}, {LEVEL} % interval {interval}",
   ]
+  for name in ("welfare", "parse"):
+    if name in pair["difference"]:
+      mean, low, high = (_cell(pair["difference"][name][key]) for key in ("mean", "low", "high"))
+      lines.append(f"  {name} a - b  {mean}, {LEVEL} % interval [{low}, {high}]")
   for name, label in (
     ("hypervolume", "hypervolume"),
     ("coverage", f"coverage at {epsilon:g}"),

@@ -118,7 +118,10 @@ def _mean(rows: Sequence[Mapping[str, Any]], key: str, everyone: bool = False) -
 
 
 class Difference(NamedTuple):
-  """How policy `a` differs from `b`: interval of the mean paired difference a - b in each measure."""
+  """How policy `a` differs from `b`: interval of the mean paired difference a - b in each measure.
+
+  parse: None where a row does not say whether its chain was read.
+  """
 
   a: str
   b: str
@@ -126,25 +129,40 @@ class Difference(NamedTuple):
   welfare: Mapping[str, float]
   user: Mapping[str, float]
   llm: Mapping[str, float]
+  parse: Mapping[str, float] | None
 
   @property
   def is_open(self) -> bool:
     """Whether the welfare interval includes zero."""
-    return self.welfare["low"] <= 0 <= self.welfare["high"]
+    return _open(self.welfare)
 
   @property
   def words(self) -> str:
-    """The finding in one or two sentences."""
+    """The finding in a few sentences."""
     gain, low, high = (self.welfare[key] for key in ("mean", "low", "high"))
-    fact = (
+    return (
       f"{label(self.a)} against {label(self.b)}: mean welfare {gain:+.4f}, {compare.LEVEL} % paired "
-      f"bootstrap interval {low:+.4f} to {high:+.4f} over {self.prompts} held-out prompts."
+      f"bootstrap interval {low:+.4f} to {high:+.4f} over {self.prompts} held-out prompts. "
+      f"{_verdict(self.welfare, 'welfare')}{self._parse_words}"
     )
-    if self.is_open:
-      return (
-        f"{fact} The interval includes zero: these prompts do not show a difference in welfare."
-      )
-    return f"{fact} The interval excludes zero: welfare {'rose' if gain > 0 else 'fell'}."
+
+  @property
+  def _parse_words(self) -> str:
+    if self.parse is None:
+      return ""
+    gain, low, high = (self.parse[key] for key in ("mean", "low", "high"))
+    verdict = _verdict(self.parse, "the parse rate")
+    return f" Parse rate {gain:+.3f}, interval {low:+.3f} to {high:+.3f}. {verdict}"
+
+
+def _open(interval: Mapping[str, float]) -> bool:
+  return interval["low"] <= 0 <= interval["high"]
+
+
+def _verdict(interval: Mapping[str, float], measure: str) -> str:
+  if _open(interval):
+    return f"The interval includes zero: these prompts do not show a difference in {measure}."
+  return f"The interval excludes zero: {measure} {'rose' if interval['mean'] > 0 else 'fell'}."
 
 
 def differences(report: Report) -> list[Difference]:
@@ -154,7 +172,10 @@ def differences(report: Report) -> list[Difference]:
   pairs = report.compared["pairs"] if report.compared else []
   return [
     Difference(
-      p["a"], p["b"], p["n_shared"], *(p["difference"][k] for k in ("welfare", "user", "llm"))
+      p["a"],
+      p["b"],
+      p["n_shared"],
+      *(p["difference"].get(k) for k in ("welfare", "user", "llm", "parse")),
     )
     for p in pairs
     if (p["a"], p["b"]) in neighbours

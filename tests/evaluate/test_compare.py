@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gtalign_jax.cli.main import main
+from gtalign_jax.errors import BadInput
 from gtalign_jax.evaluate.compare import compare_runs, read_run, read_runs
 from gtalign_jax.game import metrics
 
@@ -80,6 +81,18 @@ def test_samples_and_repeated_ids_are_averaged_first(tmp_path, capsys):
   assert run["answer"] == 1.0
   assert got["runs"]["b"]["user"] == pytest.approx(0.3)
   assert got["pairs"][0]["dominance"]["a"] == 1
+
+
+def test_parse_rate_is_compared_where_every_row_has_it(tmp_path, capsys):
+  a = [row("p", 1, 1, parsed=True), row("q", 1, 1, parsed=False)]
+  b = [row("p", 1, 1, parsed=False), row("q", 1, 1, parsed=False)]
+  got = report(capsys, write(tmp_path / "a", a), write(tmp_path / "b", b))
+  assert (got["runs"]["a"]["parse"], got["runs"]["b"]["parse"]) == (0.5, 0.0)
+  assert got["pairs"][0]["difference"]["parse"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
+  got = report(capsys, write(tmp_path / "a", a), write(tmp_path / "b", [b[0], row("q", 1, 1)]))
+  assert "parse" not in got["pairs"][0]["difference"]
+  with pytest.raises(BadInput, match="parsed='yes' must be a number"):
+    read_run(write(tmp_path / "a", [row("p", 1, 1, parsed="yes")]))
 
 
 def test_rows_without_sample_keep_their_whole_id(tmp_path):

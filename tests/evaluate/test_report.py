@@ -196,6 +196,25 @@ def test_the_intervals_are_put_into_words(workdir):
   assert (grpo.a, grpo.b, sft.a, sft.b) == ("grpo", "sft", "sft", "base")
   assert sft.welfare["low"] > 0 and "excludes zero: welfare rose" in sft.words
   assert sft.prompts == 16
+  parsed = {
+    name: np.mean([json.loads(line)["parsed"] for line in path.read_text().splitlines()])
+    for name in ("base", "sft")
+    for path in [workdir / "eval" / f"{name}.jsonl"]
+  }
+  gain = parsed["sft"] - parsed["base"]
+  assert (
+    sft.parse["mean"] == pytest.approx(gain) and f"Parse rate {gain:+.3f}, interval" in sft.words
+  )
+  assert "excludes zero: the parse rate rose" in sft.words
+
+
+def test_rows_without_a_parse_say_nothing_of_it(tmp_path):
+  made = make(tmp_path / "run")
+  for path in (made / "eval").glob("*.jsonl"):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    jsonl(path, [{key: row[key] for key in row if key != "parsed"} for row in rows])
+  for each in report.differences(report.load(made)):
+    assert each.parse is None and "arse rate" not in each.words
 
 
 def test_an_interval_that_includes_zero_is_said_to(tmp_path):
