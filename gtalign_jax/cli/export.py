@@ -16,16 +16,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--out", required=True, help="directory to write; must not hold files")
   parser.add_argument(
-    "--step", default="latest", help="latest (default), best, or the number of a stored step"
+    "--step",
+    default="latest",
+    help="latest (default), best, sft (the policy before GRPO), or the number of a stored GRPO step",
   )
   parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
 
 
 def _step(text: str) -> int | str | None:
-  if text in ("latest", "best"):
+  if text in ("latest", "best", "sft"):
     return None if text == "latest" else text
   if not text.isdecimal():
-    raise BadInput(f"--step {text!r} is not latest, best or a number")
+    raise BadInput(f"--step {text!r} is not latest, best, sft or a number")
   return int(text)
 
 

@@ -134,12 +134,14 @@ def newest(directory: Path) -> int | None:
 def find(root: Path, which: str | int | None) -> tuple[Path, int]:
   """(folder of the phase, step) of a stored policy under the folder `checkpoints`.
 
-  which: None = the newest of GRPO, else of SFT; "best" = the best evaluated one; an int = that GRPO step.
+  which: None = the newest of GRPO, else of SFT; "best" = the best evaluated one; "sft" = the newest of
+  SFT; an int = that GRPO step.
   Raises BadInput where there is none.
   """
-  phases = (
-    ("best",) if which == "best" else ("grpo",) if isinstance(which, int) else ("grpo", "sft")
-  )
+  if isinstance(which, str):
+    phases: tuple[str, ...] = (which,)
+  else:
+    phases = ("grpo", "sft") if which is None else ("grpo",)
   for phase in phases:
     step = which if isinstance(which, int) else newest(root / phase)
     if step is not None and (root / phase / str(step)).is_dir():

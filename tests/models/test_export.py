@@ -99,7 +99,7 @@ def test_command(tmp_path, monkeypatch, capsys):
   parser = argparse.ArgumentParser()
   command.add_arguments(parser)
   for i, (words, step) in enumerate(
-    [([], None), (["--step", "best"], "best"), (["--step", "40"], 40)]
+    [([], None), (["--step", "best"], "best"), (["--step", "40"], 40), (["--step", "sft"], "sft")]
   ):
     out = tmp_path / str(i)
     arguments = ["--checkpoint", "run", "--out", str(out), "--json", *words]

@@ -110,6 +110,14 @@ def test_kill_of_a_run_with_adapters(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+def test_the_policy_before_grpo_can_be_read(whole_workdir):
+  folder = whole_workdir / "checkpoints"
+  assert checkpoint.find(folder, "sft") == (folder / "sft", 3)
+  before, after = (checkpoint.load_policy(whole_workdir, which).params for which in ("sft", None))
+  moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, after)
+  assert 0 < max(jax.tree.leaves(moved)) < 0.1
+
+
 def test_eight_devices_give_the_samples_and_losses_of_one(tmp_path, whole, whole_workdir):
   one = [row for row in whole if row["phase"] == "grpo"]
   finish(tmp_path, "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2", devices=8)
