@@ -21,7 +21,7 @@ def initialize() -> None:
 
   TPU pod slices, SLURM and GKE are detected by jax; elsewhere the launcher sets
   GTALIGN_COORDINATOR (host:port), GTALIGN_PROCESSES and GTALIGN_PROCESS_ID. From here on only the
-  main process logs its progress; all log warnings.
+  main process logs its progress; all log warnings. On CPU the processes use no compilation cache.
   """
   coordinator = os.environ.get("GTALIGN_COORDINATOR")
   if coordinator:
@@ -32,6 +32,9 @@ def initialize() -> None:
     )
   elif os.environ.get("GTALIGN_DISTRIBUTED") == "auto":
     jax.distributed.initialize()
+  if jax.process_count() > 1 and jax.default_backend() == "cpu":
+    # a bf16 update that gloo joins hangs once it is read back from the cache (jax 0.10.2)
+    jax.config.update("jax_enable_compilation_cache", False)
   if jax.distributed.is_initialized() and not is_main():
     logging.getLogger("gtalign_jax").setLevel(logging.WARNING)
 

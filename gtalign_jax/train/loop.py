@@ -16,7 +16,7 @@ from gtalign_jax.config import Config
 from gtalign_jax.evaluate import report
 from gtalign_jax.models import export
 from gtalign_jax.parallel import distributed
-from gtalign_jax.train import checkpoint, grpo, preflight, sft
+from gtalign_jax.train import checkpoint, grpo, preflight, sft, state
 from gtalign_jax.train.metrics import replace
 from gtalign_jax.train.run import Run
 
@@ -27,8 +27,9 @@ def _finish(run: Run, trainable, model: bool) -> None:
   """Writes the report, the policy where it is the product of the run, and the mark of the end."""
   run.clock.save()
   params = None
-  if model:  # every process holds a part of it
-    params = jax.tree.map(distributed.to_host, run.decode_params(trainable))
+  if model:  # every process holds a part of it; not as decoding reads it, which may be rounded
+    whole = state.merged(run.held, trainable, run.config.policy)
+    params = jax.tree.map(distributed.to_host, whole)
   if not run.main:
     return
   run.writer.sync()

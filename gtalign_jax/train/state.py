@@ -74,6 +74,13 @@ def joined(frozen: Any, trainable: Any, *, config: PolicyConfig) -> Any:
   return trainable if frozen is None else lora.join(frozen, trainable, config)
 
 
+def merged(held: Held, trainable: Any, config: PolicyConfig) -> Any:
+  """The policy's plain parameters, in the dtype and shardings in which they are trained."""
+  if held.frozen is None:
+    return trainable
+  return jax.jit(lambda frozen, own: lora.merge(frozen, own, config))(held.frozen, trainable)
+
+
 def state_shardings(held: Held, optimizer: optax.GradientTransformation) -> TrainState:
   """Shardings of a TrainState: moments lie where their parameters lie."""
   alone = sharding.replicated(held.mesh)

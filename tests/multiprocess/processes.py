@@ -6,8 +6,11 @@ import subprocess
 from real_runs import environment
 
 
-def start(command, count=2, devices=1):
-  """Starts `count` processes of `devices` virtual devices each; stdout and stderr are pipes."""
+def start(command, count=2, devices=1, **changes):
+  """Starts `count` processes of `devices` virtual devices each; stdout and stderr are pipes.
+
+  changes: to their environment.
+  """
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
@@ -19,7 +22,7 @@ def start(command, count=2, devices=1):
   return [
     subprocess.Popen(
       command,
-      env=environment(devices, GTALIGN_PROCESS_ID=str(index), **shared),
+      env=environment(devices, GTALIGN_PROCESS_ID=str(index), **shared, **changes),
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
