@@ -85,11 +85,14 @@ class Config:
   log: LogConfig = field(default_factory=LogConfig)
 
   def __post_init__(self):
-    G, g = self.rollout.group_size, self.grpo.micro_samples
-    if g and G % g:
+    G, K, g = self.rollout.group_size, self.grpo.train_samples, self.grpo.micro_samples
+    if K > G:
       raise BadInput(
-        f"grpo.micro_samples={g} does not divide rollout.group_size={G}; use a divisor, or 0 for all"
+        f"grpo.train_samples={K} is more than rollout.group_size={G}; use fewer, or 0 for all"
       )
+    if g and (K or G) % g:
+      of = f"grpo.train_samples={K}" if K else f"rollout.group_size={G}"
+      raise BadInput(f"grpo.micro_samples={g} does not divide {of}; use a divisor, or 0 for all")
     largest = self.rollout.prompt_buckets[-1]
     if self.data.max_prompt_tokens > largest:
       raise BadInput(

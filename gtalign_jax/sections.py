@@ -200,6 +200,7 @@ class GRPOConfig:
 
   steps: int = 100  # optimiser batches of fresh rollouts
   prompts_per_step: int = 8  # P: prompts a step, over all devices
+  train_samples: int = 0  # completions of each prompt that are trained on, see docs; 0 = all
   inner_epochs: int = 1  # passes over one rollout (TRL num_iterations)
   micro_prompts: int = 0  # prompts per gradient accumulation slice; 0 = all at once
   micro_samples: int = 0  # completions of each prompt per slice; 0 = all at once
@@ -237,6 +238,8 @@ class GRPOConfig:
     _one_of("grpo", "mismatch_mode", self.mismatch_mode, ("truncate", "mask"))
     _at_least("grpo", "steps", self.steps, 0)
     _at_least("grpo", "prompts_per_step", self.prompts_per_step, 1)
+    if self.train_samples:
+      _at_least("grpo", "train_samples", self.train_samples, 2)
     _at_least("grpo", "inner_epochs", self.inner_epochs, 1)
     _at_least("grpo", "kl_coef", self.kl_coef, 0.0)
     _ascending("grpo", "length_buckets", self.length_buckets)

@@ -82,6 +82,27 @@ def signal_mask(reward_PG: Any, valid_PG: Any) -> Array:
   return (top_PC > bottom_PC).any(-1)
 
 
+def widest(reward_PG: np.ndarray, count: int) -> np.ndarray:
+  """The `count` samples of each group whose rewards vary most, bool_PG (PODS, Xu et al. 2025).
+
+  Some of the highest and the rest of the lowest rewards, split where the variance is largest. Rewards that
+  are not finite are chosen only where a group has too few others. Equal rewards: the first sample goes first.
+  NumPy, float64.
+  """
+  reward_PG = np.asarray(reward_PG, np.float64)
+  chosen_PG = np.zeros(reward_PG.shape, bool)
+  for reward_G, chosen_G in zip(reward_PG, chosen_PG):
+    finite_G = np.isfinite(reward_G)
+    order = np.argsort(np.where(finite_G, reward_G, np.inf), kind="stable")
+    some = order[: finite_G.sum()]
+    if len(some) <= count:
+      chosen_G[order[:count]] = True
+      continue
+    splits = [np.r_[some[: count - high], some[len(some) - high :]] for high in range(count + 1)]
+    chosen_G[splits[int(np.argmax([reward_G[each].var() for each in splits]))]] = True
+  return chosen_PG
+
+
 def overlong_penalty(length_B: Any, max_tokens: int, buffer: int) -> Array:
   """Soft length punishment to add to rewards (Yu et al. 2025, DAPO), at most 0.
 

@@ -29,32 +29,43 @@ class Slice(NamedTuple):
 
 
 def cut(
-  count_PG: np.ndarray, micro_prompts: int, micro_samples: int, widths: Sequence[int]
+  count_PG: np.ndarray,
+  micro_prompts: int,
+  micro_samples: int,
+  widths: Sequence[int],
+  chosen_PG: np.ndarray | None = None,
 ) -> list[Slice]:
-  """Slices that cover every row once.
+  """Slices that cover every row once, or every one of `chosen_PG`, K in each group.
 
-  count_PG: completion tokens. micro_prompts, micro_samples: divisors of P and G, 0 = all at once.
+  count_PG: completion tokens. micro_prompts, micro_samples: divisors of P and K (or G), 0 = all at once.
   widths: of `widths`, the last one holds every completion.
   """
-  P, G = count_PG.shape
-  p, g = micro_prompts or P, micro_samples or G
-  by_length_P = np.argsort(count_PG.sum(1), kind="stable")
-  by_length_PG = np.argsort(count_PG, axis=1, kind="stable")
+  chosen_PG = np.ones(count_PG.shape, bool) if chosen_PG is None else chosen_PG
+  P, K = len(chosen_PG), int(chosen_PG[0].sum())
+  p, g = micro_prompts or P, micro_samples or K
+  by_length_P = np.argsort((count_PG * chosen_PG).sum(1), kind="stable")
+  last = np.iinfo(count_PG.dtype).max
+  by_length_PG = np.argsort(np.where(chosen_PG, count_PG, last), axis=1, kind="stable")
   out = []
   for first in range(0, P, p):
     prompt_p = np.sort(by_length_P[first : first + p]).astype(np.int32)
-    for left in range(0, G, g):
+    for left in range(0, K, g):
       sample_pg = by_length_PG[prompt_p, left : left + g].astype(np.int32)
-      longest = int(np.take_along_axis(count_PG[prompt_p], sample_pg, axis=1).max())
+      longest = int(_counts(count_PG, prompt_p, sample_pg).max())
       width = next(width for width in widths if width >= longest)
       out.append(Slice(prompt_p, sample_pg, width))
   return out
 
 
+def _counts(count_PG: np.ndarray, prompt_p: np.ndarray, sample_pg: np.ndarray) -> np.ndarray:
+  return np.take_along_axis(count_PG[prompt_p], sample_pg, axis=1)
+
+
 def padding(count_PG: np.ndarray, slices: list[Slice]) -> float:
   """Share of the slices' completion slots that hold no token."""
   slots = sum(each.sample_pg.size * each.width for each in slices)
-  return 1.0 - float(count_PG.sum()) / slots
+  tokens = sum(_counts(count_PG, each.prompt_p, each.sample_pg).sum() for each in slices)
+  return 1.0 - float(tokens) / slots
 
 
 def widths(buckets: Sequence[int], budget: int) -> list[int]:

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from gtalign_jax.algorithms import slices, update
-from gtalign_jax.algorithms.advantages import group_advantages, overlong_penalty
+from gtalign_jax.algorithms.advantages import group_advantages, overlong_penalty, widest
+from gtalign_jax.config import Config
 from gtalign_jax.data import batches
 from gtalign_jax.evaluate import suites
 from gtalign_jax.parallel import distributed, programs, sharding
@@ -48,6 +49,13 @@ def rewards(run: Run, sampled: suites.Sampled) -> np.ndarray:
       length_B, config.rollout.max_new_tokens, config.grpo.overlong_buffer
     )
   return reward_B.reshape(-1, G, 1)
+
+
+def chosen(config: Config, reward_PGC: np.ndarray) -> np.ndarray:
+  """The rows that are trained on, bool_PG."""
+  if not config.grpo.train_samples:
+    return np.ones(reward_PGC.shape[:2], bool)
+  return widest(numbers.scalar(config, reward_PGC), config.grpo.train_samples)
 
 
 def score_program(plan: update.Plan) -> Program:
@@ -118,7 +126,10 @@ class Learner:
     advantage_B, mask_BC = self._rated.compile(*given, mask_BC, zeros(bool, P * G))
     prompts = suites.to_device(self.run.mesh, [], [], P, (bucket,))
     batch = TrainBatch(prompts, tokens_BC, mask_BC, advantage_B, logp_BC, None, None)
-    p, g = self.config.micro_prompts or P, self.config.micro_samples or G
+    p, g = (
+      self.config.micro_prompts or P,
+      self.config.micro_samples or self.config.train_samples or G,
+    )
     index_p, index_pg = np.zeros(p, np.int32), np.zeros((p, g), np.int32)
     put = self.actor.sampler.put
     part = self._take.compile(batch, put(index_p), put(index_pg), width=width)
@@ -136,9 +147,11 @@ class Learner:
     with self.run.clock.phase(name), guard:
       yield
 
-  def batch(self, sampled: suites.Sampled, reward_PGC: np.ndarray) -> TrainBatch:
-    """The optimiser batch on the mesh, advantages computed on the device over [P, G]."""
-    valid_PG = np.isfinite(reward_PGC).all(-1)
+  def batch(
+    self, sampled: suites.Sampled, reward_PGC: np.ndarray, chosen_PG: np.ndarray
+  ) -> TrainBatch:
+    """The sampled rows on the mesh, advantages of the chosen ones computed on the device over [P, G]."""
+    valid_PG = np.isfinite(reward_PGC).all(-1) & chosen_PG
     if self.config.advantage != "gdpo":
       reward_PGC = reward_PGC[..., 0]
     rows = sharding.sharding(self.run.mesh, ("batch",))
@@ -150,16 +163,17 @@ class Learner:
     )
 
   def slices(
-    self, sampled: suites.Sampled, reward_PGC: np.ndarray
+    self, sampled: suites.Sampled, reward_PGC: np.ndarray, chosen_PG: np.ndarray
   ) -> tuple[list[TrainBatch], float]:
-    """The batch in slices of like length, with reference log-probabilities where KL is asked for.
+    """The optimiser batch in slices of like length, with reference log-probabilities where KL is asked for.
 
     Also the share of padding among the trained completion tokens.
     """
-    config, batch, put = self.config, self.batch(sampled, reward_PGC), self.actor.sampler.put
+    config, put = self.config, self.actor.sampler.put
+    batch = self.batch(sampled, reward_PGC, chosen_PG)
     count_B = np.asarray([row["completion_tokens"] for row in sampled.rows])
     count_PG = count_B.reshape(-1, self.run.config.rollout.group_size)
-    cuts = slices.cut(count_PG, config.micro_prompts, config.micro_samples, self._widths)
+    cuts = slices.cut(count_PG, config.micro_prompts, config.micro_samples, self._widths, chosen_PG)
     out = [
       self._take(batch, put(each.prompt_p), put(each.sample_pg), width=each.width) for each in cuts
     ]
@@ -195,7 +209,8 @@ class Learner:
     values |= numbers.rewards(run.config, sampled, reward_PGC) | run.judge.statistics()
     cutting = time.perf_counter()
     with self._phase("update"):
-      parts, padding = self.slices(sampled, reward_PGC)
+      chosen_PG = chosen(run.config, reward_PGC)
+      parts, padding = self.slices(sampled, reward_PGC, chosen_PG)
       if self.reference is not None:
         jax.block_until_ready([part.ref_logp_BC for part in parts])
       training = time.perf_counter()
@@ -206,7 +221,7 @@ class Learner:
 
     def finish(found: dict[str, float]) -> dict[str, Any]:
       seconds = {"logprob": training - cutting, "update": time.perf_counter() - training}
-      work = numbers.work(run, sampled, seconds, self._gflops, self.phase.progress)
+      work = numbers.work(run, sampled, chosen_PG, seconds, self._gflops, self.phase.progress)
       return found | values | work | {"perf/padding_frac": padding}
 
     self.phase.tell_later(Late(step + 1, began, metrics, finish))

@@ -10,14 +10,17 @@ from gtalign_jax.train import bench
 from gtalign_jax.train.run import Run
 
 
+def scalar(config: Config, reward_PGC: np.ndarray) -> np.ndarray:
+  """One reward a row [P, G]: components are summed by the gdpo weights where there are two."""
+  return reward_PGC @ (np.asarray(config.grpo.gdpo_weights) if reward_PGC.shape[-1] > 1 else [1.0])
+
+
 def rewards(config: Config, sampled: suites.Sampled, reward_PGC: np.ndarray) -> dict[str, float]:
   """TRL's reward statistics over the valid rows, and those of the chain and the game.
 
-  reward_PGC: what the advantages were computed from, NaN where invalid; components are summed by the
-  gdpo weights where there are two.
+  reward_PGC: of all rows, NaN where invalid; see `scalar`.
   """
-  weights_C = np.asarray(config.grpo.gdpo_weights) if reward_PGC.shape[-1] > 1 else np.ones(1)
-  reward_PG = reward_PGC @ weights_C
+  reward_PG = scalar(config, reward_PGC)
   valid_PG = np.isfinite(reward_PG)
   spreads = [np.std(row[ok], ddof=1) for row, ok in zip(reward_PG, valid_PG) if ok.sum() > 1]
   flat = [len(set(row[ok])) <= 1 for row, ok in zip(reward_PG, valid_PG) if ok.sum() > 1]
@@ -30,11 +33,17 @@ def rewards(config: Config, sampled: suites.Sampled, reward_PGC: np.ndarray) -> 
 
 
 def work(
-  run: Run, sampled: suites.Sampled, seconds: dict[str, float], gflops: float, progress: dict
+  run: Run,
+  sampled: suites.Sampled,
+  chosen_PG: np.ndarray,
+  seconds: dict[str, float],
+  gflops: float,
+  progress: dict,
 ) -> dict[str, float]:
   """Tokens and seconds; `progress["num_tokens"]` goes on counting over the whole run.
 
-  seconds: of "logprob" and "update". gflops: rate of a matmul on one of the devices.
+  chosen_PG: rows that were trained on. seconds: of "logprob" and "update". gflops: rate of a matmul on
+  one of the devices.
   """
   G, held = run.config.rollout.group_size, run.held
   count_PG = np.asarray([row["completion_tokens"] for row in sampled.rows]).reshape(-1, G)
@@ -42,11 +51,12 @@ def work(
   completion = int(count_PG.sum())
   progress["num_tokens"] = progress.get("num_tokens", 0) + int(length_P.sum()) + completion
   params = held.trainable if held.frozen is None else held.frozen
-  flops = bench.model_flops(held.arch, params, length_P, count_PG) * run.config.grpo.inner_epochs
+  trained_PK = count_PG[chosen_PG].reshape(len(count_PG), -1)
+  flops = bench.model_flops(held.arch, params, length_P, trained_PK) * run.config.grpo.inner_epochs
   return {
     "num_tokens": progress["num_tokens"],
     **{f"timing_s/{name}": value for name, value in (sampled.seconds | seconds).items()},
     "perf/rollout_tokens_per_s": completion / sampled.seconds["rollout"],
-    "perf/update_tokens_per_s": completion / seconds["update"],
+    "perf/update_tokens_per_s": int(trained_PK.sum()) / seconds["update"],
     "perf/mfu": flops / seconds["update"] / 1e9 / gflops / run.mesh.size,
   }

@@ -236,7 +236,7 @@ def _update(compile_: _Compiler, s: Shapes) -> None:
   config, held, mesh = s.config, s.held, s.held.mesh
   T, C = config.rollout.prompt_buckets[-1], config.rollout.max_new_tokens
   P = config.grpo.micro_prompts or config.grpo.prompts_per_step
-  G = config.grpo.micro_samples or config.rollout.group_size
+  G = config.grpo.micro_samples or config.grpo.train_samples or config.rollout.group_size
   flops, kl = _flops(s, P, G, T, C), s.reference is not None
   prompts = _prompts(mesh, P, T)
   if kl:

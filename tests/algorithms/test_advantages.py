@@ -1,5 +1,6 @@
 """Advantages against the float64 reference, and their invariances."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -149,3 +150,30 @@ def test_overlong_penalty():
   np.testing.assert_allclose(out, [0, 0, 0, -0.5, -1])
   assert not advantages.overlong_penalty(np.array([100]), 100, 0).any()
   assert advantages.overlong_penalty(jnp.float32([95]), 100, 20).dtype == jnp.float32
+
+
+@settings(max_examples=60)
+@given(
+  hnp.arrays(np.float64, (3, 6), elements=st.one_of(st.just(np.nan), st.integers(0, 5))),
+  st.integers(2, 6),
+)
+def test_widest_has_the_largest_variance_of_all_choices(reward_PG, count):
+  chosen_PG = advantages.widest(reward_PG, count)
+  assert (chosen_PG.sum(1) == count).all()
+  for reward_G, chosen_G in zip(reward_PG, chosen_PG):
+    some = np.flatnonzero(np.isfinite(reward_G))
+    if len(some) < count:
+      assert chosen_G[some].all()
+      continue
+    best = max(reward_G[list(each)].var() for each in itertools.combinations(some, count))
+    assert reward_G[chosen_G].var() == pytest.approx(best, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "dr_grpo", "rloo", "reinforce_baseline"])
+def test_advantages_of_the_widest_are_those_of_a_group_of_their_own(kind):
+  reward_PG = np.random.default_rng(0).normal(size=(5, 8))
+  chosen_PG = advantages.widest(reward_PG, 4)
+  whole_PG = group_advantages(reward_PG, chosen_PG, kind=kind)
+  own_PK = group_advantages(reward_PG[chosen_PG].reshape(5, 4), np.ones((5, 4)), kind=kind)
+  np.testing.assert_allclose(whole_PG[chosen_PG].reshape(5, 4), own_PK, rtol=1e-12)
+  assert (whole_PG[~chosen_PG] == 0).all()
