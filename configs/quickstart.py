@@ -35,7 +35,8 @@ def config() -> Config:
     rollout=RolloutConfig(group_size=8, max_new_tokens=288, prompt_buckets=(256,), segment=96),
     grpo=GRPOConfig(
       steps=3,
-      prompts_per_step=4,
+      prompts_per_step=8,
+      train_samples=4,
       micro_prompts=1,
       micro_samples=4,
       length_buckets=(224, 256),
@@ -43,7 +44,7 @@ def config() -> Config:
     ),
     # so few updates need a large step; eps as in PPO recipes, or Adam's first steps are signs, which
     # move rows of the embedding that hardly have a gradient (docs/results.md)
-    optim=OptimConfig(lr=5e-5, eps=1e-5),
-    eval=EvalConfig(every=0, prompts=16, group_size=2),
+    optim=OptimConfig(lr=1e-4, eps=1e-5),
+    eval=EvalConfig(every=0, prompts=16, group_size=4),
     checkpoint=CheckpointConfig(every=2, keep=1),
   )
