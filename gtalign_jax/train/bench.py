@@ -33,8 +33,10 @@ class Work(NamedTuple):
   remat: str
 
 
-def matmul_gflops(dtype: str, size: int = 2048, tries: int = 5) -> float:
+def matmul_gflops(dtype: str, tries: int = 5) -> float:
   """Best rate of a square matmul in this process, summed in f32, 1e9 FLOP/s."""
+  # 2048 keeps a CPU busy for 0.1 s; an H100 is through in the time that a call takes (134 TFLOP/s, bf16)
+  size = 2048 if jax.default_backend() == "cpu" else 8192
   x = jnp.ones((size, size), dtype)
   product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
   product(x, x).block_until_ready()
