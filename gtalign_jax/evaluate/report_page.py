@@ -150,9 +150,13 @@ def _curves(report: reports.Report) -> str:
   if not figures:
     return ""
   steps = sum(row["phase"] == "grpo" for row in report.metrics)
+  window = report_charts.window(steps)
+  lines = (
+    f"Faint: each update; strong: mean of the last {window}" if window > 1 else "Lines: updates"
+  )
   note = (
-    f"Faint: each update; strong: mean of the last {report_charts.window(steps)} updates; dots: held-out "
-    "prompts, where update 0 is the policy that GRPO started from. Means are over completions. Shaded: shortest to longest completion."
+    f"{lines}; dots: held-out prompts, where update 0 is the policy that GRPO started from. "
+    "Means are over completions. Shaded: shortest to longest completion."
   )
   if not any(row.get("kl") is not None for row in report.metrics):
     note += " KL to the start policy was not measured (grpo.kl_coef is 0)."
