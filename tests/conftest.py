@@ -19,7 +19,8 @@ for name, value in XLA_FLAGS.items():
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{name}={value}".strip()
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# small programs too: a tiny run is some hundred of them, and most are the same in the next run
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never wait for a hub
 # nor does any fail for the time that a loaded machine takes
 settings.register_profile("suite", deadline=None)

@@ -31,7 +31,7 @@ def config() -> Config:
     optim=OptimConfig(lr=1e-3),
     sft=SFTConfig(
       steps=3,
-      batch_size=8,
+      batch_size=4,
       max_tokens=1024,
       length_bucket=1024,
       every=2,
