@@ -200,7 +200,7 @@ class GRPOConfig:
 
   steps: int = 100  # optimiser batches of fresh rollouts
   prompts_per_step: int = 8  # P: prompts a step, over all devices
-  train_samples: int = 0  # completions of each prompt that are trained on, see docs; 0 = all
+  train_samples: int = 0  # of each group those of widest reward spread are trained on; 0 = all
   inner_epochs: int = 1  # passes over one rollout (TRL num_iterations)
   micro_prompts: int = 0  # prompts per gradient accumulation slice; 0 = all at once
   micro_samples: int = 0  # completions of each prompt per slice; 0 = all at once

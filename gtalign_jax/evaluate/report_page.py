@@ -151,12 +151,10 @@ def _curves(report: reports.Report) -> str:
     return ""
   steps = sum(row["phase"] == "grpo" for row in report.metrics)
   window = report_charts.window(steps)
-  lines = (
-    f"Faint: each update; strong: mean of the last {window}" if window > 1 else "Lines: updates"
-  )
+  strong = f"strong: mean of the last {window} updates; " if window > 1 else ""
   note = (
-    f"{lines}; dots: held-out prompts, where update 0 is the policy that GRPO started from. "
-    "Means are over completions. Shaded: shortest to longest completion."
+    f"{'Faint' if strong else 'Lines'}: each update; {strong}dots: held-out prompts, where update 0 is the policy "
+    "that GRPO started from. Means are over completions. Shaded: shortest to longest completion."
   )
   if not any(row.get("kl") is not None for row in report.metrics):
     note += " KL to the start policy was not measured (grpo.kl_coef is 0)."

@@ -32,10 +32,12 @@ def initialize() -> None:
     )
   elif os.environ.get("GTALIGN_DISTRIBUTED") == "auto":
     jax.distributed.initialize()
+  if not jax.distributed.is_initialized():
+    return
   if jax.process_count() > 1 and jax.default_backend() == "cpu":
     # a bf16 update that gloo joins hangs once it is read back from the cache (jax 0.10.2)
     jax.config.update("jax_enable_compilation_cache", False)
-  if jax.distributed.is_initialized() and not is_main():
+  if not is_main():
     logging.getLogger("gtalign_jax").setLevel(logging.WARNING)
 
 
