@@ -16,10 +16,14 @@ first="${GTALIGN_BACKOFF_SECONDS:-5}" longest=300
   exit 2
 }
 
-child="" stopping=""
+child="" stopping="" missed=""
 forward() {
-  stopping=yes
-  [[ -z "$child" ]] || kill -s "$1" "$child" 2>/dev/null || true
+  stopping=yes missed=""
+  if [[ -n "$child" ]]; then
+    kill -s "$1" "$child" 2>/dev/null || true
+  else
+    missed="$1"
+  fi
 }
 trap 'forward TERM' TERM
 trap 'forward INT' INT
@@ -36,9 +40,10 @@ await() {
 
 failures=0 pause=$first
 while true; do
-  began=$SECONDS
+  began=$SECONDS child=""
   "$@" &
   child=$!
+  [[ -z "$missed" ]] || forward "$missed" # a signal that came between the last two lines
   await
   if [[ $status -eq 0 || $status -eq 2 || -n "$stopping" ]]; then
     exit "$status"
