@@ -188,7 +188,7 @@ def _parse(key: str, text: str, kind: Any) -> Any:
   if kind is str:
     return text
   try:
-    value = {"true": True, "false": False, "none": None}.get(text.lower(), ...)
+    value: Any = {"true": True, "false": False, "none": None}.get(text.lower(), ...)
     value = ast.literal_eval(text) if value is ... else value
   except (ValueError, SyntaxError, MemoryError, RecursionError):
     value = text
@@ -255,7 +255,8 @@ def _from_dict(kind: Any, value: Any, where: str) -> Any:
     raise BadInput(
       f"{where}unknown key {unknown[0]!r}; the run is of another version of gtalign_jax"
     )
-  return kind(**{key: _from_dict(hints[key], value[key], f"{where}{key}: ") for key in value})
+  section: Any = kind  # mypy takes it for an instance
+  return section(**{key: _from_dict(hints[key], value[key], f"{where}{key}: ") for key in value})
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

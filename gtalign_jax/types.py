@@ -18,6 +18,8 @@ if TYPE_CHECKING:
   Array = jax.Array
 else:
   Array = Any
+# A field of a pytree: an array on the host or the device, or its shape or sharding in a tree of the same form.
+Leaf = Any
 
 USER_TYPES = ("DQ", "VQ")
 ACTIONS = ("DA", "CQ", "AQ")
@@ -33,9 +35,9 @@ class Prompts(NamedTuple):
   row_P: int32 global index of the prompt within its step; sampling keys are derived from it.
   """
 
-  tokens_PT: Array
-  length_P: Array
-  row_P: Array
+  tokens_PT: Leaf
+  length_P: Leaf
+  row_P: Leaf
 
 
 class KVCache(NamedTuple):
@@ -68,11 +70,11 @@ class Rollout(NamedTuple):
   stopped_B: True where the row ended by EOS or a stop string, False where it ran out of budget.
   """
 
-  tokens_BC: Array
-  mask_BC: Array
-  logp_BC: Array
-  truncated_logp_BC: Array
-  stopped_B: Array
+  tokens_BC: Leaf
+  mask_BC: Leaf
+  logp_BC: Leaf
+  truncated_logp_BC: Leaf
+  stopped_B: Leaf
 
 
 class TrainBatch(NamedTuple):
@@ -83,12 +85,12 @@ class TrainBatch(NamedTuple):
   """
 
   prompt: Prompts
-  tokens_BC: Array
-  mask_BC: Array
-  advantage_B: Array
-  sampler_logp_BC: Array
-  old_logp_BC: Array | None
-  ref_logp_BC: Array | None
+  tokens_BC: Leaf
+  mask_BC: Leaf
+  advantage_B: Leaf
+  sampler_logp_BC: Leaf
+  old_logp_BC: Leaf
+  ref_logp_BC: Leaf
 
 
 class TrainState(NamedTuple):
@@ -98,7 +100,7 @@ class TrainState(NamedTuple):
   out for non-finite gradients.
   """
 
-  step: Array
+  step: Leaf
   params: Any
   opt_state: Any
-  skipped: Array
+  skipped: Leaf

@@ -90,5 +90,4 @@ def take(batch: TrainBatch, prompt_p: jax.Array, sample_pg: jax.Array, width: in
   prompt = jax.tree.map(
     lambda x: constrain(x[prompt_p], ("batch",) + (None,) * (x.ndim - 1)), batch.prompt
   )
-  own = jax.tree.map(rows, batch._replace(prompt=None))
-  return own._replace(prompt=prompt)
+  return TrainBatch(prompt, *jax.tree.map(rows, tuple(batch[1:])))

@@ -60,7 +60,7 @@ def choose(payoff_BUAR: Array, user_type: Array | None = None) -> Array:
   return front(payoff_BUAR, user_type).choice
 
 
-def choice_score(payoff_BUAR: Array, named_cell: Array, user_type: Array | None = None) -> Array:
+def choice_score(payoff_BUAR: Any, named_cell: Any, user_type: Any = None) -> Any:
   """1 where `named_cell` is the choice, 1/2 where it is only Pareto-optimal in play, else 0.
 
   named_cell: int_B cell index, -1 = none named. dtype of the payoffs.
@@ -68,7 +68,7 @@ def choice_score(payoff_BUAR: Array, named_cell: Array, user_type: Array | None 
   return score_named(front(payoff_BUAR, user_type), named_cell, payoff_BUAR)
 
 
-def front(payoff_BUAR: Array, user_type: Array | None = None) -> Front:
+def front(payoff_BUAR: Any, user_type: Any = None) -> Front:
   """Pareto-optimal cells among those in play, and the choice."""
   xp, payoff_BUAR = floats(payoff_BUAR)
   if user_type is not None:

@@ -51,7 +51,7 @@ def stream(
   holds = np.arange(P)  # which prompt is in which lane; -1: none
   table = sampler.stop_table
   context, state = sampler.start(
-    params, place(holds, P), table, key, step, slots=sampler.plan.budget
+    params, place(range(P), P), table, key, step, slots=sampler.plan.budget
   )
   layers, following = sampler.prepare(params), P
   ended: list[Ended] = []
@@ -70,7 +70,7 @@ def stream(
     if not over and done_P.sum() < enough:
       continue
     rollout = _host(state.rollout)
-    ended = [Ended(int(holds[lane]), _rows(rollout, lane, G)) for lane in np.flatnonzero(done_P)]
+    ended = [Ended(int(holds[p]), _rows(rollout, int(p), G)) for p in np.flatnonzero(done_P)]
     holds[done_P] = -1
     for first in range(following, min(following + len(ended), count), at_once):
       new = range(first, min(first + at_once, following + len(ended), count))

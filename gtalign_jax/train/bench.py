@@ -117,7 +117,7 @@ class _Programs:
 
   def step(self, number: int) -> dict[str, float]:
     """One rollout and one update; seconds by phase."""
-    params, step = self.state.params, np.int32(number)
+    params, step = self.state.params, jnp.int32(number)
     if self.work.dtype != "float32":
       params = jax.tree.map(lambda x: x.astype(self.work.dtype), params)
     began = time.perf_counter()

@@ -90,7 +90,7 @@ def width(examples: Examples, chosen: Sequence[int], bucket: int) -> int:
 def compile(run: Run, phase: Phase, state: TrainState, examples: Examples) -> None:
   """Makes the programs of all steps that are left: the widths of their slices are known."""
   config = run.config.sft
-  parts = {}  # by shape
+  parts: dict[tuple[int, int], Sequence[int]] = {}  # by shape
   for step in range(phase.resume_step, config.steps):
     for part in cut(examples, config, step, run.config.seed):
       parts.setdefault((len(part), width(examples, part, config.length_bucket)), part)
@@ -127,6 +127,10 @@ def _on_device(run: Run, examples: Examples, chosen: Sequence[int]) -> TrainBatc
   return TrainBatch(prompt, put(tokens_BC), put(mask_BC), zeros_B, None, None, None)
 
 
+def _with_rate(rate: float, found: dict[str, Any]) -> dict[str, Any]:
+  return found | {"lr": rate}
+
+
 def train(run: Run, trainable: Any) -> Any:
   """Runs the warm start to its end (resuming where it stopped); returns the trainable parameters."""
   config = run.config.sft
@@ -147,9 +151,7 @@ def train(run: Run, trainable: Any) -> Any:
         phase.tell()  # before the next update is queued: its gradients would lie beside these
         with guard:
           state, metrics, _ = phase.updater(state, run.held.frozen, batch)
-        phase.tell_later(
-          Late(step + 1, began, metrics, lambda found, rate=rate: found | {"lr": rate})
-        )
+        phase.tell_later(Late(step + 1, began, metrics, functools.partial(_with_rate, rate)))
         phase.end_step(step + 1, state)
         guard = programs.guarded()
     return state.params
