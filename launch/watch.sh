@@ -40,7 +40,7 @@ await() {
 
 failures=0 pause=$first
 while true; do
-  began=$SECONDS child=""
+  began=$SECONDS
   "$@" &
   child=$!
   [[ -z "$missed" ]] || forward "$missed" # a signal that came between the last two lines
@@ -60,6 +60,7 @@ while true; do
   sleep "$pause" &
   child=$!
   wait "$child" || true
+  child="" # first of all: a signal from here on is kept for the next start
   [[ -z "$stopping" ]] || exit "$status"
   pause=$((pause * 2 < longest ? pause * 2 : longest))
 done

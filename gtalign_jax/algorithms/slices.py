@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gtalign_jax.parallel.sharding import constrain
+from gtalign_jax.sections import GRPOConfig
 from gtalign_jax.types import TrainBatch
 
 QUARTERS = 4
@@ -26,6 +27,14 @@ class Slice(NamedTuple):
   prompt_p: np.ndarray
   sample_pg: np.ndarray
   width: int
+
+
+def size(config: GRPOConfig, group_size: int) -> tuple[int, int]:
+  """Prompts of a slice, and completions of each."""
+  return (
+    config.micro_prompts or config.prompts_per_step,
+    config.micro_samples or config.train_samples or group_size,
+  )
 
 
 def cut(

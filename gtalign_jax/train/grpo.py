@@ -126,10 +126,7 @@ class Learner:
     advantage_B, mask_BC = self._rated.compile(*given, mask_BC, zeros(bool, P * G))
     prompts = suites.to_device(self.run.mesh, [], [], P, (bucket,))
     batch = TrainBatch(prompts, tokens_BC, mask_BC, advantage_B, logp_BC, None, None)
-    p, g = (
-      self.config.micro_prompts or P,
-      self.config.micro_samples or self.config.train_samples or G,
-    )
+    p, g = slices.size(self.config, G)
     index_p, index_pg = np.zeros(p, np.int32), np.zeros((p, g), np.int32)
     put = self.actor.sampler.put
     part = self._take.compile(batch, put(index_p), put(index_pg), width=width)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from gtalign_jax.algorithms import optimizer, update
+from gtalign_jax.algorithms import optimizer, slices, update
 from gtalign_jax.algorithms.loss import totals
 from gtalign_jax.config import Config
 from gtalign_jax.evaluate import suites
@@ -235,8 +235,7 @@ def _update(compile_: _Compiler, s: Shapes) -> None:
   """Programs of the GRPO update: reference scores, gradients of one slice, optimizer."""
   config, held, mesh = s.config, s.held, s.held.mesh
   T, C = config.rollout.prompt_buckets[-1], config.rollout.max_new_tokens
-  P = config.grpo.micro_prompts or config.grpo.prompts_per_step
-  G = config.grpo.micro_samples or config.grpo.train_samples or config.rollout.group_size
+  P, G = slices.size(config.grpo, config.rollout.group_size)
   flops, kl = _flops(s, P, G, T, C), s.reference is not None
   prompts = _prompts(mesh, P, T)
   if kl:
