@@ -10,3 +10,12 @@ class BadInput(ValueError):
 
 class RunFailure(RuntimeError):
   """The run could not go on (judge gone, disk full); what was saved is intact; exit code 1."""
+
+
+def first_line(error: BaseException, length: int = 200) -> str:
+  """The first line of what an error says, or its type where it says nothing.
+
+  Libraries explain themselves over many lines; a message of ours is one line.
+  """
+  text = str(error).strip()
+  return text.splitlines()[0][:length] if text else type(error).__name__

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gtalign_jax import files
 from gtalign_jax.errors import BadInput
 
 
@@ -90,27 +89,12 @@ def write(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
   Raises BadInput where the place cannot be written.
   """
   path = Path(path)
+  lines = (dumps(row) + "\n" for row in rows)
   try:
     if path.exists() and not path.is_file():  # a pipe or /dev/stdout: nothing to replace
-      path.write_text("".join(dumps(row) + "\n" for row in rows), encoding="utf-8")
+      path.write_text("".join(lines), encoding="utf-8")
       return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with files.replacing(path) as file:
+      file.writelines(lines)
   except OSError as error:
     raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
-  try:
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-      file.writelines(dumps(row) + "\n" for row in rows)
-    os.chmod(temporary, 0o666 & ~_umask())
-    os.replace(temporary, path)
-  except BaseException as error:
-    os.unlink(temporary)
-    if isinstance(error, OSError):
-      raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
-    raise
-
-
-def _umask() -> int:
-  """The process's umask; mkstemp ignores it and would leave files that only their owner reads."""
-  mask = os.umask(0)
-  os.umask(mask)
-  return mask

@@ -7,8 +7,8 @@ import stat
 
 import pytest
 
-from gtalign_jax import jsonl
-from gtalign_jax.errors import BadInput
+from gtalign_jax import files, jsonl, progress
+from gtalign_jax.errors import BadInput, first_line
 
 
 def test_reads_with_line_numbers_blank_lines_and_bom(tmp_path):
@@ -62,3 +62,26 @@ def test_number(value, expected):
 def test_number_refuses(value):
   with pytest.raises(BadInput, match="f:1: k"):
     jsonl.number({"k": value}, "k", "f:1")
+
+
+def test_a_file_is_replaced_whole_or_left_as_it_is(tmp_path):
+  place = tmp_path / "folder" / "a.txt"
+  files.replace(place, "old \ud800")
+  assert place.read_text() == "old \\ud800"  # a lone surrogate, as JSON reads it back
+  with pytest.raises(ZeroDivisionError), files.replacing(place) as file:
+    file.write("new")
+    raise ZeroDivisionError
+  assert place.read_text() == "old \\ud800" and os.listdir(place.parent) == ["a.txt"]
+  with pytest.raises(OSError), files.replacing(tmp_path / "none" / "b.txt"):
+    pass
+  assert not (tmp_path / "none").exists()
+
+
+def test_the_first_line_of_an_error():
+  assert first_line(ValueError("\none\ntwo")) == "one"
+  assert first_line(KeyError()) == "KeyError"
+
+
+def test_durations_are_said_as_people_say_them():
+  said = [progress.clock(seconds) for seconds in (0.4, 59.4, 61, 3599, 7500)]
+  assert said == ["0 s", "59 s", "1 min 01 s", "59 min 59 s", "2 h 05 min"]

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
   loaded = None if args.model else configs.load(paths[0], overrides)
   from gtalign_jax.data import batches, sources
   from gtalign_jax.evaluate import offline, suites
-  from gtalign_jax.train.metrics import progress
+  from gtalign_jax.progress import progress
 
   if loaded is None:
     config = offline.config_for(args.model, args.data or "", args.template, args.max_new_tokens)

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
   rows = [row for _, row in jsonl.read(args.prompts)]
   from gtalign_jax.data import sources
   from gtalign_jax.evaluate import offline
-  from gtalign_jax.train.metrics import progress
+  from gtalign_jax.progress import progress
 
   records = sources.read_file(args.prompts)
   config = offline.config_for(args.model, args.prompts, args.template, args.max_new_tokens)

@@ -67,8 +67,8 @@ def _label(config: Config, args: argparse.Namespace) -> dict:
 
 
 def _teach(config: Config, args: argparse.Namespace) -> dict:
+  from gtalign_jax.progress import progress
   from gtalign_jax.synthesize import teacher
-  from gtalign_jax.train.metrics import progress
 
   asked = teacher.Teacher(
     args.teacher, args.model, args.api_key_env, args.concurrency, tries=args.tries

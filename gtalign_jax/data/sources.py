@@ -12,7 +12,7 @@ from typing import Any
 
 from gtalign_jax import hub, jsonl
 from gtalign_jax.data.records import Record, from_row
-from gtalign_jax.errors import BadInput
+from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.sections import DataConfig
 
 __all__ = ["Record", "load", "read_file"]
@@ -167,7 +167,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
       )
       yield from rows
   except Exception as error:  # the library raises many kinds; all mean the same to the user
-    raise BadInput(f"{path}: not a readable parquet file ({_first_line(error)})") from error
+    raise BadInput(f"{path}: not a readable parquet file ({first_line(error)})") from error
 
 
 def _from_hub(root: str, split: str) -> list[Record]:
@@ -181,7 +181,7 @@ def _from_hub(root: str, split: str) -> list[Record]:
   except Exception as error:
     raise BadInput(
       f"data.root={root!r}, split {split!r}: neither a folder here nor a data set of the hub "
-      f"({_first_line(silent or error)})"
+      f"({first_line(silent or error)})"
     ) from error
   return [
     from_row(row, f"{root}: row {index}", f"{row.get('data_source')}/{split}/{index}")
@@ -198,7 +198,3 @@ def _offline(datasets: Any, wanted: bool) -> Iterator[None]:
     yield
   finally:
     datasets.config.HF_HUB_OFFLINE = before
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error) or type(error).__name__).splitlines()[0][:200]

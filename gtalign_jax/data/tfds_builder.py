@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gtalign_jax.data.records import Record
-from gtalign_jax.errors import BadInput
+from gtalign_jax.errors import BadInput, first_line
 
 NAME, VERSION = "gtalign_prompts", "1.0.0"
 AS_JSON = ("messages", "ground_truth", "extra_info")  # ground_truth: null is not ""
@@ -88,14 +88,14 @@ def read(folder: str | Path, split: str) -> list[Record]:
     builder = tfds.builder_from_directory(str(folder))
     splits = list(builder.info.splits)
   except Exception as error:  # tfds raises many kinds; all mean the same to the user
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     raise BadInput(f"{folder}: not a readable TFDS data set ({reason})") from error
   if split not in splits:
     raise BadInput(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
   try:
     return [_record(row) for row in builder.as_data_source(split=split)]
   except (OSError, ValueError, KeyError, RuntimeError) as error:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     raise BadInput(f"{folder}: split {split!r} cannot be read ({reason})") from error
 
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from gtalign_jax import hub
-from gtalign_jax.errors import BadInput
+from gtalign_jax.errors import BadInput, first_line
 
 log = logging.getLogger(__name__)
 RANDOM = "random:tiny"
@@ -55,7 +55,7 @@ def _from_hub(spec: str) -> Path:
     if packaged:
       log.info("model %s: the hub cannot be reached, using %s", spec, packaged.name)
       return packaged
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = first_line(error)
     raise BadInput(
       f"model={spec!r} is neither a local path nor available from the hub ({reason}); "
       "use a directory or a .gguf file"

@@ -18,7 +18,7 @@ from tokenizers import (
   processors,
 )
 
-from gtalign_jax.errors import BadInput
+from gtalign_jax.errors import BadInput, first_line
 
 CHATML = (
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
@@ -59,7 +59,7 @@ def from_directory(path: Path):
   try:
     return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
   except Exception as error:  # transformers raises many kinds; all mean the same to the user
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = first_line(error)
     raise BadInput(f"model {str(path)!r} has no readable tokenizer: {reason}") from error
 
 

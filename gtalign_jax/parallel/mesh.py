@@ -42,6 +42,11 @@ def make(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mes
   )
 
 
+def row_shards(mesh: Mesh) -> int:
+  """Parts that the rows of a batch are split into: data and fsdp together, as in ZeRO-3."""
+  return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_model(
   mesh_sizes: tuple[int, int, int], dimensions: dict[str, tuple[str, int]], model: str
 ) -> None:

@@ -61,6 +61,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def rows(mesh: Mesh) -> NamedSharding:
+  """The first axis (rows) split over the devices, the others whole."""
+  return sharding(mesh, ("batch",))
+
+
 def constrain(array: jax.Array, names: Sequence[str | None]) -> jax.Array:
   """Sharding constraint by logical names; nothing where no mesh is set (`jax.set_mesh`)."""
   if jax.sharding.get_abstract_mesh().empty:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gtalign_jax.errors import BadInput
+from gtalign_jax.errors import BadInput, first_line
 
 # generation -> HBM of one chip in GiB (Cloud TPU documentation, system architecture)
 HBM_GIB = {"v4": 32.0, "v5e": 16.0, "v5p": 95.0, "v6e": 32.0}
@@ -96,7 +96,7 @@ def _tpu(name: str, kind: str, shape: str) -> Topology:
 
 
 def _reason(error: Exception) -> str:
-  text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+  text = first_line(error)
   if "not divisible" in text:
     return "slices are whole hosts of 2x2 chips; use even sizes, e.g. v5e:2x2, v5e:2x4 or v5e:4x4"
   if "lockfile" in text or "in use" in text:

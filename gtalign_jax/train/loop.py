@@ -14,10 +14,10 @@ import jax
 
 from gtalign_jax.config import Config
 from gtalign_jax.evaluate import report
+from gtalign_jax.files import replace
 from gtalign_jax.models import export
 from gtalign_jax.parallel import distributed
 from gtalign_jax.train import checkpoint, grpo, preflight, sft, state
-from gtalign_jax.train.metrics import replace
 from gtalign_jax.train.run import Run
 
 log = logging.getLogger(__name__)

@@ -13,14 +13,13 @@ import json
 import logging
 import math
 import os
-import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.files import replace
 from gtalign_jax.sections import LogConfig
 
 log = logging.getLogger(__name__)
@@ -266,46 +265,3 @@ def _disk(path: Path) -> Iterator[None]:
     raise RunFailure(
       f"cannot write {path}: {error.strerror}; free some space and run the same command again"
     ) from error
-
-
-def replace(path: Path, text: str) -> None:
-  """Writes a text file whole: readers and a killed run see the old file or the new one."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  # Completions can hold lone surrogates: they become \udxxx, which JSON reads back.
-  partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-  os.replace(partial, path)
-
-
-@contextlib.contextmanager
-def progress(label: str, seconds: float = 20.0) -> Iterator[Callable[[int, int], None]]:
-  """Shows how far long work is: a bar on a terminal, a plain log line every `seconds` elsewhere.
-
-  Yields `advance(done, total)`, which fits `on_batch` of evaluate.suites.
-  """
-  wanted = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)  # one bar for all processes
-  with _bar(label) if wanted else _lines(label, seconds) as advance:
-    yield advance
-
-
-@contextlib.contextmanager
-def _lines(label: str, seconds: float) -> Iterator[Callable[[int, int], None]]:
-  last = time.monotonic()
-
-  def advance(done: int, total: int) -> None:
-    nonlocal last
-    if done >= total or time.monotonic() - last >= seconds:
-      last = time.monotonic()
-      log.info("%s %d/%d", label, done, total)
-
-  yield advance
-
-
-@contextlib.contextmanager
-def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
-  from rich.console import Console
-  from rich.progress import Progress
-
-  with Progress(console=Console(stderr=True), transient=True) as bars:
-    task = bars.add_task(label, total=None)
-    yield lambda done, total: bars.update(task, completed=done, total=total)

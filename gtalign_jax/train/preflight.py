@@ -8,7 +8,7 @@ from pathlib import Path
 from gtalign_jax import jsonl
 from gtalign_jax.config import Config, as_dict, differences
 from gtalign_jax.errors import BadInput
-from gtalign_jax.train.metrics import replace
+from gtalign_jax.files import replace
 
 
 def is_done(workdir: Path) -> bool:

@@ -14,9 +14,11 @@ from gtalign_jax.algorithms import update
 from gtalign_jax.config import Config
 from gtalign_jax.data import batches, prompts, sources
 from gtalign_jax.evaluate import suites
+from gtalign_jax.files import replace
 from gtalign_jax.models import decoder, lora
 from gtalign_jax.parallel import distributed, mesh, sharding
 from gtalign_jax.parallel.programs import Program
+from gtalign_jax.progress import progress
 from gtalign_jax.rewards import judges
 from gtalign_jax.rollout import generate, stop
 from gtalign_jax.rollout.sampler import Sampler
@@ -122,7 +124,7 @@ class Run:
     Raises RunFailure, and writes nothing, where too few rows have a verdict.
     """
     with self.clock.phase("evaluation"):
-      with metrics.progress(f"eval {name}") as advance, jax.set_mesh(self.mesh):
+      with progress(f"eval {name}") as advance, jax.set_mesh(self.mesh):
         params = self.decode_params(trainable)
         with self.clock.phase("compile"):
           suites.compile(self.evaluator, params, self.test_set.ids, self.eval_key)
@@ -138,7 +140,7 @@ class Run:
       summary = suites.summary(rows)
       if self.main:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        metrics.replace(self.workdir / "eval" / f"{name}.jsonl", lines)
+        replace(self.workdir / "eval" / f"{name}.jsonl", lines)
       self.writer.write("eval", step, {"policy": name} | summary)
     return summary
 

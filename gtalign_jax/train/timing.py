@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from gtalign_jax.train.metrics import replace
+from gtalign_jax.files import replace
 
 # order in which the table shows them
 PHASES = (

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gtalign_jax import progress
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.sections import LogConfig
 from gtalign_jax.train import metrics
@@ -156,7 +157,7 @@ def test_a_full_disk_is_one_clear_failure(tmp_path):
 
 def test_progress_without_a_terminal_is_plain_lines(caplog):
   caplog.set_level(logging.INFO)
-  with metrics.progress("evaluation", seconds=1e9) as advance:
+  with progress.progress("evaluation", seconds=1e9) as advance:
     advance(4, 8)
     advance(8, 8)
   assert caplog.messages == ["evaluation 8/8"]
