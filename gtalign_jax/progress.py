@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 Advance = Callable[[int, int], None]  # (done, total)
@@ -58,3 +59,25 @@ def clock(seconds: float) -> str:
   if whole < 3600:
     return f"{whole // 60} min {whole % 60:02d} s"
   return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class WorkLog(Protocol):
+  """What long work on a device tells of itself while it is under way."""
+
+  def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
+    """Books the time inside the block to `name`."""
+
+  def flush(self) -> None:
+    """Called once the device is busy: the moment to fetch and write what is pending."""
+
+
+class Quiet:
+  """A `WorkLog` that keeps nothing."""
+
+  def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
+    """Does nothing."""
+    del name
+    return contextlib.nullcontext()
+
+  def flush(self) -> None:
+    """Does nothing."""

@@ -77,6 +77,29 @@ class Rollout(NamedTuple):
   stopped_B: Leaf
 
 
+class Experience(NamedTuple):
+  """What flows through one GRPO step (train/grpo.py), filled in from left to right; B = P * G.
+
+  `collect` gives the first four, `reward` the next two, `advantages` the last four.
+  prompts, rollout: on the mesh. rows: one row of `gtalign eval` per completion, prompt-major, all
+  processes' rows. count_PG: tokens of each completion. reward_PG: float64, what is maximised; NaN
+  where a row has no verdict. utility_PGC: float64, C = (U, L), NaN likewise. trained_PG: bool, rows
+  that the update sees. advantage_B: f32, 0 where invalid. mask_BC: tokens that the loss counts.
+  totals: `loss.Totals` of the trained rows. On the host: rows, count_PG, and the rewards.
+  """
+
+  prompts: Prompts
+  rollout: Rollout
+  rows: list[dict[str, Any]]
+  count_PG: Any
+  reward_PG: Any = None
+  utility_PGC: Any = None
+  trained_PG: Any = None
+  advantage_B: Leaf = None
+  mask_BC: Leaf = None
+  totals: Any = None
+
+
 class TrainBatch(NamedTuple):
   """What one optimiser step sees; B = P * G.
 
@@ -91,6 +114,17 @@ class TrainBatch(NamedTuple):
   sampler_logp_BC: Leaf
   old_logp_BC: Leaf
   ref_logp_BC: Leaf
+
+
+class Fixed(NamedTuple):
+  """Parameters that no update touches.
+
+  frozen: base weights under adapters (None unless LoRA). reference: the policy that KL is measured
+  against, in the form of TrainState.params (None without KL).
+  """
+
+  frozen: Any = None
+  reference: Any = None
 
 
 class TrainState(NamedTuple):

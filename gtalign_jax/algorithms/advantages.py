@@ -12,12 +12,81 @@ from typing import Any
 import jax
 import numpy as np
 
+from gtalign_jax.algorithms.loss import Totals
 from gtalign_jax.arrays import floats
 from gtalign_jax.errors import BadInput
 from gtalign_jax.ops import stats
-from gtalign_jax.types import Array
+from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.parallel.programs import Executables
+from gtalign_jax.sections import GRPOConfig
+from gtalign_jax.types import Array, Experience
 
 KINDS = ("grpo", "dr_grpo", "rloo", "reinforce_baseline", "gdpo")
+
+
+# ---------------------------------------------------------------- on the page (train/grpo.py)
+
+
+def advantages(experience: Experience, programs: Executables, config: GRPOConfig) -> Experience:
+  """Adds which rows are trained on and their advantages, computed on the device over [P, G].
+
+  Before that the reward is put in its final form: a weighted sum of (U, L) for gdpo, and with the
+  punishment of overlong completions where asked for.
+  """
+  reward_PG = _final_reward(experience, config)
+  trained_PG = np.ones(reward_PG.shape, bool)
+  if config.train_samples:
+    trained_PG = max_variance_subset(reward_PG, config.train_samples)
+  compared = experience.utility_PGC if config.advantage == "gdpo" else reward_PG
+  valid_PG = np.isfinite(reward_PG) & trained_PG
+  rows = sharding.rows(programs.mesh)
+  # group statistics span the rows of all processes: computed on the mesh, never on one host
+  given = distributed.to_device((compared.astype(np.float32), valid_PG, trained_PG), (rows,) * 3)
+  rollout = experience.rollout
+  advantage_B, mask_BC, totals = programs["advantages"](*given, rollout.mask_BC, rollout.stopped_B)
+  return experience._replace(
+    reward_PG=reward_PG,
+    trained_PG=trained_PG,
+    advantage_B=advantage_B,
+    mask_BC=mask_BC,
+    totals=totals,
+  )
+
+
+def _final_reward(experience: Experience, config: GRPOConfig) -> np.ndarray:
+  """One reward per row [P, G], float64; NaN where a row has no verdict."""
+  if config.advantage == "gdpo":
+    return experience.utility_PGC @ np.asarray(config.gdpo_weights)
+  if not config.overlong_buffer:
+    return experience.reward_PG
+  max_tokens = experience.rollout.tokens_BC.shape[1]  # rows are padded to the budget
+  penalty_PG = overlong_penalty(experience.count_PG, max_tokens, config.overlong_buffer)
+  return experience.reward_PG + penalty_PG
+
+
+def rated(
+  config: GRPOConfig,
+  reward: jax.Array,
+  valid_PG: jax.Array,
+  trained_PG: jax.Array,
+  mask_BC: jax.Array,
+  stopped_B: jax.Array,
+) -> tuple[jax.Array, jax.Array, Totals]:
+  """The device's part of `advantages`: advantage_B, the tokens that the loss counts, and totals.
+
+  reward: [P, G], for gdpo [P, G, 2]. Totals are those of the trained rows alone.
+  """
+  advantage_PG = group_advantages(
+    reward, valid_PG, kind=config.advantage, weights=config.gdpo_weights
+  )
+  if config.mask_truncated:
+    mask_BC = mask_BC & stopped_B[:, None]
+  kept_BC = mask_BC & trained_PG.reshape(-1, 1)
+  totals = Totals(kept_BC.sum(), kept_BC.any(1).sum(), trained_PG.sum())
+  return advantage_PG.reshape(-1), mask_BC, totals
+
+
+# ---------------------------------------------------------------- kernels
 
 
 def group_advantages(
@@ -82,7 +151,7 @@ def signal_mask(reward_PG: Any, valid_PG: Any) -> Array:
   return (top_PC > bottom_PC).any(-1)
 
 
-def widest(reward_PG: np.ndarray, count: int) -> np.ndarray:
+def max_variance_subset(reward_PG: np.ndarray, count: int) -> np.ndarray:
   """The `count` samples of each group whose rewards vary most, bool_PG (PODS, Xu et al. 2025).
 
   Some of the highest and the rest of the lowest rewards, split where the variance is largest. Rewards that

@@ -28,16 +28,20 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
   return optax.join_schedules([ramp, after], [config.warmup])
 
 
-def make(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-  """AdamW in f32; weight decay spares norms and biases (leaves named `scale` and `bias`)."""
+def make(config: OptimConfig, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """(AdamW in f32, its learning rate by update count from 0) for so many updates in all.
+
+  Weight decay spares norms and biases (leaves named `scale` and `bias`).
+  """
+  rates = schedule(config, steps)
 
   def decayed(params: Any) -> Any:
     return jax.tree.map_with_path(lambda path, _: path[-1].key not in ("scale", "bias"), params)
 
-  return optax.chain(
+  tx = optax.chain(
     optax.clip_by_global_norm(config.max_grad_norm),
     optax.adamw(
-      schedule(config, steps),
+      rates,
       b1=config.b1,
       b2=config.b2,
       eps=config.eps,
@@ -45,6 +49,7 @@ def make(config: OptimConfig, steps: int) -> optax.GradientTransformation:
       mask=decayed,
     ),
   )
+  return tx, rates
 
 
 def apply(

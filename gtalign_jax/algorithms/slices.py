@@ -42,19 +42,19 @@ def cut(
   micro_prompts: int,
   micro_samples: int,
   widths: Sequence[int],
-  chosen_PG: np.ndarray | None = None,
+  trained_PG: np.ndarray | None = None,
 ) -> list[Slice]:
-  """Slices that cover every row once, or every one of `chosen_PG`, K in each group.
+  """Slices that cover every row once, or every one of `trained_PG`, K in each group.
 
   count_PG: completion tokens. micro_prompts, micro_samples: divisors of P and K (or G), 0 = all at once.
   widths: of `widths`, the last one holds every completion.
   """
-  chosen_PG = np.ones(count_PG.shape, bool) if chosen_PG is None else chosen_PG
-  P, K = len(chosen_PG), int(chosen_PG[0].sum())
+  trained_PG = np.ones(count_PG.shape, bool) if trained_PG is None else trained_PG
+  P, K = len(trained_PG), int(trained_PG[0].sum())
   p, g = micro_prompts or P, micro_samples or K
-  by_length_P = np.argsort((count_PG * chosen_PG).sum(1), kind="stable")
+  by_length_P = np.argsort((count_PG * trained_PG).sum(1), kind="stable")
   last = np.iinfo(count_PG.dtype).max
-  by_length_PG = np.argsort(np.where(chosen_PG, count_PG, last), axis=1, kind="stable")
+  by_length_PG = np.argsort(np.where(trained_PG, count_PG, last), axis=1, kind="stable")
   out = []
   for first in range(0, P, p):
     prompt_p = np.sort(by_length_P[first : first + p]).astype(np.int32)
@@ -83,7 +83,7 @@ def widths(buckets: Sequence[int], budget: int) -> list[int]:
   return sorted({width for width in below if width < budget} | {budget})
 
 
-def take(batch: TrainBatch, prompt_p: jax.Array, sample_pg: jax.Array, width: int) -> TrainBatch:
+def take(width: int, batch: TrainBatch, prompt_p: jax.Array, sample_pg: jax.Array) -> TrainBatch:
   """The rows of one slice, prompt-major, completions cut to `width` tokens."""
   P = batch.prompt.length_P.shape[0]
 

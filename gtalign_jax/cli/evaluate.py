@@ -36,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     raise BadInput("gtalign eval takes CONFIG.py OUT.jsonl, or --model DIR --data PATH OUT.jsonl")
   loaded = None if args.model else configs.load(paths[0], overrides)
   from gtalign_jax.data import batches, sources
-  from gtalign_jax.evaluate import offline, suites
+  from gtalign_jax.evaluate import offline
   from gtalign_jax.progress import progress
+  from gtalign_jax.rollout import collect
 
   if loaded is None:
     config = offline.config_for(args.model, args.data or "", args.template, args.max_new_tokens)
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if count is not None:
       encoded = batches.held_out(encoded, count, config.data.seed)
     rows = offline.write(job, encoded, Path(paths[-1]), lambda row: row, advance)
-  summary = suites.summary(rows)
+  summary = collect.summary(rows)
   for name in ("rewards/welfare/mean", "rewards/user/mean", "rewards/llm/mean", "chain/parse_rate"):
     if name in summary:
       sys.stdout.write(f"{name:>22} {summary[name]:.4f}\n")

@@ -16,8 +16,8 @@ from gtalign_jax.sections import DataConfig
 
 def batch_at(
   encoded: Encoded, data_config: DataConfig, prompts_per_step: int, step: int
-) -> tuple[list[Record], list[np.ndarray]]:
-  """The records and ids of optimiser batch `step` (from 0).
+) -> Encoded:
+  """The prompts of optimiser batch `step` (from 0).
 
   Each source is shuffled anew every epoch (data.seed); sources are mixed by `data.weights`.
   Depends on nothing but the arguments. Raises BadInput on weights of sources that are not there.
@@ -25,7 +25,7 @@ def batch_at(
   order = _mixed(encoded, data_config)
   first = step * prompts_per_step
   chosen = [int(order[first + k]) for k in range(prompts_per_step)]
-  return [encoded.records[i] for i in chosen], [encoded.ids[i] for i in chosen]
+  return Encoded([encoded.records[i] for i in chosen], [encoded.ids[i] for i in chosen], 0)
 
 
 def _mixed(encoded: Encoded, data_config: DataConfig):

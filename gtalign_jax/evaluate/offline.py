@@ -5,24 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from gtalign_jax import models
+from gtalign_jax import files, models
 from gtalign_jax.config import Config, fingerprint
 from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
-from gtalign_jax.evaluate import suites
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.parallel.mesh import row_shards
+from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.rewards import judges
-from gtalign_jax.rollout import generate, stop
-from gtalign_jax.rollout.sampler import Sampler
+from gtalign_jax.rewards.reward import check_verdicts
+from gtalign_jax.rollout import collect, generate, stop
+from gtalign_jax.rollout.engine import Engine
 
 log = logging.getLogger(__name__)
 BUCKETS = (128, 256, 512, 1024, 2048, 4096)  # padded prompt lengths where no config names them
@@ -48,8 +49,9 @@ class Job:
     policy = models.load(config.model, dtype=config.policy.dtype, mesh=self.mesh)
     self.params, self.tokenizer = policy.params, policy.tokenizer
     self.judge = judges.make(config.rewards.judge, Path(config.workdir)) if scored else None
-    plan = generate.sampling_of(
+    sampling = generate.sampling_of(
       config.rollout,
+      policy.config,
       () if options.ignore_eos else policy.eos_ids,
       policy.eos_ids[0],
       config.policy.dtype,
@@ -59,16 +61,10 @@ class Job:
     stops = () if options.ignore_eos else config.rollout.stop
     table = stop.stop_table(policy.tokenizer, stops, policy.config.vocab_size)
     table = distributed.to_device(table, sharding.replicated(self.mesh))
-    shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-    self.actor = suites.Actor(
-      policy.tokenizer,
-      Sampler(policy.config, plan, table),
-      config.rewards,
-      self.judge,
-      config.rollout.prompt_buckets,
-      -(-WIDTH // shards) * shards,
-      self.mesh,
-    )
+    shards = row_shards(self.mesh)
+    slots, buckets = -(-WIDTH // shards) * shards, config.rollout.prompt_buckets
+    compiled = Executables(self.mesh)
+    self.engine = Engine(sampling, table, policy.tokenizer, slots, buckets, compiled)
 
   def __enter__(self) -> Job:
     return self
@@ -90,14 +86,16 @@ class Job:
 
     Raises RunFailure where too few of a chunk have a verdict; a job goes on from there.
     """
-    key = jax.random.key(self.options.seed)
+    key = jax.device_put(jax.random.key(self.options.seed), sharding.replicated(self.mesh))
     for start in range(first * CHUNK, len(encoded.ids), CHUNK):
       part = slice(start, start + CHUNK)
-      records, ids = encoded.records[part], encoded.ids[part]
+      batch = prompts.Encoded(encoded.records[part], encoded.ids[part], 0)
       with jax.set_mesh(self.mesh):
-        rows = suites.evaluate(self.actor, self.params, records, ids, key, first_row=start)
+        rows = collect.evaluate(
+          self.engine, self.params, batch, key, self.config.rewards, self.judge, first_row=start
+        )
       if self.judge is not None:
-        suites.check_verdicts(rows, self.config.rewards, f"prompts from {start + 1} on")
+        check_verdicts(rows, self.config.rewards, f"prompts from {start + 1} on")
       yield rows
 
 
@@ -157,9 +155,8 @@ def _resume(partial: Path, name: str, size: int) -> tuple[list[dict], int]:
 
 def _strip_first_line(partial: Path, out: Path) -> None:
   text = partial.read_text(encoding="utf-8")
-  finished = out.with_name(f".{out.name}.{os.getpid()}")
-  finished.write_text(text[text.index("\n") + 1 :], encoding="utf-8")
-  os.replace(finished, out)
+  with files.replacing(out) as file:
+    file.write(text[text.index("\n") + 1 :])
   partial.unlink()
 
 

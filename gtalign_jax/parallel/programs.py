@@ -1,7 +1,14 @@
-"""Jitted functions whose executables are made before they are needed, and whose making is told.
+"""The program table: what a run compiles, described once, for warm-up, planning and the loop.
 
-After the warm-up a loop runs `guarded`: a shape that was not compiled beforehand, or a transfer that
-nobody asked for, is then an error and not a silent wait.
+A table is a generator of `Program`s in the order in which they feed each other:
+
+    def table(shapes):
+      hidden = yield Program("encode", encode, (shapes.params, shapes.tokens))
+      yield Program("decode", decode, (shapes.params, hidden), donated=(1,))
+
+Each `yield` gives back the program's results as shapes with shardings, to describe what follows.
+`Executables.compile` runs tables to warm up, train/plan.py runs the same ones on devices that need
+not exist, and the loop calls what was compiled by name. A new program is one more `yield`.
 """
 
 from __future__ import annotations
@@ -10,116 +17,137 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+from jax.sharding import Mesh
 
 log = logging.getLogger(__name__)
-LONG = 2.0  # seconds of compilation outside a warm-up that are worth a line: somebody is waiting
-AT_ONCE = 2  # programs in the making; the compiler keeps little more than one core busy with one
+WORKERS = 2  # programs compiled at a time; the compiler keeps little more than one core busy
+Key = tuple[str | int, ...]
 
 
-class Program:
-  """A jitted function that keeps one executable per shape and layout of its arguments.
+class Program(NamedTuple):
+  """One entry of a table.
 
-  options: of `jax.jit`; static arguments are passed by name. Calling it with a new shape compiles, as
-  jit would.
+  name: what it is called. function: pure. args: abstract arguments, a tuple of pytrees of arrays or
+  of ShapeDtypeStructs with shardings. variant: numbers that tell it from others of its name
+  (padded lengths, slots). donated: arguments whose buffers the results may take. out_shardings:
+  where results go (None: the compiler decides). resident: what else lies on the devices while it
+  runs (for `gtalign plan`). flops: model FLOPs over all devices (for `gtalign plan`).
   """
 
-  def __init__(self, name: str, function: Callable[..., Any], **options: Any):
-    self.name = name
-    self._jitted = jax.jit(function, **options)
-    self._made: dict[Any, Future[Any]] = {}
+  name: str
+  function: Callable[..., Any]
+  args: tuple[Any, ...]
+  variant: tuple[int, ...] = ()
+  donated: tuple[int, ...] = ()
+  out_shardings: Any = None
+  resident: Any = ()
+  flops: float = 0.0
+
+  @property
+  def key(self) -> Key:
+    """What the loop calls it by."""
+    return (self.name, *self.variant)
+
+  def lower(self) -> jax.stages.Lowered:
+    """Traces the function for the abstract arguments; call it with the mesh set."""
+    jitted = jax.jit(self.function, donate_argnums=self.donated, out_shardings=self.out_shardings)
+    return jitted.lower(*self.args)
+
+
+Table = Generator[Program, Any, Any]  # what one returns is for a table that embeds it
+
+
+class Executables:
+  """Compiled programs of one mesh, called by name: `programs["decode", 256](…)`.
+
+  A name that no table has described is a KeyError: nothing is compiled in passing.
+  """
+
+  def __init__(self, mesh: Mesh):
+    self.mesh = mesh
+    self._made: dict[Key, Future[jax.stages.Compiled]] = {}
     self._lock = threading.Lock()
 
-  def lower(self, *args: Any, **static: Any) -> Any:
-    """`jax.jit(…).lower`."""
-    return self._jitted.lower(*args, **static)
+  def __getitem__(self, key: str | Key) -> jax.stages.Compiled:
+    return self._made[(key,) if isinstance(key, str) else key].result()
 
-  def compile(self, *args: Any, note: str = "", **static: Any) -> Any:
-    """Makes the executable for `args` (arrays or shapes with shardings), if there is none yet.
+  def __contains__(self, key: str | Key) -> bool:
+    return ((key,) if isinstance(key, str) else key) in self._made
 
-    Returns the result as shapes with shardings, to compile what follows. note: what tells this shape
-    from others, where the sizes of the integer arrays do not.
+  def compile(self, tables: Iterable[Table]) -> None:
+    """Compiles what the tables describe and is not there yet; raises the first error.
+
+    Tables are worked on side by side where there is one process; several must ask for their
+    programs in the same order, or each would wait for another's collective.
     """
-    return results(self._find(args, static, 0.0, note))
+    with ThreadPoolExecutor(WORKERS if jax.process_count() == 1 else 1) as pool:
+      for _ in pool.map(self._run, tables):
+        pass
 
-  def __call__(self, *args: Any, **static: Any) -> Any:
-    return self._find(args, static, LONG)(*args)
+  def _run(self, table: Table) -> None:
+    with jax.set_mesh(self.mesh):  # a setting of the thread
+      run(table, lambda program: results(self._find(program)))
 
-  def _find(self, args: Any, static: dict[str, Any], worth: float, note: str = "") -> Any:
-    """The executable; making it is told if it took `worth` seconds."""
-    key = _key(args, static)
-    made = self._made.get(key)
-    if made is not None:
-      return made.result()
+  def _find(self, program: Program) -> jax.stages.Compiled:
     with self._lock:
-      mine = key not in self._made
-      made = self._made.setdefault(key, Future())
+      mine = program.key not in self._made
+      made = self._made.setdefault(program.key, Future())
     if mine:
-      began = time.perf_counter()
       try:
-        made.set_result(self.lower(*args, **static).compile())
+        made.set_result(_compile(program))
       except BaseException as error:
-        del self._made[key]
+        del self._made[program.key]  # asked for again, it says so again
         made.set_exception(error)
         raise
-      took = time.perf_counter() - began
-      if took >= worth:
-        about = ", ".join(filter(None, (_sizes(args), note)))
-        log.info("compiled %-16s %-28s %5.1f s", self.name, about, took)
     return made.result()
 
 
-def together(tasks: Iterable[Callable[[], None]]) -> None:
-  """Runs tasks that compile, `AT_ONCE` of them at a time; raises the first error.
+def _compile(program: Program) -> jax.stages.Compiled:
+  began = time.perf_counter()
+  compiled = program.lower().compile()
+  name = " ".join(map(str, program.key))
+  log.info("compiled %-28s %5.1f s", name, time.perf_counter() - began)
+  return compiled
 
-  One after the other where there are several processes: each should ask for its programs in the same order.
+
+def run(table: Table, make: Callable[[Program], Any]) -> None:
+  """Runs a table: `make` gets each program and returns its results as shapes.
+
+  Where it returns None the table ends: what would follow cannot be described.
   """
-  mesh = jax.sharding.get_mesh()  # of this thread
+  with contextlib.closing(table):
+    program = next(table, None)
+    while program is not None:
+      shapes = make(program)
+      if shapes is None:
+        return
+      try:
+        program = table.send(shapes)
+      except StopIteration:
+        return
 
-  def on_mesh(task: Callable[[], None]) -> None:
-    with contextlib.nullcontext() if mesh.empty else jax.set_mesh(mesh):
-      task()
 
-  with ThreadPoolExecutor(AT_ONCE if jax.process_count() == 1 else 1) as pool:
-    for _ in pool.map(on_mesh, tasks):
-      pass
-
-
-def results(executable: Any) -> Any:
+def results(compiled: jax.stages.Compiled) -> Any:
   """What an executable returns, as shapes with the shardings that the compiler chose."""
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    executable.out_info,
-    executable.output_shardings,
+    compiled.out_info,
+    compiled.output_shardings,
   )
 
 
-def _key(args: Any, static: dict[str, Any]) -> Any:
-  leaves, tree = jax.tree.flatten(args)
-  return tree, tuple(map(_leaf, leaves)), tuple(static.items())
-
-
-def _leaf(x: Any) -> Any:
-  """Shape, dtype and the shape of one device's part; host arrays count as whole on each device."""
-  sharding = getattr(x, "sharding", None)
-  shape = np.shape(x)
-  part = shape if sharding is None else sharding.shard_shape(shape)
-  return shape, x.dtype, part
-
-
-def _sizes(args: Any) -> str:
-  """The shapes that tell one compilation of a program from another: those of integer arrays."""
-  found = [x.shape for x in jax.tree.leaves(args) if np.ndim(x) > 1 and x.dtype == np.int32]
-  return ", ".join("x".join(map(str, shape)) for shape in dict.fromkeys(found))
+def abstract(tree: Any) -> Any:
+  """Arrays as shapes with their shardings, to describe a program that will get such arrays."""
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-  """Inside it, on this thread, nothing is traced and nothing moves between host and device unasked."""
+  """On this thread nothing is traced, and nothing moves between host and device unasked."""
   with jax.no_tracing(True), jax.transfer_guard("disallow"):
     yield

@@ -1,9 +1,10 @@
-"""Sampling of G completions per prompt: one prefill a prompt, then a decode loop on the device.
+"""The pure functions of sampling: prefill, a segment of decoding, a refill.
 
-The prompt's KV is computed once and shared by its G rows; each row has its own cache for what it
-writes. Decoding runs in segments (`lax.while_loop` with early exit), between which the host can look
-and put a waiting prompt where all samples of one have ended. A sample depends on (key, step, row, t)
-alone: mesh, batch split, refilling and early exit cannot change it.
+The KV of each prompt is computed once and shared by its G rows; each row has a cache of its own for
+what it writes. Decoding runs in segments (`lax.while_loop` with early exit), between which the host
+can look and put a waiting prompt where all samples of one have ended. A sample depends on (key, step,
+row, t) alone: mesh, batch split, refilling and early exit cannot change it. rollout/engine.py compiles
+these functions and loops over them.
 """
 
 from __future__ import annotations
@@ -13,21 +14,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gtalign_jax.models import decode, decoder
+from gtalign_jax.models import decoder, decoding
 from gtalign_jax.models.prefix import prompt_context
-from gtalign_jax.ops import sampling
+from gtalign_jax.models.variants import Arch
+from gtalign_jax.ops.sampling import row_uniforms, sample
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.sections import RolloutConfig
-from gtalign_jax.types import Context, Prompts, Rollout
+from gtalign_jax.types import Context, Leaf, Prompts, Rollout
 
 
 class Sampling(NamedTuple):
-  """How tokens are drawn; hashable, so it is a jit static argument.
+  """Which model is sampled and how; hashable, so it is the static part of every function here.
 
   temperature 0 is greedy. budget: new tokens per row. eos_ids: ids that end a row (empty: none do).
-  transposed: layout of the decode weights (models/decode.py).
+  layout: of decode weights and caches (models/decoding.py).
   """
 
+  arch: Arch
   group_size: int
   budget: int
   segment: int
@@ -38,15 +41,13 @@ class Sampling(NamedTuple):
   eos_ids: tuple[int, ...]
   pad_id: int
   dtype: str
-  transposed: bool
+  layout: str
 
   def slots(self, segments: int) -> int:
-    """Slots of the rows' own caches while segment number `segments` (from 0) is decoded.
-
-    A CPU reads every slot for every token, so there the caches grow, doubling, with what is written.
-    """
-    if not self.transposed:
+    """Slots of the row caches while segment number `segments` (from 0) is decoded."""
+    if not decoding.layout(self.layout).GROWS:
       return self.budget
+    # doubling: few programs to compile, and at most half of what is read is empty
     slots = self.segment
     while slots < min((segments + 1) * self.segment, self.budget):
       slots *= 2
@@ -54,10 +55,16 @@ class Sampling(NamedTuple):
 
 
 def sampling_of(
-  config: RolloutConfig, eos_ids: tuple[int, ...], pad_id: int, dtype: str, **changes: Any
+  config: RolloutConfig,
+  arch: Arch,
+  eos_ids: tuple[int, ...],
+  pad_id: int,
+  dtype: str,
+  **changes: Any,
 ) -> Sampling:
   """The `Sampling` of a rollout config; `changes` replace single fields."""
-  plan = Sampling(
+  made = Sampling(
+    arch=arch,
     group_size=config.group_size,
     budget=config.max_new_tokens,
     segment=config.segment,
@@ -68,18 +75,33 @@ def sampling_of(
     eos_ids=eos_ids,
     pad_id=pad_id,
     dtype=dtype,
-    transposed=decode.on_columns(),
+    layout=decoding.native(),
   )
-  return plan._replace(**changes)
+  return made._replace(**changes)
+
+
+class DecodeInputs(NamedTuple):
+  """What decoding reads and never changes.
+
+  params: without adapters, in the compute dtype. layers: of `prepare` (None in prefill, so that the
+  copy that a CPU decodes from does not lie beside it). stop_table: of stop.stop_table. key, step:
+  of the draws.
+  """
+
+  params: Any
+  layers: Any
+  stop_table: Leaf
+  key: Leaf
+  step: Leaf
 
 
 class DecodeState(NamedTuple):
-  """The decode loop's carry; rows B = P * G, of P lanes that hold a prompt each.
+  """The decode loop's carry; rows B = P * G, of P slots that hold a prompt each.
 
-  clock: tokens drawn since the start, by the row that has run longest. over: no row has anything left
-  to decode. length_P, row_P: of the lanes' prompts. count_B: tokens written so far. token_B: the newest
-  token. stop_B: state of the stop automaton. done_B: row has ended. own: of `decode.empty`, a ring: the
-  token drawn at clock t is in slot t - 1.
+  clock: tokens drawn since the start by the row that has run longest. over: no row has anything left
+  to decode. length_P, row_P: of the prompts in the slots. count_B: tokens written so far. token_B:
+  the newest token. stop_B: state of the stop automaton. done_B: row has ended. row_cache: keys and
+  values of what the rows wrote, a ring: the token drawn at clock t is in cache slot t - 1.
   """
 
   clock: jax.Array
@@ -91,35 +113,43 @@ class DecodeState(NamedTuple):
   stop_B: jax.Array
   done_B: jax.Array
   rollout: Rollout
-  own: Any
+  row_cache: Any  # KVCache; () during prefill
 
 
-def _draw(plan: Sampling, logits_BV, key, step, state: DecodeState):
-  G = plan.group_size
+def _draw(
+  sampling: Sampling, logits_BV: jax.Array, inputs: DecodeInputs, state: DecodeState
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """(token, its log-probability, the same under truncation) of each row."""
+  G = sampling.group_size
   row_B = (state.row_P[:, None] * G + jnp.arange(G, dtype=jnp.int32)).reshape(-1)
-  uniform_B = sampling.row_uniforms(key, step, row_B, state.count_B)
-  return sampling.sample(
+  uniform_B = row_uniforms(inputs.key, inputs.step, row_B, state.count_B)
+  return sample(
     logits_BV,
     uniform_B,
-    temperature=plan.temperature,
-    top_k=plan.top_k,
-    top_p=plan.top_p,
-    min_p=plan.min_p,
+    temperature=sampling.temperature,
+    top_k=sampling.top_k,
+    top_p=sampling.top_p,
+    min_p=sampling.min_p,
   )
 
 
-def _record(plan: Sampling, state: DecodeState, drawn, stop_table) -> DecodeState:
+def _record(
+  sampling: Sampling,
+  state: DecodeState,
+  drawn: tuple[jax.Array, jax.Array, jax.Array],
+  stop_table: jax.Array,
+) -> DecodeState:
   """Writes each row's next token and moves its stop automaton."""
   token_B, logp_B, truncated_B = drawn
   live_B = ~state.done_B
-  token_B = jnp.where(live_B, token_B, plan.pad_id).astype(jnp.int32)
+  token_B = jnp.where(live_B, token_B, sampling.pad_id).astype(jnp.int32)
   stop_B = jnp.where(live_B, stop_table[state.stop_B, token_B].astype(jnp.int32), state.stop_B)
   ended_B = stop_B == stop_table.shape[0] - 1
-  for eos in plan.eos_ids:
+  for eos in sampling.eos_ids:
     ended_B |= token_B == eos
   out = state.rollout
   # rows are at columns of their own: a comparison splits over devices, a scatter would not
-  column_C = jnp.arange(plan.budget, dtype=jnp.int32)
+  column_C = jnp.arange(sampling.budget, dtype=jnp.int32)
   here_BC = (column_C == state.count_B[:, None]) & live_B[:, None]
 
   def put(array_BC, value_B):
@@ -133,7 +163,7 @@ def _record(plan: Sampling, state: DecodeState, drawn, stop_table) -> DecodeStat
     stopped_B=out.stopped_B | (live_B & ended_B),
   )
   count_B = state.count_B + live_B
-  done_B = state.done_B | ended_B | (count_B >= plan.budget)
+  done_B = state.done_B | ended_B | (count_B >= sampling.budget)
   return state._replace(
     clock=state.clock + 1,
     over=jnp.all(done_B),
@@ -145,11 +175,13 @@ def _record(plan: Sampling, state: DecodeState, drawn, stop_table) -> DecodeStat
   )
 
 
-def _begin(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step):
-  """Prefill, and the first token of every row. Returns (context, state without caches)."""
-  last_PD, context = prompt_context(arch, params, prompts, dtype=plan.dtype)
-  logits_PV = decoder.unembed(arch, params, last_PD)
-  logits_BV = jnp.repeat(logits_PV, plan.group_size, axis=0)
+def _begin(
+  sampling: Sampling, inputs: DecodeInputs, prompts: Prompts
+) -> tuple[Context, DecodeState]:
+  """Prefill, and the first token of every row; the state has no row caches yet."""
+  last_PD, context = prompt_context(sampling.arch, inputs.params, prompts, dtype=sampling.dtype)
+  logits_PV = decoder.unembed(sampling.arch, inputs.params, last_PD)
+  logits_BV = jnp.repeat(logits_PV, sampling.group_size, axis=0)
   B = logits_BV.shape[0]
   state = DecodeState(
     clock=jnp.int32(0),
@@ -159,63 +191,68 @@ def _begin(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step
     count_B=jnp.zeros(B, jnp.int32),
     token_B=jnp.zeros(B, jnp.int32),
     stop_B=jnp.zeros(B, jnp.int32),
-    done_B=jnp.repeat(prompts.length_P == 0, plan.group_size),  # padding prompts never run
+    # prompts of no tokens fill a batch up and never run
+    done_B=jnp.repeat(prompts.length_P == 0, sampling.group_size),
     rollout=Rollout(
-      tokens_BC=jnp.full((B, plan.budget), plan.pad_id, jnp.int32),
-      mask_BC=jnp.zeros((B, plan.budget), bool),
-      logp_BC=jnp.zeros((B, plan.budget), jnp.float32),
-      truncated_logp_BC=jnp.zeros((B, plan.budget), jnp.float32),
+      tokens_BC=jnp.full((B, sampling.budget), sampling.pad_id, jnp.int32),
+      mask_BC=jnp.zeros((B, sampling.budget), bool),
+      logp_BC=jnp.zeros((B, sampling.budget), jnp.float32),
+      truncated_logp_BC=jnp.zeros((B, sampling.budget), jnp.float32),
       stopped_B=jnp.zeros(B, bool),
     ),
-    own=(),
+    row_cache=(),
   )
-  cache = decode.prompt_cache(context.cache, transposed=plan.transposed)
-  drawn = _draw(plan, logits_BV, key, step, state)
-  return context._replace(cache=cache), _record(plan, state, drawn, stop_table)
+  cache = decoding.layout(sampling.layout).prompt_cache(context.cache)
+  drawn = _draw(sampling, logits_BV, inputs, state)
+  return context._replace(cache=cache), _record(sampling, state, drawn, inputs.stop_table)
 
 
-def start(arch, plan: Sampling, params, prompts: Prompts, stop_table, key, step, slots=0):
-  """Prefill, and the first token of every row. Returns (context, state).
-
-  slots: of the rows' own caches; 0: as many as the first segment needs.
-  """
-  context, state = _begin(arch, plan, params, prompts, stop_table, key, step)
+def start(
+  sampling: Sampling, slots: int, inputs: DecodeInputs, prompts: Prompts
+) -> tuple[Context, DecodeState]:
+  """Prefill, and the first token of every row. slots: of the row caches, in tokens."""
+  context, state = _begin(sampling, inputs, prompts)
   P, dtype = prompts.length_P.shape[0], context.cache.k[0].dtype
-  own = decode.empty(
-    arch, P, plan.group_size, slots or plan.slots(0), dtype, transposed=plan.transposed
-  )
-  return context, state._replace(own=own)
+  made = decoding.layout(sampling.layout).empty(sampling.arch, P, sampling.group_size, slots, dtype)
+  return context, state._replace(row_cache=made)
 
 
 def refill(
-  arch, plan: Sampling, params, prompts: Prompts, source_P, stop_table, key, step, context, state
-):
-  """Puts new prompts into lanes; the other lanes stay as they are. Returns (context, state).
+  sampling: Sampling,
+  inputs: DecodeInputs,
+  prompts: Prompts,
+  source_P: jax.Array,
+  context: Context,
+  state: DecodeState,
+) -> tuple[Context, DecodeState]:
+  """Puts new prompts into slots whose rows have all ended; the other slots stay as they are.
 
-  prompts: of the padded length that the lanes have. source_P: which of them lane p takes, or -1.
-  The ring of own caches goes round: what a lane's last rows wrote is more than count_B tokens ago.
+  prompts: padded to the length that the slots have. source_P: which of them slot p takes, or -1.
+  context, state: of the slots. The row caches need no clearing: a row attends to its newest count_B
+  tokens only, and what the slot's former rows wrote into the ring is older than that.
   """
-  fresh_context, fresh = _begin(arch, plan, params, prompts, stop_table, key, step)
+  G = sampling.group_size
+  fresh_context, fresh = _begin(sampling, inputs, prompts)
   taken_P, index_P = source_P >= 0, jnp.maximum(source_P, 0)
 
-  def lanes(old, new):
+  def slots(old, new):
     chosen = jnp.take(new, index_P, axis=0)
     chosen = jnp.where(taken_P.reshape(-1, *[1] * (old.ndim - 1)), chosen, old)
     return constrain(chosen, ("batch",) + (None,) * (old.ndim - 1))
 
   def rows(old, new):
-    grouped = [x.reshape(-1, plan.group_size, *x.shape[1:]) for x in (old, new)]
-    return lanes(*grouped).reshape(old.shape)
+    grouped = [x.reshape(-1, G, *x.shape[1:]) for x in (old, new)]
+    return slots(*grouped).reshape(old.shape)
 
   def caches(old, new):
     chosen = jnp.where(taken_P[:, None, None, None], jnp.take(new, index_P, axis=0), old)
-    return constrain(chosen, (*decode.CACHE_AXES[:2], None, None))
+    return constrain(chosen, ("batch", "kv_heads", None, None))
 
   done_B = rows(state.done_B, fresh.done_B)
   state = state._replace(
     over=jnp.all(done_B),
-    length_P=lanes(state.length_P, fresh.length_P),
-    row_P=lanes(state.row_P, fresh.row_P),
+    length_P=slots(state.length_P, fresh.length_P),
+    row_P=slots(state.row_P, fresh.row_P),
     count_B=rows(state.count_B, fresh.count_B),
     token_B=rows(state.token_B, fresh.token_B),
     stop_B=rows(state.stop_B, fresh.stop_B),
@@ -224,47 +261,40 @@ def refill(
   )
   context = Context(
     jax.tree.map(caches, context.cache, fresh_context.cache),
-    lanes(context.mask_PS, fresh_context.mask_PS),
-    lanes(context.positions_PS, fresh_context.positions_PS),
+    slots(context.mask_PS, fresh_context.mask_PS),
+    slots(context.positions_PS, fresh_context.positions_PS),
   )
   return context, state
 
 
 def segment(
-  arch,
-  plan: Sampling,
-  params,
-  layers,
-  stop_table,
-  key,
-  step,
-  context,
+  sampling: Sampling,
+  inputs: DecodeInputs,
+  context: Context,
   state: DecodeState,
-  enough=None,
+  min_free: jax.Array,
 ) -> DecodeState:
-  """Decodes up to `plan.segment` tokens a row, or until every row has ended.
+  """Decodes up to `sampling.segment` tokens per row, or until every row has ended.
 
-  layers: of `decode.prepare`. enough: lanes that have ended are worth an end of the segment, too,
-  once they are so many (None: never).
+  min_free: so many slots whose rows have all ended are worth an end of the segment, too.
   """
-  end = state.clock + plan.segment
-  slots = state.own.v[0].shape[decode.SLOTS]
+  G, model = sampling.group_size, decoding.layout(sampling.layout)
+  end = state.clock + sampling.segment
+  slots = state.row_cache.v[0].shape[model.SLOTS]
 
   def body(state: DecodeState) -> DecodeState:
     # the newest token enters the cache, then the next one is drawn
-    position_B = jnp.repeat(state.length_P, plan.group_size) + state.count_B - 1
-    hidden_BD, own = decode.step(
-      arch, params, layers, state.token_B, position_B, context, state.own,
-      (state.clock - 1) % slots, state.count_B, transposed=plan.transposed, dtype=plan.dtype,
+    position_B = jnp.repeat(state.length_P, G) + state.count_B - 1
+    hidden_BD, row_cache = model.step(
+      sampling.arch, inputs.params, inputs.layers, state.token_B, position_B, context, state.row_cache,
+      (state.clock - 1) % slots, state.count_B, dtype=sampling.dtype,
     )  # fmt: skip
-    logits_BV = decoder.unembed(arch, params, hidden_BD)
-    drawn = _draw(plan, logits_BV, key, step, state)
-    return _record(plan, state._replace(own=own), drawn, stop_table)
+    logits_BV = decoder.unembed(sampling.arch, inputs.params, hidden_BD)
+    drawn = _draw(sampling, logits_BV, inputs, state)
+    return _record(sampling, state._replace(row_cache=row_cache), drawn, inputs.stop_table)
 
   def alive(state: DecodeState) -> jax.Array:
     on = (state.clock < end) & ~state.over
-    if enough is None:
-      return on
-    return on & (jnp.sum(state.done_B.reshape(-1, plan.group_size).all(-1)) < enough)
+    return on & (jnp.sum(state.done_B.reshape(-1, G).all(-1)) < min_free)
 
   return jax.lax.while_loop(alive, body, state)

@@ -12,19 +12,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gtalign_jax.data import batches, prompts
+from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.game import payoff, pricing
 from gtalign_jax.models import Policy
+from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.rewards import chain, features
 from gtalign_jax.rollout import generate, stop
-from gtalign_jax.rollout.sampler import Sampler
-from gtalign_jax.sections import DataConfig, RolloutConfig
-from gtalign_jax.types import CELLS, ROLES, USER_TYPES, Prompts
+from gtalign_jax.rollout.engine import Engine, stream
+from gtalign_jax.sections import DataConfig, MeshConfig, RolloutConfig
+from gtalign_jax.types import CELLS, ROLES, USER_TYPES
 
 STOP = "</payoff>"
 REST = "<analyze>.</analyze><response>.</response>"  # makes a whole chain of a sound opening
@@ -56,25 +58,36 @@ class Completer:
 
   def __init__(self, policy: Policy, config: RolloutConfig, seed: int):
     self._policy, self._key = policy, jax.random.key(seed)
+    mesh = meshes.make(MeshConfig(), jax.devices()[:1])
     eos_ids = policy.eos_ids
-    self._plan = generate.sampling_of(config, eos_ids, eos_ids[0], "float32", group_size=1)
-    self._samplers: dict[tuple[str, ...], Sampler] = {}
+    sampling = generate.sampling_of(
+      config, policy.config, eos_ids, eos_ids[0], "float32", group_size=1
+    )
+    self._engine = Engine(sampling, None, policy.tokenizer, 1, (), Executables(mesh))
+    self._engines: dict[tuple[str, ...], Engine] = {}
 
   def __call__(
     self, ids: Sequence[Sequence[int]], stops: Sequence[str], draw: int
   ) -> list[list[int]]:
     """New ids of each row, up to the token that completes a stop string or ends the turn."""
-    stops, arch = tuple(stops), self._policy.config
-    if stops not in self._samplers:
-      table = stop.stop_table(self._policy.tokenizer, stops, arch.vocab_size)
-      self._samplers[stops] = Sampler(arch, self._plan, table)
     width = -(-max(map(len, ids)) // BUCKET) * BUCKET
-    tokens_PT, length_P = batches.pad([np.asarray(row, np.int32) for row in ids], (width,))
-    row_P = jnp.zeros_like(length_P)  # one id for all: rows differ by their prompt alone
-    batch = Prompts(jnp.asarray(tokens_PT), jnp.asarray(length_P), row_P)
-    out = self._samplers[stops](self._policy.params, batch, self._key, jnp.int32(draw))
-    tokens_BC, mask_BC = np.asarray(out.tokens_BC), np.asarray(out.mask_BC)
-    return [row[mask].tolist() for row, mask in zip(tokens_BC, mask_BC, strict=True)]
+    engine = self._stopping_at(tuple(stops))._replace(slots=len(ids), buckets=(width,))
+    prompts_P = [np.asarray(row, np.int32) for row in ids]
+    row_P = np.zeros(len(ids), np.int32)  # one number for all: rows differ by their prompt alone
+    out: list[list[int]] = [[] for _ in ids]
+    for ended in stream(engine, self._policy.params, prompts_P, self._key, draw, row_P=row_P):
+      for each in ended:
+        out[each.prompt] = each.rollout.tokens_BC[each.rollout.mask_BC].tolist()
+    return out
+
+  def _stopping_at(self, stops: tuple[str, ...]) -> Engine:
+    """The engine for these stop strings; each set has a table, and so programs, of its own size."""
+    if stops not in self._engines:
+      table = stop.stop_table(self._policy.tokenizer, stops, self._policy.config.vocab_size)
+      mesh = self._engine.programs.mesh
+      placed = distributed.to_device(table, sharding.replicated(mesh))
+      self._engines[stops] = self._engine._replace(stop_table=placed, programs=Executables(mesh))
+    return self._engines[stops]
 
 
 def question_ids(tokenizer: Any, question: str, template: str) -> list[int]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import resource
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from gtalign_jax import models
-from gtalign_jax.algorithms import optimizer, slices, update
-from gtalign_jax.config import GRPOConfig, OptimConfig, RolloutConfig
-from gtalign_jax.rollout import generate, stop
-from gtalign_jax.rollout.sampler import Sampler
-from gtalign_jax.train import timing
-from gtalign_jax.types import Prompts, Rollout, TrainBatch, TrainState
+from gtalign_jax.algorithms import loss, optimizer
+from gtalign_jax.algorithms.update import update
+from gtalign_jax.config import Config
+from gtalign_jax.models import decoder
+from gtalign_jax.models.flops import matmul_gflops, uniform_flops
+from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.parallel.programs import Executables, abstract
+from gtalign_jax.rollout import engine as engines
+from gtalign_jax.rollout import stop
+from gtalign_jax.rollout.engine import QUIET
+from gtalign_jax.rollout.generate import DecodeInputs
+from gtalign_jax.sections import GRPOConfig, MeshConfig, OptimConfig, PolicyConfig, RolloutConfig
+from gtalign_jax.train import programs
+from gtalign_jax.train import state as states
+from gtalign_jax.train.clock import compiling
+from gtalign_jax.train.setup import Setup, training_engine
+from gtalign_jax.types import Experience, Fixed, Prompts, Rollout, TrainState
 
 
 class Work(NamedTuple):
@@ -33,124 +43,143 @@ class Work(NamedTuple):
   remat: str
 
 
-def matmul_gflops(dtype: str, tries: int = 5) -> float:
-  """Best rate of a square matmul in this process, summed in f32, 1e9 FLOP/s."""
-  # 2048 keeps a CPU busy for 0.1 s; an H100 is through in the time that a call takes (134 TFLOP/s, bf16)
-  size = 2048 if jax.default_backend() == "cpu" else 8192
-  x = jnp.ones((size, size), dtype)
-  product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
-  product(x, x).block_until_ready()
-  best = min(_seconds(lambda: product(x, x)) for _ in range(tries))
-  return 2 * size**3 / best / 1e9
-
-
-def model_flops(arch: Any, params: Any, length_P: np.ndarray, count_PG: np.ndarray) -> float:
-  """Model FLOPs of one update: 6 per weight and token it meets, and 12 per attended pair and width.
-
-  length_P: prompt tokens. count_PG: completion tokens, at least 1. Prompts meet the layers once,
-  completions the layers and the head; recomputation is not counted.
-  """
-  layers = sum(x.size for x in jax.tree.leaves(params["layers"]) if x.ndim > 2)
-  head = arch.vocab_size * arch.width
-  fed_PG, length_P1 = np.asarray(count_PG, float) - 1, np.asarray(length_P, float)[:, None]
-  pairs = (length_P1 * (length_P1 + 1) / 2).sum() + (fed_PG * (length_P1 + (fed_PG + 1) / 2)).sum()
-  attention = 12 * arch.num_layers * arch.num_heads * arch.head_dim * pairs
-  tokens = length_P1.sum() + fed_PG.sum()
-  return float(6 * layers * tokens + 6 * head * np.sum(count_PG) + attention)
-
-
-def update_flops(arch: Any, params: Any, work: Work) -> float:
-  """`model_flops` of one update of `work`."""
-  length_P = np.full(work.prompts, work.prompt_tokens)
-  count_PG = np.full((work.prompts, work.group_size), work.new_tokens)
-  return model_flops(arch, params, length_P, count_PG)
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-  began = time.perf_counter()
-  jax.block_until_ready(call())
-  return time.perf_counter() - began
-
-
-def _prompts(arch: Any, work: Work) -> Prompts:
-  rng = np.random.default_rng(0)
-  shape = (work.prompts, work.prompt_tokens)
-  return Prompts(
-    jnp.asarray(rng.integers(10, arch.vocab_size - 10, shape), jnp.int32),
-    jnp.full(work.prompts, work.prompt_tokens, jnp.int32),
-    jnp.arange(work.prompts, dtype=jnp.int32),
+def config_of(spec: str, work: Work) -> Config:
+  """The config whose steps do `work`; nothing ends a row but its budget."""
+  return Config(
+    model=spec,
+    policy=PolicyConfig(dtype=work.dtype, remat=work.remat),
+    rollout=RolloutConfig(
+      group_size=work.group_size,
+      max_new_tokens=work.new_tokens,
+      prompt_buckets=(max(work.prompt_tokens, 256),),
+      segment=work.new_tokens,
+      stop=(),
+    ),
+    grpo=GRPOConfig(
+      prompts_per_step=work.prompts,
+      micro_prompts=work.micro_prompts,
+      length_buckets=(work.new_tokens,),
+    ),
+    optim=OptimConfig(lr=1e-6),
   )
 
 
-def _slices(work: Work, prompts: Prompts, rollout: Rollout) -> list[TrainBatch]:
-  rows = work.prompts * work.group_size
-  advantage_B = jnp.tile(jnp.asarray([1.0, -1.0]), rows // 2 + 1)[:rows]
-  batch = TrainBatch(
-    prompts, rollout.tokens_BC, rollout.mask_BC, advantage_B, rollout.logp_BC, None, None
-  )
-  count_PG = np.full((work.prompts, work.group_size), work.new_tokens)
-  cuts = slices.cut(count_PG, work.micro_prompts, 0, [work.new_tokens])
-  take = jax.jit(slices.take, static_argnames="width")
-  return [take(batch, each.prompt_p, each.sample_pg, width=each.width) for each in cuts]
-
-
-class _Programs:
-  """Sampler and updater of one model on one work."""
+class _Bench:
+  """One model on one work: its state, and the programs of a training step."""
 
   def __init__(self, spec: str, work: Work):
-    policy = models.load(spec, dtype="float32")
-    self.arch, self.work = policy.config, work
-    config = RolloutConfig(
-      group_size=work.group_size, max_new_tokens=work.new_tokens, segment=work.new_tokens
+    self.work, self.config = work, config_of(spec, work)
+    mesh = meshes.make(MeshConfig(), jax.devices()[:1])
+    policy = models.load(spec, dtype="float32", mesh=mesh)
+    alone = sharding.replicated(mesh)
+    table = stop.stop_table(policy.tokenizer, (), policy.config.vocab_size)
+    self.setup = Setup(
+      config=self.config,
+      mesh=mesh,
+      arch=policy.config,
+      tokenizer=policy.tokenizer,
+      eos_ids=(),
+      fixed=Fixed(),
+      shardings=sharding.tree_shardings(mesh, decoder.logical_axes(policy.config)),
+      stop_table=distributed.to_device(table, alone),
     )
-    plan = generate.sampling_of(config, (), policy.eos_ids[0], work.dtype)  # no EOS: fixed work
-    table = stop.stop_table(policy.tokenizer, (), self.arch.vocab_size)
-    self.sampler = Sampler(self.arch, plan, table)
-    tx = optimizer.make(OptimConfig(lr=1e-6), 100)
-    self.updater = update.Updater(
-      update.Plan(self.arch, work.dtype, work.remat, 1.0, work.new_tokens, lambda _, own: own),
-      GRPOConfig(),
-      tx,
+    self.tx, _ = optimizer.make(self.config.optim, 100)
+    places = states.shardings(self.setup, self.tx, policy.params)
+    moments = jax.jit(self.tx.init, out_shardings=places.opt_state)(policy.params)
+    zero = jax.device_put(jnp.int32(0), alone)
+    # two zeros: the update donates its state, and no buffer may be donated twice
+    self.state = TrainState(zero, policy.params, moments, jax.device_put(jnp.int32(0), alone))
+    self.key = jax.device_put(jax.random.key(0), alone)
+    self.compiled = Executables(mesh)
+    self.engine = training_engine(self.setup, self.compiled)
+    self.prompts = self._prompts()
+
+  def compile(self) -> None:
+    """Compiles the programs of a step."""
+    state, bucket = abstract(self.state), self.work.prompt_tokens
+    params = states.decodable(self.setup, state.params)
+    self.compiled.compile(
+      [
+        states.decode_table(self.setup, state.params),
+        engines.table(self.engine, params, bucket, refilled=False),
+        *programs.grpo_tables(self.setup, self.tx, state, [bucket], [self.work.new_tokens]),
+      ]
     )
-    self.state = TrainState(jnp.int32(0), policy.params, tx.init(policy.params), jnp.int32(0))
-    self.prompts, self.key = _prompts(self.arch, work), jax.random.key(0)
+
+  def _prompts(self) -> Prompts:
+    rng, work = np.random.default_rng(0), self.work
+    shape = (work.prompts, work.prompt_tokens)
+    local = Prompts(
+      rng.integers(10, self.setup.arch.vocab_size - 10, shape).astype(np.int32),
+      np.full(work.prompts, work.prompt_tokens, np.int32),
+      np.arange(work.prompts, dtype=np.int32),
+    )
+    rows = sharding.rows(self.setup.mesh)
+    return distributed.to_device(local, Prompts(rows, rows, rows))
 
   def step(self, number: int) -> dict[str, float]:
     """One rollout and one update; seconds by phase."""
-    params, step = self.state.params, jnp.int32(number)
-    if self.work.dtype != "float32":
-      params = jax.tree.map(lambda x: x.astype(self.work.dtype), params)
+    work, compiled = self.work, self.compiled
+    params = states.decode_params(self.setup, compiled, self.state.params)
+    alone = sharding.replicated(self.setup.mesh)
+    step, enough = distributed.to_device((np.int32(number), np.int32(work.prompts)), (alone, alone))
+    inputs = DecodeInputs(params, None, self.setup.stop_table, self.key, step)
+    shape = (work.prompts, work.prompt_tokens, work.new_tokens)
+    jax.block_until_ready(params)
     began = time.perf_counter()
-    context, state = jax.block_until_ready(
-      self.sampler.prefill(params, self.prompts, self.key, step)
-    )
+    context, state = jax.block_until_ready(compiled["prefill", *shape](inputs, self.prompts))
     prefilled = time.perf_counter()
-    rollout = jax.block_until_ready(self.sampler.decode(params, self.key, step, context, state))
+    inputs = inputs._replace(layers=compiled["layers"](params))
+    state = jax.block_until_ready(compiled["decode", *shape](inputs, context, state, enough))
     decoded = time.perf_counter()
-    del context, state, params
-    parts = _slices(self.work, self.prompts, rollout)
-    self.state, metrics, _ = self.updater(self.state, None, parts)
+    experience = self._experience(state.rollout)
+    del context, state, params, inputs  # the update needs the room
+    began_update = time.perf_counter()
+    self.state, metrics = update(
+      self.state, experience, compiled, self.config.grpo, self.setup.fixed, QUIET
+    )
     jax.block_until_ready((self.state, metrics))
     ended = time.perf_counter()
     return {
       "prefill_s": prefilled - began,
       "decode_s": decoded - prefilled,
       "rollout_s": decoded - began,
-      "update_s": ended - decoded,
+      "update_s": ended - began_update,
       "step_s": ended - began,
     }
+
+  def _experience(self, rollout: Rollout) -> Experience:
+    """As if rewards had been given: advantages of +1 and -1 in turn, every row trained on."""
+    work, rows = self.work, sharding.rows(self.setup.mesh)
+    B, alone = work.prompts * work.group_size, sharding.replicated(self.setup.mesh)
+    counts = map(np.int32, (B * work.new_tokens, B, B))
+    advantage_B = np.tile(np.asarray([1.0, -1.0], np.float32), B // 2 + 1)[:B]
+    return Experience(
+      prompts=self.prompts,
+      rollout=rollout,
+      rows=[],
+      count_PG=np.full((work.prompts, work.group_size), work.new_tokens),
+      trained_PG=np.ones((work.prompts, work.group_size), bool),
+      advantage_B=distributed.to_device(advantage_B, rows),
+      mask_BC=rollout.mask_BC,
+      totals=distributed.to_device(loss.Totals(*counts), loss.Totals(alone, alone, alone)),
+    )
 
 
 def run(spec: str, work: Work, repeats: int) -> dict[str, Any]:
   """Measures `repeats` steps after one warm-up step; medians (INTERFACES: `gtalign bench`)."""
-  programs = _Programs(spec, work)
-  with timing.compiling() as compile_s:
-    programs.step(0)
-  steps = [programs.step(1 + each) for each in range(repeats)]
+  bench = _Bench(spec, work)
+  with compiling() as compile_s, jax.set_mesh(bench.setup.mesh):
+    bench.compile()
+    bench.step(0)
+  with jax.set_mesh(bench.setup.mesh):
+    steps = [bench.step(1 + each) for each in range(repeats)]
   median = {name: float(np.median([step[name] for step in steps])) for name in steps[0]}
   tokens = work.prompts * work.group_size * work.new_tokens
   rate = matmul_gflops(work.dtype)
-  flops = update_flops(programs.arch, programs.state.params, work)
+  flops = uniform_flops(
+    bench.setup.arch, work.prompts, work.group_size, work.prompt_tokens, work.new_tokens
+  )
   return {
     "rollout_tokens_per_s": tokens / median["rollout_s"],
     "decode_tokens_per_s": (tokens - tokens // work.new_tokens) / median["decode_s"],

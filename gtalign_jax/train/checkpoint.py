@@ -22,7 +22,6 @@ from gtalign_jax import jsonl, models
 from gtalign_jax.config import from_dict
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.models import lora
-from gtalign_jax.types import TrainState
 
 log = logging.getLogger(__name__)
 logging.getLogger("absl").setLevel(logging.WARNING)  # orbax narrates every file it writes
@@ -57,6 +56,7 @@ class Checkpoints:
 
   def __init__(self, directory: Path, keep: int):
     self.directory = Path(directory).absolute()
+    self.progress: dict[str, Any] = {}  # JSON that is stored with each step
     # on CPU a save in the background is a copy of the state in the same memory, and on the same cores
     beside = jax.default_backend() != "cpu"
     with _disk_errors(self.directory):
@@ -74,12 +74,13 @@ class Checkpoints:
   def __exit__(self, *_: object) -> None:
     self.close()
 
-  def latest(self) -> int | None:
-    """Newest complete step, or None."""
-    return self._manager.latest_step()
+  @property
+  def step(self) -> int:
+    """Newest complete step, 0 where there is none."""
+    return self._manager.latest_step() or 0
 
-  def save(self, step: int, state: Any, progress: dict[str, Any]) -> None:
-    """Starts writing `state` (a pytree of arrays) and `progress` (JSON) as `step`.
+  def save(self, step: int, state: Any) -> None:
+    """Starts writing `state` (a pytree of arrays) and the progress as `step`.
 
     Returns when the arrays are safe to donate; an earlier save that failed raises here.
     """
@@ -88,7 +89,7 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+          state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(self.progress)
         ),
         force=True,
       )
@@ -98,17 +99,19 @@ class Checkpoints:
     with _disk_errors(self.directory):
       self._manager.wait_until_finished()
 
-  def restore(self, step: int, like: Any) -> Any:
-    """The state of `step` onto the shapes, dtypes and shardings of `like` (ShapeDtypeStructs)."""
-    restored = self._manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
-    )
-    return restored["state"]
+  def restore_latest(self, like: Any) -> Any:
+    """The newest state, onto the shapes, dtypes and shardings of `like`; reads the progress too.
 
-  def progress(self, step: int) -> dict[str, Any]:
-    """The JSON stored with `step`."""
-    restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))
-    return restored["progress"]
+    Onto ours, never onto the checkpoint's own: it may have been written on another mesh.
+    """
+    restored = self._manager.restore(
+      self.step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()
+      ),
+    )
+    self.progress = restored["progress"]
+    return restored["state"]
 
   def close(self) -> None:
     """Finishes the save under way and releases threads."""
@@ -121,8 +124,9 @@ class Checkpoints:
 def save_params(directory: Path, step: int, params: Any, progress: dict[str, Any]) -> None:
   """Writes parameters alone as the only step of `directory` (the best policy so far)."""
   with Checkpoints(directory, keep=1) as checkpoints:
-    if checkpoints.latest() != step:
-      checkpoints.save(step, params, progress)
+    if checkpoints.step != step:
+      checkpoints.progress = progress
+      checkpoints.save(step, params)
 
 
 def newest(directory: Path) -> int | None:
@@ -194,8 +198,6 @@ def restore_params(directory: Path, step: int, like: Any) -> Any:
   return restored if directory.name == "best" else restored["params"]
 
 
-def abstract(state: TrainState, shardings: Any) -> Any:
-  """ShapeDtypeStructs of `state` with `shardings`, for `restore`."""
-  return jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
-  )
+def committed(workdir: Path) -> dict[str, int]:
+  """Newest complete step of each phase, 0 where there is none."""
+  return {phase: newest(workdir / "checkpoints" / phase) or 0 for phase in ("sft", "grpo")}

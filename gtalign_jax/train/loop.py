@@ -6,8 +6,10 @@ the metrics of an uninterrupted run. `DONE` marks the end.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -16,30 +18,15 @@ from gtalign_jax.config import Config
 from gtalign_jax.evaluate import report
 from gtalign_jax.files import replace
 from gtalign_jax.models import export
-from gtalign_jax.parallel import distributed
-from gtalign_jax.train import checkpoint, grpo, preflight, sft, state
-from gtalign_jax.train.run import Run
+from gtalign_jax.parallel import distributed, mesh
+from gtalign_jax.train import checkpoint, grpo, preflight, services, setup, sft, state
+from gtalign_jax.train.clock import Clock
+from gtalign_jax.train.evaluation import evaluate_once
+from gtalign_jax.train.services import Services
+from gtalign_jax.train.setup import Setup
+from gtalign_jax.types import TrainState
 
 log = logging.getLogger(__name__)
-
-
-def _finish(run: Run, trainable, model: bool) -> None:
-  """Writes the report, the policy where it is the product of the run, and the mark of the end."""
-  run.clock.save()
-  params = None
-  if model:  # every process holds a part of it; not as decoding reads it, which may be rounded
-    whole = state.merged(run.held, trainable, run.config.policy)
-    params = jax.tree.map(distributed.to_host, whole)
-  if not run.main:
-    return
-  run.writer.sync()
-  if model:
-    held = run.held
-    folder = run.workdir / "model"
-    export.save(held.arch, params, held.tokenizer, folder, eos_ids=held.eos_ids)
-  else:
-    log.info("report: %s", report.write(run.workdir))
-  replace(run.workdir / "DONE", "")
 
 
 def train(config: Config) -> Path | None:
@@ -47,23 +34,23 @@ def train(config: Config) -> Path | None:
 
   Returns the work directory; None on every process but the main one.
   """
-  workdir = Path(config.workdir)
-  if preflight.is_done(workdir):
-    log.info("%s is DONE; nothing to do", workdir)
-    return workdir
-  distributed.initialize()
-  preflight.open_workdir(config, distributed.is_main())
-  with distributed.Interrupts() as interrupts, Run(config, workdir, interrupts) as run:
-    trainable = run.held.trainable
-    run.writer.resume(_committed(workdir))
-    run.evaluate_once("base", trainable)
+  if preflight.is_done(Path(config.workdir)):
+    log.info("%s is DONE; nothing to do", config.workdir)
+    return Path(config.workdir)
+  with _opened(config) as (run, tools, policy):
+    evaluate_once(run, tools, "base", policy.params)
     if config.sft.steps:
-      trainable = sft.train(run, trainable)
-      run.evaluate_once("sft", trainable)
+      policy = sft.train(run, tools, policy)
+      evaluate_once(run, tools, "sft", policy.params)
     if config.grpo.steps:
-      trainable = grpo.train(run, trainable)
-    _finish(run, trainable, model=False)
-    return workdir if run.main else None
+      policy = grpo.train(run, tools, policy)
+    tools.clock.save()
+    if not tools.main:
+      return None
+    tools.writer.sync()
+    log.info("report: %s", report.write(tools.workdir))
+    replace(tools.workdir / "DONE", "")
+    return tools.workdir
 
 
 def warm_start(config: Config) -> Path | None:
@@ -72,20 +59,32 @@ def warm_start(config: Config) -> Path | None:
   Returns as `train` does.
   """
   config = dataclasses.replace(config, grpo=dataclasses.replace(config.grpo, steps=0))
+  if preflight.is_done(Path(config.workdir)):
+    log.info("%s is DONE; nothing to do", config.workdir)
+    return Path(config.workdir)
+  with _opened(config) as (run, tools, policy):
+    policy = sft.train(run, tools, policy)
+    tools.clock.save()
+    # every process holds a part of it; not as decoding reads it, which may be rounded
+    params = jax.tree.map(distributed.to_host, state.merged(run, policy.params))
+    if not tools.main:
+      return None
+    tools.writer.sync()
+    folder = tools.workdir / "model"
+    export.save(run.arch, params, run.tokenizer, folder, eos_ids=run.eos_ids)
+    replace(tools.workdir / "DONE", "")
+    return tools.workdir
+
+
+@contextlib.contextmanager
+def _opened(config: Config) -> Iterator[tuple[Setup, Services, TrainState]]:
+  """Setup, services and the policy to begin with; the metrics continue at the last checkpoint."""
   workdir = Path(config.workdir)
-  if preflight.is_done(workdir):
-    log.info("%s is DONE; nothing to do", workdir)
-    return workdir
   distributed.initialize()
   preflight.open_workdir(config, distributed.is_main())
-  with distributed.Interrupts() as interrupts, Run(config, workdir, interrupts) as run:
-    run.writer.resume(_committed(workdir))
-    trainable = sft.train(run, run.held.trainable)
-    _finish(run, trainable, model=True)
-    return workdir if run.main else None
-
-
-def _committed(workdir: Path) -> dict[str, int]:
-  """Newest complete step of each phase."""
-  phases = ("sft", "grpo")
-  return {phase: checkpoint.newest(workdir / "checkpoints" / phase) or 0 for phase in phases}
+  with distributed.Interrupts() as interrupts, Clock(workdir, distributed.is_main()) as clock:
+    with clock.phase("load"):
+      run, policy = setup.load(config, mesh.make(config.mesh))
+    with services.opened(config, run, clock, interrupts) as tools:
+      tools.writer.resume(checkpoint.committed(workdir))
+      yield run, tools, policy

@@ -1,24 +1,35 @@
-"""The supervised warm start: token-mean cross entropy on label-grounded chains."""
+"""The supervised warm start: token-mean cross entropy on label-grounded chains.
+
+Reads like train/grpo.py and shares its update: slices, gradients, one guarded AdamW step.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
 
+from gtalign_jax.algorithms import optimizer
+from gtalign_jax.algorithms.loss import Totals
+from gtalign_jax.algorithms.update import gradient_step
 from gtalign_jax.data import batches
 from gtalign_jax.errors import BadInput
-from gtalign_jax.parallel import distributed, programs, sharding
+from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.parallel.mesh import row_shards
+from gtalign_jax.parallel.programs import Table, abstract
 from gtalign_jax.sections import SFTConfig
 from gtalign_jax.synthesize import sft_data
-from gtalign_jax.train.phase import Late, Phase
-from gtalign_jax.train.run import Run
+from gtalign_jax.train import programs
+from gtalign_jax.train.checkpoint import Checkpoints
+from gtalign_jax.train.log import StepLog
+from gtalign_jax.train.services import Services
+from gtalign_jax.train.setup import Setup
+from gtalign_jax.train.state import begin, end, is_due, save
 from gtalign_jax.types import Prompts, TrainBatch, TrainState
 
 log = logging.getLogger(__name__)
@@ -27,8 +38,9 @@ log = logging.getLogger(__name__)
 class Examples(NamedTuple):
   """Tokenised supervision.
 
-  prefix: tokens that all prompts begin with (the instructions); computed once a slice, not once a
-  row. rests: each example's remaining prompt and its chain in one array. starts: where the chain begins.
+  prefix: tokens that all prompts begin with (the instructions); computed once per slice, not once
+  per row. rests: each example's remaining prompt and its chain in one array. starts: where the
+  chain begins in it.
   """
 
   prefix: np.ndarray
@@ -36,11 +48,57 @@ class Examples(NamedTuple):
   starts: list[int]
 
 
-def load_examples(run: Run) -> Examples:
+def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
+  """Runs the warm start from the parameters of `state`, or goes on from the newest checkpoint."""
+  config, folder = setup.config.sft, services.workdir / "checkpoints" / "sft"
+  with Checkpoints(folder, setup.config.checkpoint.keep) as checkpoints:
+    tx, rates = optimizer.make(config.optim, config.steps)
+    state = begin(setup, state, tx, checkpoints)
+    if checkpoints.step < config.steps:
+      with services.clock.phase("load"):
+        examples = load_examples(setup)
+      with services.clock.phase("sft"), jax.set_mesh(setup.mesh):
+        with services.clock.phase("compile"):
+          services.programs.compile(tables(setup, tx, state, examples, checkpoints.step))
+        steps = StepLog(setup, services, "sft", checkpoints.progress, rates)
+        state = _train(setup, services, checkpoints, steps, state, examples)
+  return end(state)
+
+
+def _train(
+  setup: Setup,
+  services: Services,
+  checkpoints: Checkpoints,
+  log: StepLog,
+  state: TrainState,
+  examples: Examples,
+) -> TrainState:
+  config, compiled = setup.config.sft, services.programs
+  for step in range(checkpoints.step, config.steps):
+    log.start()
+    parts, totals = batch_at(setup, examples, step)
+    log.flush()  # before the next update is queued: its gradients would lie beside these
+    with log.phase("update"):
+      state, metrics, _ = gradient_step(state, parts, totals, compiled, setup.fixed.frozen, "sft_")
+    log.step(step + 1, metrics)
+    if is_due(step + 1, config.every, config.steps):
+      save(services, checkpoints, log, state, step + 1)
+    services.interrupts.check()
+  return state
+
+
+# ---------------------------------------------------------------- examples
+
+
+def load_examples(setup: Setup) -> Examples:
   """Chains of `sft.data`, or synthesised from the training prompts."""
-  config = run.config.sft
+  config = setup.config.sft
   pairs, left_out = sft_data.examples(
-    run.train_set, run.held.tokenizer, config, seed=run.config.seed, data_config=run.config.data
+    setup.train_set,
+    setup.tokenizer,
+    config,
+    seed=setup.config.seed,
+    data_config=setup.config.data,
   )
   if left_out:
     log.info("sft: left out %d examples over %d tokens", left_out, config.max_tokens)
@@ -74,8 +132,11 @@ def indices(count: int, size: int, step: int, seed: int) -> list[int]:
   return [int(_order(count, seed, epoch)[offset]) for epoch, offset in places]
 
 
+# ---------------------------------------------------------------- slices
+
+
 def cut(examples: Examples, config: SFTConfig, step: int, seed: int) -> list[list[int]]:
-  """The examples of the accumulation slices of `step`, like lengths together."""
+  """The examples of the slices of `step`, like lengths together."""
   chosen = indices(len(examples.rests), config.batch_size, step, seed)
   chosen.sort(key=lambda index: len(examples.rests[index]))
   size = config.micro_batch or config.batch_size
@@ -87,73 +148,43 @@ def width(examples: Examples, chosen: Sequence[int], bucket: int) -> int:
   return -(-max(len(examples.rests[index]) for index in chosen) // bucket) * bucket
 
 
-def compile(run: Run, phase: Phase, state: TrainState, examples: Examples) -> None:
-  """Makes the programs of all steps that are left: the widths of their slices are known."""
-  config = run.config.sft
-  parts: dict[tuple[int, int], Sequence[int]] = {}  # by shape
-  for step in range(phase.resume_step, config.steps):
-    for part in cut(examples, config, step, run.config.seed):
-      parts.setdefault((len(part), width(examples, part, config.length_bucket)), part)
-
-  def make(part: Sequence[int]) -> None:
-    phase.updater.compile(state, run.held.frozen, _on_device(run, examples, part))
-
-  programs.together(functools.partial(make, part) for part in parts.values())
-
-
-def slices(run: Run, examples: Examples, step: int) -> list[TrainBatch]:
-  """The slices of `step` on the mesh."""
-  parts = cut(examples, run.config.sft, step, run.config.seed)
-  return [_on_device(run, examples, part) for part in parts]
+def tables(
+  setup: Setup, tx: optax.GradientTransformation, state: TrainState, examples: Examples, first: int
+) -> list[Table]:
+  """The programs of all steps from `first` on: the widths of their slices are known."""
+  config, shapes = setup.config.sft, abstract(state)
+  sizes = {
+    (len(part), width(examples, part, config.length_bucket))
+    for step in range(first, config.steps)
+    for part in cut(examples, config, step, setup.config.seed)
+  }
+  prefix = len(examples.prefix)
+  return [programs.sft_table(setup, tx, shapes, prefix, *size) for size in sorted(sizes)]
 
 
-def _on_device(run: Run, examples: Examples, chosen: Sequence[int]) -> TrainBatch:
+def batch_at(setup: Setup, examples: Examples, step: int) -> tuple[list[TrainBatch], Totals]:
+  """The slices of `step` on the mesh, and the totals of all of them."""
+  parts = cut(examples, setup.config.sft, step, setup.config.seed)
+  chosen = [index for part in parts for index in part]
+  tokens = sum(len(examples.rests[i]) - examples.starts[i] for i in chosen)
+  alone = sharding.replicated(setup.mesh)
+  totals = Totals(*map(np.int32, (tokens, len(chosen), len(chosen))))
+  slices = [_on_device(setup, examples, part) for part in parts]
+  return slices, distributed.to_device(totals, Totals(alone, alone, alone))
+
+
+def _on_device(setup: Setup, examples: Examples, chosen: Sequence[int]) -> TrainBatch:
   rests = [examples.rests[index] for index in chosen]
-  wide = width(examples, chosen, run.config.sft.length_bucket)
+  wide = width(examples, chosen, setup.config.sft.length_bucket)
   tokens_BC, end_B = batches.pad(rests, (wide,))
   slot_BC = np.arange(wide)[None]
   start_B = np.asarray([examples.starts[index] for index in chosen])
   mask_BC = (slot_BC >= start_B[:, None]) & (slot_BC < end_B[:, None])
-  shards = run.mesh.shape["data"] * run.mesh.shape["fsdp"]  # each computes the prefix for its rows
-  rows = sharding.sharding(run.mesh, ("batch",))
-
-  def put(array: np.ndarray) -> jax.Array:
-    return distributed.to_device(array, rows)
-
+  shards = row_shards(setup.mesh)  # each computes the prefix for its own rows
+  rows = sharding.rows(setup.mesh)
   prefix_PT = np.repeat(examples.prefix[None], shards, axis=0)
   length_P = np.full(shards, len(examples.prefix), np.int32)
-  prompt = Prompts(put(prefix_PT), put(length_P), put(np.arange(shards, dtype=np.int32)))
-  zeros_B = put(np.zeros(len(chosen), np.float32))
-  return TrainBatch(prompt, put(tokens_BC), put(mask_BC), zeros_B, None, None, None)
-
-
-def _with_rate(rate: float, found: dict[str, Any]) -> dict[str, Any]:
-  return found | {"lr": rate}
-
-
-def train(run: Run, trainable: Any) -> Any:
-  """Runs the warm start to its end (resuming where it stopped); returns the trainable parameters."""
-  config = run.config.sft
-  phase = Phase(run, "sft", config.steps, config.optim, None, config.every, config.steps)
-  try:
-    state = phase.begin(trainable)
-    if phase.resume_step == config.steps:
-      return state.params
-    with run.clock.phase("load"):
-      examples = load_examples(run)
-    with run.clock.phase("sft"), jax.set_mesh(run.mesh):
-      with run.clock.phase("compile"):
-        compile(run, phase, state, examples)
-      guard: AbstractContextManager = nullcontext()  # the first step makes what is small
-      for step in range(phase.resume_step, config.steps):
-        began, rate = time.perf_counter(), phase.learning_rate(step)
-        batch = slices(run, examples, step)
-        phase.tell()  # before the next update is queued: its gradients would lie beside these
-        with guard:
-          state, metrics, _ = phase.updater(state, run.held.frozen, batch)
-        phase.tell_later(Late(step + 1, began, metrics, functools.partial(_with_rate, rate)))
-        phase.end_step(step + 1, state)
-        guard = programs.guarded()
-    return state.params
-  finally:
-    phase.close()
+  prompt = Prompts(prefix_PT, length_P, np.arange(shards, dtype=np.int32))
+  advantage_B = np.zeros(len(chosen), np.float32)  # cross entropy reads none
+  batch = TrainBatch(prompt, tokens_BC, mask_BC, advantage_B, None, None, None)
+  return distributed.to_device(batch, jax.tree.map(lambda _: rows, batch))

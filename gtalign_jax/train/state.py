@@ -1,102 +1,128 @@
-"""The policy on the mesh: parameters, optimizer state and their shardings."""
+"""TrainState: the only owner of parameters. How it begins, and the forms in which it is read."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+import logging
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
-from gtalign_jax import models
-from gtalign_jax.config import Config
 from gtalign_jax.models import decoder, lora
-from gtalign_jax.models.variants import mesh_dimensions
-from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import sharding
+from gtalign_jax.parallel.programs import Executables, Program, Table, abstract
+from gtalign_jax.progress import WorkLog
+from gtalign_jax.rollout.engine import QUIET
 from gtalign_jax.sections import PolicyConfig
+from gtalign_jax.train.checkpoint import Checkpoints
+from gtalign_jax.train.log import StepLog
+from gtalign_jax.train.services import Services
+from gtalign_jax.train.setup import Setup, place
 from gtalign_jax.types import TrainState
 
-
-class Held(NamedTuple):
-  """A loaded policy and where its parts live.
-
-  frozen: parameters that no update touches (None unless LoRA). trainable: what the optimizer sees.
-  shardings: of `trainable`.
-  """
-
-  arch: Any
-  tokenizer: Any
-  eos_ids: tuple[int, ...]
-  frozen: Any
-  trainable: Any
-  shardings: Any
-  mesh: Mesh
+log = logging.getLogger(__name__)
 
 
-def check_mesh(config: Config, arch: Any, mesh: Mesh) -> None:
-  """Raises BadInput where a mesh axis does not divide what it splits."""
-  sizes = tuple(mesh.shape[axis] for axis in meshes.AXES)
-  meshes.check_model(sizes, mesh_dimensions(arch), config.model)
-  rows = mesh.shape["data"] * mesh.shape["fsdp"]
-  meshes.check_rows("grpo.prompts_per_step", config.grpo.prompts_per_step, rows)
-  meshes.check_rows("rollout.prompts_at_once", config.rollout.prompts_at_once, rows)
-  if config.sft.steps:
-    meshes.check_rows("sft.batch_size", config.sft.batch_size, rows)
-    meshes.check_rows("sft.micro_batch", config.sft.micro_batch, rows)
-
-
-def hold(config: Config, mesh: Mesh) -> Held:
-  """Loads `config.model` straight onto the mesh, with LoRA adapters where configured."""
-  policy = models.load(config.model, dtype=config.policy.param_dtype, mesh=mesh)
-  check_mesh(config, policy.config, mesh)
-  names = decoder.logical_axes(policy.config)
-  frozen, trainable = None, policy.params
-  if config.policy.lora_rank:
-    frozen = policy.params
-    trainable = lora.init(policy.config, jax.random.key(config.seed), config.policy)
-    names = lora.logical_axes(policy.config, config.policy)
-    trainable = jax.device_put(trainable, sharding.tree_shardings(mesh, names))
-  return Held(
-    policy.config,
-    policy.tokenizer,
-    policy.eos_ids,
-    frozen,
-    trainable,
-    sharding.tree_shardings(mesh, names),
-    mesh,
-  )
-
-
-def joined(frozen: Any, trainable: Any, *, config: PolicyConfig) -> Any:
-  """The parameter tree that the decoder reads in training: base weights with adapters, if any."""
-  return trainable if frozen is None else lora.join(frozen, trainable, config)
-
-
-def merged(held: Held, trainable: Any, config: PolicyConfig) -> Any:
-  """The policy's plain parameters, in the dtype and shardings in which they are trained."""
-  if held.frozen is None:
-    return trainable
-  return jax.jit(lambda frozen, own: lora.merge(frozen, own, config))(held.frozen, trainable)
-
-
-def state_shardings(held: Held, optimizer: optax.GradientTransformation) -> TrainState:
-  """Shardings of a TrainState: moments lie where their parameters lie."""
-  alone = sharding.replicated(held.mesh)
-  abstract = jax.eval_shape(optimizer.init, held.trainable)
+def shardings(setup: Setup, tx: optax.GradientTransformation, params: Any) -> TrainState:
+  """Shardings of a TrainState: moments lie where their parameters lie. params: arrays or shapes."""
+  alone = sharding.replicated(setup.mesh)
+  moments = jax.eval_shape(tx.init, params)
   opt = optax.tree_map_params(
-    optimizer, lambda _, s: s, abstract, held.shardings, transform_non_params=lambda _: alone
+    tx, lambda _, s: s, moments, setup.shardings, transform_non_params=lambda _: alone
   )
-  return TrainState(alone, held.shardings, opt, alone)
+  return TrainState(alone, setup.shardings, opt, alone)
 
 
-def create(
-  held: Held, optimizer: optax.GradientTransformation, shardings: TrainState
+def begin(
+  setup: Setup, state: TrainState, tx: optax.GradientTransformation, checkpoints: Checkpoints
 ) -> TrainState:
-  """The state before the first update; the optimizer state is made sharded, never on one device."""
-  opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(held.trainable)
-  zero = jax.device_put(jnp.int32(0), shardings.step)
-  return TrainState(
-    zero, held.trainable, opt_state, jax.device_put(jnp.int32(0), shardings.skipped)
+  """The state that a phase goes on from: the newest checkpoint's, else a fresh one.
+
+  state: the parameters to start with. The optimizer state is made sharded, never on one device.
+  """
+  places = shardings(setup, tx, state.params)
+  opt_state = jax.jit(tx.init, out_shardings=places.opt_state)(state.params)
+  zero = jax.device_put(jnp.int32(0), places.step)
+  fresh = TrainState(zero, state.params, opt_state, jax.device_put(jnp.int32(0), places.skipped))
+  return checkpoints.restore_latest(abstract(fresh)) if checkpoints.step else fresh
+
+
+def end(state: TrainState) -> TrainState:
+  """What the next phase gets: the parameters, without moments that would only take up memory."""
+  return state._replace(opt_state=())
+
+
+def save(
+  services: Services, checkpoints: Checkpoints, log: StepLog, state: TrainState, step: int
+) -> None:
+  """Stores `state` as step number `step` (from 1), behind the lines that lead up to it."""
+  log.flush()  # a checkpoint stands for lines that are written ...
+  with log.phase("checkpoint"):
+    services.writer.sync()  # ... and on the disk: a resumed run finds every line up to it
+    checkpoints.save(step, state)
+  services.clock.save()
+
+
+def is_due(step: int, every: int, last: int) -> bool:
+  """Whether something done every so many steps (0: never), and after the last, is due now."""
+  return step == last or (every > 0 and step % every == 0)
+
+
+# ---------------------------------------------------------------- parameters as they are read
+
+
+def decode_table(setup: Setup, params: Any, resident: Any = ()) -> Table:
+  """The program that makes what decoding reads; none where the trained parameters are that already.
+
+  Joined with adapters, cast, and gathered over fsdp once per step instead of at every token.
+  """
+  if is_decodable(setup):
+    return
+  names = sharding.without(decoder.logical_axes(setup.arch), "fsdp")
+  yield Program(
+    "decode_params",
+    functools.partial(_decodable, setup.config.policy),
+    (setup.fixed.frozen, params),
+    out_shardings=sharding.tree_shardings(setup.mesh, names),
+    resident=resident,
   )
+
+
+def decodable(setup: Setup, params: Any) -> Any:
+  """What `decode_params` returns, as shapes. params: of the state, arrays or shapes."""
+  if is_decodable(setup):
+    return abstract(params)
+  names = sharding.without(decoder.logical_axes(setup.arch), "fsdp")
+  return place(decoder.abstract(setup.arch, setup.config.policy.dtype), setup.mesh, names)
+
+
+def is_decodable(setup: Setup) -> bool:
+  """Whether decoding can read the trained parameters as they are."""
+  policy = setup.config.policy
+  return setup.mesh.size == 1 and setup.fixed.frozen is None and policy.dtype == policy.param_dtype
+
+
+def decode_params(setup: Setup, programs: Executables, params: Any, log: WorkLog = QUIET) -> Any:
+  """The parameters as decoding reads them."""
+  if is_decodable(setup):
+    return params
+  with log.phase("rollout"):
+    return programs["decode_params"](setup.fixed.frozen, params)
+
+
+def _decodable(policy: PolicyConfig, frozen: Any, params: Any) -> Any:
+  whole = params if frozen is None else lora.merge(frozen, params, policy)
+  return jax.tree.map(lambda x: x.astype(policy.dtype), whole)
+
+
+def merged(setup: Setup, params: Any) -> Any:
+  """The policy's plain parameters, in the dtype and shardings in which they are trained."""
+  if setup.fixed.frozen is None:
+    return params
+  return jax.jit(functools.partial(_merged, setup.config.policy))(setup.fixed.frozen, params)
+
+
+def _merged(policy: PolicyConfig, frozen: Any, params: Any) -> Any:
+  return lora.merge(frozen, params, policy)

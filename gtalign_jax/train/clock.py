@@ -89,6 +89,12 @@ class Clock:
     rounded = {name: round(value, 3) for name, value in self.seconds.items()}
     replace(self._path, json.dumps(rounded) + "\n")
 
+  def __enter__(self) -> Clock:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
   def close(self) -> None:
     """Saves and stops listening."""
     self.save()

@@ -1,0 +1,47 @@
+"""From scored completions to what training maximises: U, L and the reward of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gtalign_jax.errors import RunFailure
+from gtalign_jax.rewards import normalize
+from gtalign_jax.sections import RewardConfig
+from gtalign_jax.types import Experience
+
+
+def reward(experience: Experience, config: RewardConfig, where: str) -> Experience:
+  """Adds reward_PG, the welfare score of each row, and utility_PGC, C = (U, L); NaN where invalid.
+
+  With `rewards.source_norm` the reward is normalised over the batch by source (rewards/normalize.py).
+  where: how an error names the step. Raises RunFailure where too few rows have a verdict.
+  """
+  rows, shape = experience.rows, experience.count_PG.shape
+  check_verdicts(rows, config, where)
+  reward_B = _column(rows, "score")
+  if config.source_norm != "none":
+    sources = [row["data_source"] for row in rows]
+    reward_B = normalize.normalize(reward_B, sources, config.source_norm)
+  utility_BC = np.stack([_column(rows, "user_reward"), _column(rows, "llm_reward")], axis=-1)
+  return experience._replace(
+    reward_PG=reward_B.reshape(shape), utility_PGC=utility_BC.reshape(*shape, 2)
+  )
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+  """One number per row in float64; NaN for null."""
+  return np.asarray([np.nan if row[name] is None else row[name] for row in rows], np.float64)
+
+
+def check_verdicts(rows: Sequence[dict[str, Any]], config: RewardConfig, where: str) -> None:
+  """Raises RunFailure where too few rows have a verdict: the judge is gone, and means would lie."""
+  share = float(np.mean([not row["valid"] for row in rows]))
+  limit = config.judge.max_invalid_frac
+  if share > limit:
+    raise RunFailure(
+      f"{where}: {share:.0%} of the rows have no verdict, more than "
+      f"rewards.judge.max_invalid_frac={limit:g}; mend the judge and run the same command again"
+    )

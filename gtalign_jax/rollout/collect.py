@@ -1,0 +1,133 @@
+"""From prompts to experience: sample, read the text back, have it scored. For training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gtalign_jax.data.prompts import Encoded
+from gtalign_jax.data.records import Record
+from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.progress import Advance, WorkLog
+from gtalign_jax.rewards import score
+from gtalign_jax.rewards.judges.base import Judge
+from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream, to_device
+from gtalign_jax.sections import RewardConfig
+from gtalign_jax.types import Experience, Rollout
+
+
+def collect(
+  engine: Engine,
+  params: Any,
+  batch: Encoded,
+  key: jax.Array,
+  step: int,
+  config: RewardConfig,
+  judge: Judge,
+  log: WorkLog = QUIET,
+) -> Experience:
+  """Samples G completions for each prompt of `batch` and scores them.
+
+  params: as decoding reads them. key, step: of the draws. Completions are scored as they end, while
+  the device decodes the others: a judge behind a network takes as long as a rollout.
+  """
+  rows: dict[int, list[dict]] = {}
+  rollouts: dict[int, Rollout] = {}
+  ending = stream(engine, params, batch.ids, key, step, log=log)
+  while len(rows) < len(batch.ids):
+    with log.phase("rollout"):
+      ended = next(ending)
+    with log.phase("reward"):
+      rows |= scored_rows(engine, batch, ended, config, judge)
+    rollouts |= dict(ended)
+  order, mesh = range(len(batch.ids)), engine.programs.mesh
+  rollout = Rollout(*map(np.concatenate, zip(*(rollouts[p] for p in order))))
+  return Experience(
+    prompts=to_device(mesh, batch.ids, order, len(batch.ids), engine.buckets),
+    rollout=distributed.to_device(rollout, Rollout(*[sharding.rows(mesh)] * len(rollout))),
+    rows=[row for p in order for row in rows[p]],
+    count_PG=rollout.mask_BC.sum(1).reshape(len(order), -1),
+  )
+
+
+def evaluate(
+  engine: Engine,
+  params: Any,
+  batch: Encoded,
+  key: jax.Array,
+  config: RewardConfig,
+  judge: Judge | None,
+  *,
+  first_row: int = 0,
+  advance: Advance = lambda done, total: None,
+) -> list[dict]:
+  """Rows of `gtalign eval` for all prompts of `batch`, in order (`generate` where judge is None).
+
+  The same key gives the same draws for every policy, so that runs are compared on equal terms.
+  first_row: number of the first prompt within the job. advance: told how many prompts have ended.
+  """
+  rows: dict[int, list[dict]] = {}
+  row_P = np.arange(first_row, first_row + len(batch.ids))
+  for ended in stream(engine, params, batch.ids, key, 0, row_P=row_P):
+    rows |= scored_rows(engine, batch, ended, config, judge)
+    advance(len(rows), len(batch.ids))
+  return [row for p in range(len(batch.ids)) for row in rows[p]]
+
+
+def scored_rows(
+  engine: Engine, batch: Encoded, ended: Sequence[Ended], config: RewardConfig, judge: Judge | None
+) -> dict[int, list[dict]]:
+  """Prompt -> its rows of `gtalign eval` (of `gtalign generate` where judge is None).
+
+  Each process reads and scores its share; every process gets all rows.
+  """
+  rows: list[dict] = []
+  for each in ended[distributed.share(len(ended))]:
+    record, prompt_tokens = batch.records[each.prompt], len(batch.ids[each.prompt])
+    rows += texts(engine.tokenizer, record, prompt_tokens, each.rollout)
+  if judge is not None:
+    scored = score.score_rows(rows, config, judge)
+    rows = [row | more for row, more in zip(rows, scored, strict=True)]
+  everyone, G = distributed.gather_rows(rows), engine.sampling.group_size
+  return {each.prompt: everyone[i * G : (i + 1) * G] for i, each in enumerate(ended)}
+
+
+def texts(tokenizer: Any, record: Record, prompt_tokens: int, rollout: Rollout) -> list[dict]:
+  """Rows of `gtalign generate` for one prompt. rollout: its G rows, on the host."""
+  return [
+    {
+      "id": f"{record.id}#{g}",
+      "sample": g,
+      "data_source": record.data_source,
+      "prompt": list(record.messages),
+      "ground_truth": record.ground_truth,
+      "extra_info": record.extra_info,
+      "completion": tokenizer.decode(ids, skip_special_tokens=True),
+      "finish_reason": "stop" if stopped else "length",
+      "prompt_tokens": prompt_tokens,
+      "completion_tokens": len(ids),
+    }
+    for g, (ids, stopped) in enumerate(_rows(rollout))
+  ]
+
+
+def _rows(rollout: Rollout) -> Iterator[tuple[np.ndarray, bool]]:
+  """(token ids, whether the row stopped by itself) of each row."""
+  for tokens_C, mask_C, stopped in zip(
+    rollout.tokens_BC, rollout.mask_BC, rollout.stopped_B, strict=True
+  ):
+    yield tokens_C[mask_C.astype(bool)], bool(stopped)
+
+
+def summary(rows: Sequence[dict]) -> dict[str, float]:
+  """Metrics of evaluated rows: rewards, chain and game (docs/metrics.md), lengths in tokens."""
+  count_B = np.asarray([row["completion_tokens"] for row in rows])
+  return score.summarise(rows, rows) | {
+    "completions/mean_length": float(count_B.mean()),
+    "completions/min_length": float(count_B.min()),
+    "completions/max_length": float(count_B.max()),
+    "completions/clipped_ratio": float(np.mean([row["finish_reason"] == "length" for row in rows])),
+  }

@@ -1,0 +1,71 @@
+"""Evaluation of a policy during a run, on the held-out prompts."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import jax
+
+from gtalign_jax import files
+from gtalign_jax.parallel import distributed
+from gtalign_jax.progress import progress
+from gtalign_jax.rewards.reward import check_verdicts
+from gtalign_jax.rollout import collect
+from gtalign_jax.rollout import engine as engines
+from gtalign_jax.train import checkpoint
+from gtalign_jax.train import state as states
+from gtalign_jax.train.checkpoint import Checkpoints
+from gtalign_jax.train.services import Services
+from gtalign_jax.train.setup import Setup
+from gtalign_jax.types import TrainState
+
+
+def evaluate(
+  setup: Setup, services: Services, name: str, params: Any, step: int
+) -> dict[str, float]:
+  """Evaluates a policy; writes `eval/<name>.jsonl` and a line of metrics, and returns the metrics.
+
+  params: of the state. step: GRPO steps done. Raises RunFailure, and writes nothing, where too few
+  rows have a verdict.
+  """
+  rewards, engine, test_set = setup.config.rewards, services.evaluator, setup.test_set
+  with services.clock.phase("evaluation"), jax.set_mesh(setup.mesh):
+    with services.clock.phase("compile"):
+      shapes = states.decodable(setup, params)
+      tables = engines.tables(engine, shapes, test_set.ids)
+      services.programs.compile([states.decode_table(setup, params), *tables])
+    read = states.decode_params(setup, services.programs, params)
+    with progress(f"eval {name}") as advance:
+      rows = collect.evaluate(
+        engine, read, test_set, setup.eval_key, rewards, services.judge, advance=advance
+      )
+    check_verdicts(rows, rewards, f"evaluation of {name} at step {step}")
+    summary = collect.summary(rows)
+    if services.main:
+      lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+      files.replace(services.workdir / "eval" / f"{name}.jsonl", lines)
+    services.writer.write("eval", step, {"policy": name} | summary)
+  return summary
+
+
+def evaluate_once(setup: Setup, services: Services, name: str, params: Any) -> None:
+  """Evaluates a policy from before GRPO, unless an earlier start of this run has."""
+  # the decision is the main process's: only it knows the file, and all must take the same path
+  if not distributed.agree(services.writer.evaluated(0, name)):
+    evaluate(setup, services, name, params, 0)
+
+
+def evaluate_and_keep_best(
+  setup: Setup, services: Services, checkpoints: Checkpoints, state: TrainState, step: int
+) -> None:
+  """Evaluates the policy that GRPO has reached; keeps it if its welfare is the best so far."""
+  welfare = evaluate(setup, services, "grpo", state.params, step)["rewards/welfare/mean"]
+  if welfare > checkpoints.progress.get(
+    "best_welfare", -math.inf
+  ):  # NaN where no row has a verdict
+    checkpoints.progress |= {"best_welfare": welfare, "best_step": step}
+    with services.clock.phase("checkpoint"):
+      folder = services.workdir / "checkpoints" / "best"
+      checkpoint.save_params(folder, step, state.params, dict(checkpoints.progress))

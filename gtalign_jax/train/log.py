@@ -1,0 +1,127 @@
+"""The log of one phase: time by activity, the transfer guard, and metrics one step late.
+
+A step's metrics are on the device until its update has ended. Fetching them at once would leave the
+device idle while the host prepares the next step, so they are kept as pending and flushed when the
+next step's first work has been dispatched.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gtalign_jax.models.flops import matmul_gflops
+from gtalign_jax.parallel import programs
+from gtalign_jax.train import step_metrics
+from gtalign_jax.train.services import Services
+from gtalign_jax.train.setup import Setup
+from gtalign_jax.types import Experience
+
+# activities that the table of the whole run's time does not tell apart
+CLOCK = {"sft": {"update": "sft"}, "grpo": {"logprob": "update"}}
+# Judges are not guarded, because users' own tasks may compute what they like; nor is saving.
+GUARDED = ("rollout", "logprob", "update")
+
+
+class PendingMetrics(NamedTuple):
+  """Metrics of a step that the device may still be computing.
+
+  began: perf_counter at its start. metrics: device scalars. values: what the host knows already.
+  seconds: by activity. work: None in the warm start.
+  """
+
+  step: int
+  began: float
+  metrics: Mapping[str, Any]
+  values: dict[str, Any]
+  seconds: dict[str, float]
+  work: step_metrics.Work | None
+
+
+class StepLog:
+  """Books a phase's time and writes its lines; a host resource of the driver.
+
+  name: "sft" or "grpo". progress: what is counted over the whole run, stored with each checkpoint.
+  rates: the learning rate by number of the update (from 0). updates: per step.
+  """
+
+  def __init__(
+    self,
+    setup: Setup,
+    services: Services,
+    name: str,
+    progress: dict[str, Any],
+    rates: optax.Schedule,
+    updates: int = 1,
+  ):
+    self._setup, self._services, self._name, self._progress = setup, services, name, progress
+    self._rates, self._updates = rates, updates
+    self._pending: PendingMetrics | None = None
+    self._began = self._flushed = time.perf_counter()
+    self._seconds: dict[str, float] = collections.defaultdict(float)
+    self._inner = 0.0  # seconds booked by blocks inside the one that is open
+    self._warm = False
+    # measured before the loop, where nothing is compiled
+    self._peak = matmul_gflops(setup.config.policy.dtype) if name == "grpo" else 0.0
+
+  def start(self) -> None:
+    """A step begins."""
+    self._began = time.perf_counter()
+
+  @contextlib.contextmanager
+  def phase(self, name: str) -> Iterator[None]:
+    """Books the time inside to `name`; an inner block takes its time away from the outer.
+
+    Device work is guarded against tracing and unasked transfers once a first step has run.
+    """
+    guarded = self._warm and name in GUARDED
+    guard = programs.guarded() if guarded else contextlib.nullcontext()
+    booked = CLOCK[self._name].get(name, name)
+    began, outer, self._inner = time.perf_counter(), self._inner, 0.0
+    try:
+      with self._services.clock.phase(booked), guard:
+        yield
+    finally:
+      took = time.perf_counter() - began
+      self._seconds[name] += took - self._inner
+      self._inner = outer + took
+
+  def step(
+    self, step: int, metrics: Mapping[str, Any], experience: Experience | None = None
+  ) -> None:
+    """Keeps the metrics of a step (counted from 1) as pending; writes its samples."""
+    values: dict[str, Any] = {"lr": float(self._rates(jnp.int32(step * self._updates - 1)))}
+    if experience is not None:
+      services = self._services
+      services.writer.samples(step, experience.rows)
+      values |= step_metrics.rewards(experience) | services.judge.statistics()
+      values |= step_metrics.tokens(experience, self._progress)
+    seconds, self._seconds = self._seconds, collections.defaultdict(float)
+    work = None if experience is None else step_metrics.work(experience)
+    self._pending = PendingMetrics(step, self._began, metrics, values, seconds, work)
+    self._warm = True
+
+  def flush(self) -> None:
+    """Waits for the pending metrics, if any, and writes their line."""
+    if self._pending is None:
+      return
+    pending, self._pending = self._pending, None
+    began = time.perf_counter()
+    with self._services.clock.phase(CLOCK[self._name].get("update", "update")):
+      found = {name: float(value) for name, value in jax.device_get(dict(pending.metrics)).items()}
+    now = time.perf_counter()
+    self._inner += now - began  # not the time of the activity that it happens in
+    pending.seconds["update"] += now - began
+    values = found | pending.values | {"step_time": now - max(pending.began, self._flushed)}
+    values["timing_s/checkpoint"] = self._seconds.pop("checkpoint", 0.0)
+    if pending.work is not None:
+      values |= step_metrics.throughput(self._setup, pending.work, pending.seconds, self._peak)
+    self._flushed = now
+    self._services.writer.write(self._name, pending.step, values)

@@ -1,0 +1,49 @@
+"""The active half of a run: what holds files, connections and compiled programs until closed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from gtalign_jax.config import Config
+from gtalign_jax.parallel import distributed
+from gtalign_jax.parallel.programs import Executables
+from gtalign_jax.rewards import judges
+from gtalign_jax.rewards.judges.base import Judge
+from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.train import metrics
+from gtalign_jax.train.clock import Clock
+from gtalign_jax.train.setup import Setup, evaluation_engine
+
+
+class Services(NamedTuple):
+  """Passed to the phases, which use each where its name stands.
+
+  main: whether this process writes. evaluator: samples evaluations; its programs are compiled once.
+  """
+
+  main: bool
+  workdir: Path
+  judge: Judge
+  writer: metrics.Writer
+  clock: Clock
+  interrupts: distributed.Interrupts
+  programs: Executables
+  evaluator: Engine
+
+
+@contextlib.contextmanager
+def opened(
+  config: Config, setup: Setup, clock: Clock, interrupts: distributed.Interrupts
+) -> Iterator[Services]:
+  """The services of a run; all are closed at the end, whatever ends it."""
+  workdir, main = Path(config.workdir), distributed.is_main()
+  programs = Executables(setup.mesh)
+  evaluator = evaluation_engine(setup, programs)
+  with contextlib.ExitStack() as stack:
+    judge = judges.make(config.rewards.judge, workdir)
+    stack.callback(judge.close)
+    writer = stack.enter_context(metrics.Writer(workdir, config.log, main=main))
+    yield Services(main, workdir, judge, writer, clock, interrupts, programs, evaluator)

@@ -1,0 +1,182 @@
+"""What stays the same during a run: mesh, model without its trained parameters, data, keys."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from gtalign_jax import models
+from gtalign_jax.config import Config
+from gtalign_jax.data import batches, prompts, sources
+from gtalign_jax.models import decoder, decoding, lora
+from gtalign_jax.models.variants import Arch, mesh_dimensions
+from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.parallel.programs import Executables
+from gtalign_jax.rollout import generate, stop
+from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.types import Fixed, TrainState
+
+log = logging.getLogger(__name__)
+
+
+NO_PROMPTS = prompts.Encoded([], [], 0)
+
+
+class Setup(NamedTuple):
+  """The passive half of a run; TrainState is the half that changes.
+
+  fixed: parameters that no update touches. shardings: of TrainState.params. train_set, test_set:
+  encoded prompts (none where a run is only planned). train_key, eval_key: two keys, so that
+  evaluating more often changes no training sample.
+  """
+
+  config: Config
+  mesh: Mesh
+  arch: Arch
+  tokenizer: Any
+  eos_ids: tuple[int, ...]
+  fixed: Fixed
+  shardings: Any
+  stop_table: Any
+  train_set: prompts.Encoded = NO_PROMPTS
+  test_set: prompts.Encoded = NO_PROMPTS
+  train_key: Any = None
+  eval_key: Any = None
+
+
+def load(config: Config, mesh: Mesh) -> tuple[Setup, TrainState]:
+  """Loads data and model, straight onto the mesh, with LoRA adapters where configured.
+
+  Returns the setup and a state that holds the parameters to train and no optimizer state yet.
+  Raises BadInput where model, data, mesh and batch sizes do not go together.
+  """
+  policy = models.load(config.model, dtype=config.policy.param_dtype, mesh=mesh)
+  check_mesh(config, policy.config, mesh)
+  frozen, params = None, policy.params
+  names = decoder.logical_axes(policy.config)
+  if config.policy.lora_rank:
+    frozen, names = policy.params, lora.logical_axes(policy.config, config.policy)
+    params = lora.init(policy.config, jax.random.key(config.seed), config.policy)
+    params = jax.device_put(params, sharding.tree_shardings(mesh, names))
+  train_set = _encode(config, config.data.train_split, policy.tokenizer)
+  test_set = batches.held_out(
+    _encode(config, config.data.eval_split, policy.tokenizer), config.eval.prompts, config.data.seed
+  )
+  alone = sharding.replicated(mesh)
+  split = jax.jit(lambda: tuple(jax.random.split(jax.random.key(config.seed))), out_shardings=alone)
+  train_key, eval_key = split()
+  table = stop.stop_table(policy.tokenizer, config.rollout.stop, policy.config.vocab_size)
+  setup = Setup(
+    config=config,
+    mesh=mesh,
+    arch=policy.config,
+    tokenizer=policy.tokenizer,
+    eos_ids=policy.eos_ids,
+    fixed=Fixed(frozen),
+    shardings=sharding.tree_shardings(mesh, names),
+    stop_table=distributed.to_device(table, alone),
+    train_set=train_set,
+    test_set=test_set,
+    train_key=train_key,
+    eval_key=eval_key,
+  )
+  zero = jax.device_put(jnp.int32(0), alone)
+  return setup, TrainState(zero, params, (), zero)
+
+
+def abstract(config: Config, arch: Arch, mesh: Mesh) -> tuple[Setup, Any]:
+  """`load` without weights and data: (setup, trained parameters), both as shapes.
+
+  Raises BadInput as `load` would.
+  """
+  check_mesh(config, arch, mesh)
+  names = decoder.logical_axes(arch)
+  frozen, params = None, place(decoder.abstract(arch, config.policy.param_dtype), mesh, names)
+  if config.policy.lora_rank:
+    frozen, names = params, lora.logical_axes(arch, config.policy)
+    fresh = jax.eval_shape(lambda: lora.init(arch, jax.random.key(0), config.policy))
+    params = place(fresh, mesh, names)
+  states = sum(len(text.encode()) for text in config.rollout.stop) + 2  # of the stop automaton
+  stop_table = np.zeros((states, arch.vocab_size), np.int16)
+  shardings = sharding.tree_shardings(mesh, names)
+  # the ids that end a row change no shape and no memory
+  return Setup(config, mesh, arch, None, (0,), Fixed(frozen), shardings, stop_table), params
+
+
+def place(tree: Any, mesh: Mesh, names: Any) -> Any:
+  """Shapes with shardings, by the logical names of their axes."""
+  places = sharding.tree_shardings(mesh, names)
+  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, places)
+
+
+def check_mesh(config: Config, arch: Arch, mesh: Mesh) -> None:
+  """Raises BadInput where a mesh axis does not divide what it splits."""
+  sizes = tuple(mesh.shape[axis] for axis in meshes.AXES)
+  meshes.check_model(sizes, mesh_dimensions(arch), config.model)
+  shards = meshes.row_shards(mesh)
+  rows = {
+    "grpo.prompts_per_step": config.grpo.prompts_per_step,
+    "rollout.prompts_at_once": config.rollout.prompts_at_once,
+  }
+  if config.sft.steps:
+    rows = rows | {
+      "sft.batch_size": config.sft.batch_size,
+      "sft.micro_batch": config.sft.micro_batch,
+    }
+  for key, count in rows.items():
+    meshes.check_rows(key, count, shards)
+
+
+def _encode(config: Config, split: str, tokenizer: Any) -> prompts.Encoded:
+  records = sources.load(config.data, split)
+  encoded = prompts.encode(records, tokenizer, config.data)
+  if encoded.left_out:
+    limit = config.data.max_prompt_tokens
+    log.info("%s: left out %d prompts over %d tokens", split, encoded.left_out, limit)
+  return encoded
+
+
+# ---------------------------------------------------------------- engines of a run
+
+
+def training_engine(setup: Setup, programs: Executables, layout: str = "") -> Engine:
+  """Samples the rollouts of training."""
+  rollout = setup.config.rollout
+  slots = rollout.prompts_at_once or setup.config.grpo.prompts_per_step
+  return _engine(setup, programs, slots, layout)
+
+
+def evaluation_engine(setup: Setup, programs: Executables, layout: str = "") -> Engine:
+  """Samples evaluations; it decodes as many rows at once as training does."""
+  config, shards = setup.config, meshes.row_shards(setup.mesh)
+  rows = training_engine(setup, programs).slots * config.rollout.group_size
+  slots = min(max(rows // config.eval.group_size, shards), config.eval.prompts)
+  slots = -(-slots // shards) * shards
+  changes = {"group_size": config.eval.group_size, "temperature": config.eval.temperature}
+  return _engine(setup, programs, slots, layout, prefix="eval_", **changes)
+
+
+def _engine(
+  setup: Setup, programs: Executables, slots: int, layout: str, prefix: str = "", **changes: Any
+) -> Engine:
+  """layout: of decoding (default: that of this machine). changes: to the sampling."""
+  pad = None if setup.tokenizer is None else setup.tokenizer.pad_token_id
+  if pad is None:
+    pad = setup.eos_ids[0] if setup.eos_ids else 0  # never read: masked
+  sampling = generate.sampling_of(
+    setup.config.rollout,
+    setup.arch,
+    setup.eos_ids,
+    pad,
+    setup.config.policy.dtype,
+    **changes,
+    layout=layout or decoding.native(),
+  )
+  buckets = setup.config.rollout.prompt_buckets
+  return Engine(sampling, setup.stop_table, setup.tokenizer, slots, buckets, programs, prefix)

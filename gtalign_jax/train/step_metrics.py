@@ -1,0 +1,73 @@
+"""The metrics of one GRPO step that come from the host: rewards, game, lengths, throughput."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gtalign_jax.models.flops import update_flops
+from gtalign_jax.rollout import collect
+from gtalign_jax.train.setup import Setup
+from gtalign_jax.types import Experience
+
+
+def rewards(experience: Experience) -> dict[str, float]:
+  """TRL's reward statistics over the valid rows, and those of the chain and the game.
+
+  The standard deviation is the mean over groups; a group needs two valid rows to have one.
+  """
+  reward_PG = experience.reward_PG
+  valid_PG = np.isfinite(reward_PG)
+  groups = [row[ok] for row, ok in zip(reward_PG, valid_PG) if ok.sum() > 1]
+  out = {
+    "reward": float(reward_PG[valid_PG].mean()) if valid_PG.any() else float("nan"),
+    "reward_std": _mean([np.std(group, ddof=1) for group in groups]),
+    "frac_reward_zero_std": _mean([len(set(group)) <= 1 for group in groups]),
+  }
+  return out | collect.summary(experience.rows)
+
+
+def _mean(values: Sequence[Any]) -> float:
+  return float(np.mean(values)) if values else float("nan")
+
+
+class Work(NamedTuple):
+  """What a step computed, in tokens: of each prompt, each completion, each trained completion."""
+
+  length_P: np.ndarray
+  count_PG: np.ndarray
+  trained_PK: np.ndarray
+
+
+def work(experience: Experience) -> Work:
+  """Host numbers only: what is pending holds no room on the device."""
+  count_PG = experience.count_PG
+  length_P = np.asarray([row["prompt_tokens"] for row in experience.rows[:: count_PG.shape[1]]])
+  return Work(length_P, count_PG, count_PG[experience.trained_PG].reshape(len(count_PG), -1))
+
+
+def tokens(experience: Experience, progress: dict[str, Any]) -> dict[str, float]:
+  """num_tokens, which `progress` goes on counting over the whole run."""
+  new = int(work(experience).length_P.sum() + experience.count_PG.sum())
+  progress["num_tokens"] = progress.get("num_tokens", 0) + new
+  return {"num_tokens": progress["num_tokens"]}
+
+
+def throughput(
+  setup: Setup, work: Work, seconds: Mapping[str, float], peak: float
+) -> dict[str, float]:
+  """Seconds by activity, and tokens and model FLOPs per second.
+
+  peak: GFLOP/s of a matmul of the compute dtype on one device, measured: no table of peaks.
+  """
+  flops = update_flops(setup.arch, work.length_P, work.trained_PK)
+  rate = flops * setup.config.grpo.inner_epochs / seconds["update"] / 1e9
+  names = ("rollout", "reward", "logprob", "update")
+  return {
+    **{f"timing_s/{name}": seconds[name] for name in names},
+    "perf/rollout_tokens_per_s": int(work.count_PG.sum()) / seconds["rollout"],
+    "perf/update_tokens_per_s": int(work.trained_PK.sum()) / seconds["update"],
+    "perf/mfu": rate / peak / setup.mesh.size,
+  }
