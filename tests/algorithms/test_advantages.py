@@ -157,8 +157,8 @@ def test_overlong_penalty():
   hnp.arrays(np.float64, (3, 6), elements=st.one_of(st.just(np.nan), st.integers(0, 5))),
   st.integers(2, 6),
 )
-def test_widest_has_the_largest_variance_of_all_choices(reward_PG, count):
-  chosen_PG = advantages.widest(reward_PG, count)
+def test_the_subset_has_the_largest_variance_of_all_choices(reward_PG, count):
+  chosen_PG = advantages.max_variance_subset(reward_PG, count)
   assert (chosen_PG.sum(1) == count).all()
   for reward_G, chosen_G in zip(reward_PG, chosen_PG):
     some = np.flatnonzero(np.isfinite(reward_G))
@@ -170,9 +170,9 @@ def test_widest_has_the_largest_variance_of_all_choices(reward_PG, count):
 
 
 @pytest.mark.parametrize("kind", ["grpo", "dr_grpo", "rloo", "reinforce_baseline"])
-def test_advantages_of_the_widest_are_those_of_a_group_of_their_own(kind):
+def test_advantages_of_the_subset_are_those_of_a_group_of_their_own(kind):
   reward_PG = np.random.default_rng(0).normal(size=(5, 8))
-  chosen_PG = advantages.widest(reward_PG, 4)
+  chosen_PG = advantages.max_variance_subset(reward_PG, 4)
   whole_PG = group_advantages(reward_PG, chosen_PG, kind=kind)
   own_PK = group_advantages(reward_PG[chosen_PG].reshape(5, 4), np.ones((5, 4)), kind=kind)
   np.testing.assert_allclose(whole_PG[chosen_PG].reshape(5, 4), own_PK, rtol=1e-12)

@@ -48,19 +48,19 @@ def test_widths_end_at_the_budget(buckets, budget, widths):
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**31), st.sampled_from([0, 1, 2, 3]), st.sampled_from([0, 1, 3]))
-def test_chosen_rows_once_and_no_others(seed, micro_prompts, micro_samples):
+def test_trained_rows_once_and_no_others(seed, micro_prompts, micro_samples):
   rng = np.random.default_rng(seed)
   count_PG = rng.integers(0, BUDGET + 1, (6, 5))
-  chosen_PG = rng.permuted(np.arange(5)[None].repeat(6, 0), axis=1) < 3
-  cuts = slices.cut(count_PG, micro_prompts, micro_samples, WIDTHS, chosen_PG)
+  trained_PG = rng.permuted(np.arange(5)[None].repeat(6, 0), axis=1) < 3
+  cuts = slices.cut(count_PG, micro_prompts, micro_samples, WIDTHS, trained_PG)
   seen = np.zeros_like(count_PG)
   for each in cuts:
     rows = each.prompt_p[:, None], each.sample_pg
     seen[rows] += 1
     assert each.width == min(width for width in WIDTHS if width >= count_PG[rows].max())
-  np.testing.assert_array_equal(seen, chosen_PG)
+  np.testing.assert_array_equal(seen, trained_PG)
   slots = sum(each.sample_pg.size * each.width for each in cuts)
-  assert slices.padding(count_PG, cuts) == pytest.approx(1 - count_PG[chosen_PG].sum() / slots)
+  assert slices.padding(count_PG, cuts) == pytest.approx(1 - count_PG[trained_PG].sum() / slots)
 
 
 def test_take_keeps_rows_and_their_values_together():
@@ -71,7 +71,7 @@ def test_take_keeps_rows_and_their_values_together():
     jnp.arange(P)[:, None] + jnp.zeros((P, 3), jnp.int32), jnp.arange(P), jnp.arange(P)
   )
   batch = TrainBatch(prompt, tokens_BC, tokens_BC > 0, ids_B * 1.0, tokens_BC * 0.5, None, None)
-  out = slices.take(batch, np.asarray([2, 3]), np.asarray([[1], [0]]), 16)
+  out = slices.take(16, batch, np.asarray([2, 3]), np.asarray([[1], [0]]))
   np.testing.assert_array_equal(out.advantage_B, [5.0, 6.0])
   np.testing.assert_array_equal(out.tokens_BC, tokens_BC[jnp.asarray([5, 6]), :16])
   np.testing.assert_array_equal(out.sampler_logp_BC, tokens_BC[jnp.asarray([5, 6]), :16] * 0.5)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from gtalign_jax import models
-from gtalign_jax.algorithms import optimizer, update
+from gtalign_jax.algorithms import loss, optimizer, update
 from gtalign_jax.models import decoder
-from gtalign_jax.sections import GRPOConfig, OptimConfig
+from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.parallel.programs import Executables, Program
+from gtalign_jax.sections import GRPOConfig, MeshConfig, OptimConfig, PolicyConfig
 from gtalign_jax.types import Prompts, TrainBatch, TrainState
 
 P, G, T, C = 4, 3, 10, 7
@@ -42,11 +44,40 @@ def cut(whole, prompts):
   return own._replace(prompt=jax.tree.map(lambda x: x[prompts], whole.prompt))
 
 
+class Updates:
+  """`gradient_step` on one mesh of one device, its programs compiled as they are needed."""
+
+  def __init__(self, remat="none", config=None):
+    objective_policy = PolicyConfig(remat=remat)
+    self.objective = update.Objective(
+      policy().config, objective_policy, 1.0, C, config or GRPOConfig()
+    )
+    self.tx, _ = optimizer.make(OptimConfig(lr=1e-2), 4)
+    self.programs = Executables(meshes.make(MeshConfig(), jax.devices()[:1]))
+
+  def table(self, state, totals, part):
+    grads = yield Program("zero_gradients", update.zeros, (state.params,))
+    grads, metrics, _ = yield Program(
+      "accumulate",
+      functools.partial(update.accumulate, self.objective),
+      (grads, state.params, None, totals, part),
+      variant=update.variant(part),
+      donated=(0,),
+    )
+    yield Program("add_metrics", update.add_metrics, (metrics, metrics))
+    apply = functools.partial(optimizer.apply, self.tx)
+    yield Program("apply", apply, (state, grads), donated=(0,))
+
+  def __call__(self, state, parts):
+    counted = [loss.totals(part.mask_BC) for part in parts]
+    totals = jax.tree.map(lambda *each: jnp.int32(sum(each)), *counted)
+    self.programs.compile([self.table(state, totals, part) for part in parts])
+    return update.gradient_step(state, parts, totals, self.programs, None)
+
+
 @functools.cache
-def updater(remat="none", config=None):
-  plan = update.Plan(policy().config, "float32", remat, 1.0, C, lambda frozen, own: own)
-  tx = optimizer.make(OptimConfig(lr=1e-2), 4)
-  return update.Updater(plan, config or GRPOConfig(), tx), tx
+def updates(remat="none", config=None):
+  return Updates(remat, config)
 
 
 def fresh(tx):
@@ -77,7 +108,7 @@ def test_shared_prompts_give_the_plain_logprobs_and_gradients():
   weight_BC = data.advantage_B[:, None] * data.mask_BC
 
   def shared(params):
-    return update.score(updater()[0].plan, params, None, data)[0]
+    return update.score_only(updates().objective, params, None, data)
 
   def total(of):
     def weighted(params):
@@ -96,9 +127,10 @@ def test_shared_prompts_give_the_plain_logprobs_and_gradients():
 @pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-mean"])
 def test_slices_change_neither_loss_nor_parameters(aggregation):
   data = batch()
-  step, tx = updater(config=GRPOConfig(aggregation=aggregation))
-  one, metrics, _ = step(fresh(tx), None, [data])
-  two, again, _ = step(fresh(tx), None, [cut(data, slice(0, 1)), cut(data, slice(1, 4))])
+  step = updates(config=GRPOConfig(aggregation=aggregation))
+  tx = step.tx
+  one, metrics, _ = step(fresh(tx), [data])
+  two, again, _ = step(fresh(tx), [cut(data, slice(0, 1)), cut(data, slice(1, 4))])
   assert set(metrics) == set(again)
   for name in metrics:
     np.testing.assert_allclose(metrics[name], again[name], rtol=2e-5, atol=1e-6, err_msg=name)
@@ -108,31 +140,34 @@ def test_slices_change_neither_loss_nor_parameters(aggregation):
 
 @pytest.mark.parametrize("remat", ["full", "dots", "names"])
 def test_remat_changes_nothing(remat):
-  step, tx = updater()
-  _, metrics, _ = step(fresh(tx), None, [batch()])
-  _, other, _ = updater(remat)[0](fresh(tx), None, [batch()])
+  step = updates()
+  tx = step.tx
+  _, metrics, _ = step(fresh(tx), [batch()])
+  _, other, _ = updates(remat)(fresh(tx), [batch()])
   np.testing.assert_allclose(metrics["grad_norm"], other["grad_norm"], rtol=1e-5)
 
 
 def test_first_inner_epoch_has_ratio_one_and_gives_the_old_logprobs_of_the_next():
   data = batch()
-  step, tx = updater()
-  state, metrics, logps = step(fresh(tx), None, [data])
+  step = updates()
+  tx = step.tx
+  state, metrics, logps = step(fresh(tx), [data])
   assert float(metrics["ratio/max"]) == 1.0 and float(metrics["ratio/mean"]) == pytest.approx(1.0)
-  _, again, _ = step(state, None, [data._replace(old_logp_BC=logps[0])])
+  _, again, _ = step(state, [data._replace(old_logp_BC=logps[0])])
   assert abs(float(again["ratio/max"]) - 1.0) > 1e-3
 
 
 def test_non_finite_gradients_skip_the_update_and_are_counted():
   data = batch()
-  step, tx = updater()
+  step = updates()
+  tx = step.tx
   state = fresh(tx)
   before = jax.tree.map(np.asarray, (state.params, state.opt_state))
   bad = data._replace(advantage_B=data.advantage_B.at[0].set(jnp.inf))
-  state, metrics, _ = step(state, None, [bad])
+  state, metrics, _ = step(state, [bad])
   jax.tree.map(np.testing.assert_array_equal, before, (state.params, state.opt_state))
   assert int(state.skipped) == 1 and int(state.step) == 1 and metrics["skipped_updates"] == 1
-  state, _, _ = step(state, None, [data])
+  state, _, _ = step(state, [data])
   assert int(state.skipped) == 1
   changed = jax.tree.map(lambda a, b: bool((np.asarray(b) != a).any()), before[0], state.params)
   assert all(jax.tree.leaves(changed))
@@ -146,7 +181,7 @@ def test_schedule(decay, end):
 
 
 def test_weight_decay_spares_norms_and_biases():
-  tx = optimizer.make(OptimConfig(lr=1.0, weight_decay=0.5), 4)
+  tx, _ = optimizer.make(OptimConfig(lr=1.0, weight_decay=0.5), 4)
   layer = {"kernel": jnp.ones((2, 3, 4)), "scale": jnp.ones((2, 3)), "bias": jnp.ones((2, 3, 4))}
   params = {"layers": {"q": layer}, "embed": {"table": jnp.ones((3, 4))}}
   updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)

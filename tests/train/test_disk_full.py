@@ -29,10 +29,12 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(small_disk):
   )
   with expected, Checkpoints(small_disk / "grpo", keep=9) as checkpoints:
     for step in range(1, 9):
-      checkpoints.save(step, state, {"num_tokens": step})
+      checkpoints.progress = {"num_tokens": step}
+      checkpoints.save(step, state)
   last = newest(small_disk / "grpo")
   assert last is not None
   with Checkpoints(small_disk / "grpo", keep=9) as checkpoints:
-    assert checkpoints.latest() == last and checkpoints.progress(last) == {"num_tokens": last}
-    restored = checkpoints.restore(last, state)
+    assert checkpoints.step == last
+    restored = checkpoints.restore_latest(state)
+    assert checkpoints.progress == {"num_tokens": last}
   np.testing.assert_array_equal(restored["x"], state["x"])

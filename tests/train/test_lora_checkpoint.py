@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,30 +13,39 @@ import pytest
 from gtalign_jax import models
 from gtalign_jax.algorithms import optimizer
 from gtalign_jax.cli import main as cli
-from gtalign_jax.config import Config, PolicyConfig, as_dict
+from gtalign_jax.config import Config, DataConfig, PolicyConfig, RolloutConfig, as_dict
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models import lora
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.sections import OptimConfig
-from gtalign_jax.train import checkpoint, state
+from gtalign_jax.train import checkpoint, setup, state
+
+HERE = Path(__file__).parent
 
 
-def held(rank, devices=1):
-  config = Config(model="random:tiny", policy=PolicyConfig(lora_rank=rank))
-  return config, state.hold(config, meshes.make(config.mesh, jax.devices()[:devices]))
+def loaded(rank, devices=1):
+  """(config, setup, the policy to begin with)."""
+  config = Config(
+    model="random:tiny",
+    policy=PolicyConfig(lora_rank=rank),
+    data=DataConfig(root=str(HERE / "short_chains.jsonl"), template="released"),
+    rollout=RolloutConfig(prompt_buckets=(256,)),
+  )
+  mesh = meshes.make(config.mesh, jax.devices()[:devices])
+  return config, *setup.load(config, mesh)
 
 
-def started(own):
-  """The state before the first update, and its shardings."""
-  tx = optimizer.make(OptimConfig(), 10)
-  shardings = state.state_shardings(own, tx)
-  return state.create(own, tx, shardings), shardings
+def begun(run, policy, folder):
+  """The state that a phase goes on from."""
+  tx, _ = optimizer.make(OptimConfig(), 10)
+  with checkpoint.Checkpoints(folder, keep=1) as checkpoints:
+    return state.begin(run, policy, tx, checkpoints)
 
 
 def save(workdir, train_state, config):
   (workdir / "config.json").write_text(json.dumps(as_dict(config)))
   with checkpoint.Checkpoints(workdir / "checkpoints" / "grpo", keep=1) as checkpoints:
-    checkpoints.save(3, train_state, {})
+    checkpoints.save(3, train_state)
 
 
 def trained(train_state):
@@ -58,12 +68,12 @@ def values(stored):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """(workdir, config, held, state) of a LoRA run with one checkpoint."""
+  """(workdir, config, setup, state) of a LoRA run with one checkpoint."""
   workdir = tmp_path_factory.mktemp("lora")
-  config, own = held(rank=2)
-  train_state = trained(started(own)[0])
+  config, found, policy = loaded(rank=2)
+  train_state = trained(begun(found, policy, tmp_path_factory.mktemp("none")))
   save(workdir, train_state, config)
-  return workdir, config, own, train_state
+  return workdir, config, found, train_state
 
 
 def test_a_checkpoint_holds_adapters_only(run, tmp_path):
@@ -72,24 +82,22 @@ def test_a_checkpoint_holds_adapters_only(run, tmp_path):
   names = set(re.findall(r'"key": "(\w+)"', (stored / "_METADATA").read_text()))
   assert {"params", "mu", "nu", "layers", "lora_a", "lora_b"} <= names
   assert not names & {"kernel", "scale", "table", "embed", "norm", "head"}
-  config, own = held(rank=0)
-  save(tmp_path, started(own)[0], config)
+  config, found, policy = loaded(rank=0)
+  save(tmp_path, begun(found, policy, tmp_path / "none"), config)
   assert 0 < values(stored) < values(tmp_path / "checkpoints" / "grpo" / "3" / "state") / 4
 
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_checkpoint_comes_back_onto_the_mesh_there_is(run, devices):
   workdir, _, _, before = run
-  _, own = held(rank=2, devices=devices)
-  fresh, shardings = started(own)
-  with checkpoint.Checkpoints(workdir / "checkpoints" / "grpo", keep=1) as checkpoints:
-    after = checkpoints.restore(3, checkpoint.abstract(fresh, shardings))
+  _, found, policy = loaded(rank=2, devices=devices)
+  after = begun(found, policy, workdir / "checkpoints" / "grpo")
   jax.tree.map(np.testing.assert_array_equal, before, after)
   assert all(len(x.sharding.device_set) == devices for x in jax.tree.leaves(after))
 
 
 def test_export_merges_the_adapters(run, tmp_path, capsys):
-  workdir, config, own, train_state = run
+  workdir, config, found, train_state = run
   out = tmp_path / "out"
   assert cli.main(["export", "--checkpoint", str(workdir), "--out", str(out)]) == 0
   assert capsys.readouterr().out == f"wrote {out}\n"
@@ -98,10 +106,10 @@ def test_export_merges_the_adapters(run, tmp_path, capsys):
   jax.tree.map(
     np.testing.assert_array_equal,
     exported.params,
-    lora.merge(own.frozen, train_state.params, config.policy),
+    lora.merge(found.fixed.frozen, train_state.params, config.policy),
   )
   tokens_BT = jnp.arange(40).reshape(2, 20)
-  joined = state.joined(own.frozen, train_state.params, config=config.policy)
+  joined = lora.join(found.fixed.frozen, train_state.params, config.policy)
   wanted = models.Policy(base.config, joined, None, ()).logits(tokens_BT)
   np.testing.assert_allclose(exported.logits(tokens_BT), wanted, atol=1e-4)
   assert np.abs(base.logits(tokens_BT) - wanted).max() > 0.1

@@ -24,7 +24,7 @@ from gtalign_jax.models import architecture, decoder
 from gtalign_jax.models.variants import TINY
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import topology
-from gtalign_jax.train import plan
+from gtalign_jax.train import plan, setup
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -47,7 +47,13 @@ def planned():
 
 
 def test_every_program_of_the_run(planned):
-  names = ["decode_params", "prefill", "layers", "decode", "score_reference", "accumulate", "apply"]
+  names = [
+    *("decode_params", "prefill", "layers", "decode"),
+    # 16 held-out prompts in 8 slots
+    *("eval_prefill", "eval_layers", "eval_decode", "eval_refill"),
+    *("advantages", "take", "score_reference"),
+    *("zero_gradients", "accumulate", "add_metrics", "apply"),
+  ]
   assert list(planned["programs"]) == names
   assert planned["fits"] and planned["hbm_gib"] is None and planned["devices"] == 8
   for each in planned["programs"].values():
@@ -66,8 +72,8 @@ def test_state_is_split_and_updated_in_place(planned):
 
 
 def test_counted_bytes_are_the_compilers(planned):
-  shapes = plan.shapes(config(), TINY, meshes.make(config().mesh, jax.devices()[:8]))
-  arguments = plan.device_bytes((shapes.state, shapes.held.trainable))
+  found, params = setup.abstract(config(), TINY, meshes.make(config().mesh, jax.devices()[:8]))
+  arguments = plan.device_bytes((plan.train_state(found, params, config().optim), params))
   assert arguments == pytest.approx(planned["programs"]["apply"]["argument_gib"] * GIB, rel=1e-3)
 
 
@@ -88,9 +94,15 @@ def test_flops_follow_the_work(planned):
 
 def test_adapters_shrink_the_optimizer():
   mesh = meshes.make(config().mesh, jax.devices()[:8])
-  full, small = (plan.shapes(config(lora_rank=rank), TINY, mesh) for rank in (0, 2))
-  assert plan.device_bytes(small.state) < plan.device_bytes(full.state) / 4
-  assert plan.device_bytes(small.held.frozen) == plan.device_bytes(full.held.trainable)
+  (full, whole), (small, adapters) = (
+    setup.abstract(config(lora_rank=rank), TINY, mesh) for rank in (0, 2)
+  )
+  states = [
+    plan.train_state(found, params, config().optim)
+    for found, params in ((small, adapters), (full, whole))
+  ]
+  assert plan.device_bytes(states[0]) < plan.device_bytes(states[1]) / 4
+  assert plan.device_bytes(small.fixed.frozen) == plan.device_bytes(whole)
 
 
 def test_rows_that_do_not_split_over_the_mesh():
@@ -145,13 +157,18 @@ def test_command(capsys):
   lines = capsys.readouterr().out.splitlines()
   assert code == 0 and "fits" in lines[-2]
   assert list(json.loads(lines[-1])["programs"]) == [
-    "decode_params",
-    "prefill",
-    "layers",
-    "decode",
-    "accumulate",
-    "apply",
+    *("decode_params", "prefill", "layers", "decode"),
+    *("eval_prefill", "eval_layers", "eval_decode"),
+    *("advantages", "take", "zero_gradients", "accumulate", "add_metrics", "apply"),
   ]
+
+
+def test_the_warm_start_is_planned_too():
+  config_ = dataclasses.replace(
+    config(), grpo=GRPOConfig(steps=0), sft=SFTConfig(steps=1, batch_size=8, max_tokens=64)
+  )
+  names = list(plan.plan(config_, TINY, topology.describe("cpu:8"), ("sft",))["programs"])
+  assert names == ["sft_zero_gradients", "sft_accumulate", "sft_add_metrics", "sft_apply"]
 
 
 def test_command_in_a_fresh_process_makes_its_devices():

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from gtalign_jax.models import decoder
+from gtalign_jax.models import decoder, flops
 from gtalign_jax.models.variants import TINY
-from gtalign_jax.train import bench
 
 
 def test_model_flops_counts_every_token_and_every_attended_pair():
@@ -25,7 +24,7 @@ def test_model_flops_counts_every_token_and_every_attended_pair():
         pairs += length + position + 1
   expected = 6 * matrices * layer_tokens + 6 * TINY.vocab_size * TINY.width * head_tokens
   expected += 12 * TINY.num_layers * TINY.num_heads * TINY.head_dim * pairs
-  assert bench.model_flops(TINY, params, length_P, count_PG) == pytest.approx(expected)
+  assert flops.update_flops(TINY, length_P, count_PG) == pytest.approx(expected)
 
 
 def _leaves(tree):

@@ -6,7 +6,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from gtalign_jax.train import timing
+from gtalign_jax.train.clock import Clock, compiling
 
 
 def compile_something(size):
@@ -14,10 +14,10 @@ def compile_something(size):
 
 
 def test_compilation_is_booked_apart(tmp_path):
-  clock = timing.Clock(tmp_path)
+  clock = Clock(tmp_path)
   with clock.phase("update"):
     time.sleep(0.05)
-    with timing.compiling() as heard:
+    with compiling() as heard:
       compile_something(5)
   clock.close()
   stored = json.loads((tmp_path / "timings.json").read_text())

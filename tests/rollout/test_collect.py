@@ -1,0 +1,79 @@
+"""Rows do not depend on how many prompts are decoded at once, nor on their buckets."""
+
+import jax
+import numpy as np
+import pytest
+from sampler_cases import engine, policy
+
+from gtalign_jax.data.prompts import Encoded
+from gtalign_jax.data.records import Record
+from gtalign_jax.rewards.judges.rule import RuleJudge
+from gtalign_jax.rollout import collect
+from gtalign_jax.sections import RewardConfig
+
+LENGTHS = (7, 12, 3, 30, 16, 5, 11)
+EOS = tuple(range(0, 300, 9))
+IDS = [
+  np.random.default_rng(i).integers(10, 250, n).astype(np.int32) for i, n in enumerate(LENGTHS)
+]
+RECORDS = [
+  Record(f"r{i}", "math-hard", [{"role": "user", "content": "1 + 1"}], "2", {})
+  for i in range(len(LENGTHS))
+]
+KEY = jax.random.key(3)
+
+
+def rows(slots, buckets=(32,), part=slice(None), seen=None, judge=None):
+  return collect.evaluate(
+    engine(eos=EOS, slots=slots, buckets=buckets),
+    policy().params,
+    Encoded(RECORDS[part], IDS[part], 0),
+    KEY,
+    RewardConfig(),
+    judge,
+    first_row=part.start or 0,
+    advance=lambda done, total: seen is not None and seen.append((done, total)),
+  )
+
+
+@pytest.fixture(scope="module")
+def whole():
+  return rows(8)
+
+
+def test_order_and_fields(whole):
+  assert [row["id"] for row in whole] == [f"r{p}#{g}" for p in range(len(IDS)) for g in range(4)]
+  assert [row["prompt_tokens"] for row in whole[::4]] == list(LENGTHS)
+  assert {row["finish_reason"] for row in whole} == {"stop", "length"}
+
+
+@pytest.mark.parametrize("buckets", [(32,), (8, 16, 32)])
+def test_few_slots_and_several_buckets(whole, buckets):
+  seen = []
+  assert rows(2, buckets, seen=seen) == whole
+  assert len(seen) > 1 and seen[-1] == (7, 7)
+
+
+def test_a_part_of_the_prompts(whole):
+  assert rows(2, part=slice(3, None)) == whole[12:]
+
+
+def test_training_gets_the_same_rows_and_their_arrays():
+  """`collect` scores rows while others are decoded; the rows are those of an evaluation."""
+  judge = RuleJudge()
+  experience = collect.collect(
+    engine(eos=EOS, slots=2, buckets=(32,)),
+    policy().params,
+    Encoded(RECORDS, IDS, 0),
+    KEY,
+    0,
+    RewardConfig(),
+    judge,
+  )
+  scored = rows(8, judge=judge)
+  assert experience.rows == scored and all(row["valid"] for row in scored)
+  assert experience.prompts.row_P.tolist() == list(range(len(IDS)))
+  assert experience.prompts.length_P.tolist() == list(LENGTHS)
+  counts = np.asarray(experience.rollout.mask_BC).sum(1)
+  assert counts.tolist() == [row["completion_tokens"] for row in scored]
+  assert experience.count_PG.ravel().tolist() == counts.tolist()
