@@ -65,7 +65,8 @@ setup(
       "data/sample/*.jsonl",
       "data/templates/*.txt",
       "data/templates/*.md",
-      "evaluate/*.html",
+      "report/*.html",
+      "synthesize/*.toml",
     ]
   },
   install_requires=REQUIRED,

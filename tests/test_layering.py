@@ -11,7 +11,7 @@ LEVELS = {
   "ops": 1, "parallel": 1, "game": 1,
   "models": 2, "data": 2, "rewards": 2,
   "rollout": 3, "algorithms": 3,
-  "evaluate": 4, "synthesize": 4,
+  "evaluate": 4, "synthesize": 4, "report": 4,
   "train": 5,
   "cli": 6, "__main__": 7,
 }  # fmt: skip

@@ -6,7 +6,8 @@ import argparse
 import sys
 
 from gtalign_jax import jsonl
-from gtalign_jax.evaluate.compare import compare_runs, read_runs, table
+from gtalign_jax.evaluate.compare import read_runs, table
+from gtalign_jax.game.paired import compare_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

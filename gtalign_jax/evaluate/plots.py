@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gtalign_jax.errors import BadInput
-from gtalign_jax.evaluate.compare import Run, points, shared_ids
 from gtalign_jax.game import metrics
+from gtalign_jax.game.paired import ScoredRun, points, shared_ids
 
 
-def save_pairs(runs: Sequence[Run], directory: str | Path) -> list[Path]:
+def save_pairs(runs: Sequence[ScoredRun], directory: str | Path) -> list[Path]:
   """Writes `<a>_vs_<b>.png` for every pair; returns the paths. Raises BadInput if it cannot."""
   directory = Path(directory)
   try:
@@ -21,7 +21,7 @@ def save_pairs(runs: Sequence[Run], directory: str | Path) -> list[Path]:
     raise BadInput(f"--plots {directory}: cannot be written ({error.strerror})") from None
 
 
-def _save_pair(a: Run, b: Run, directory: Path) -> Path:
+def _save_pair(a: ScoredRun, b: ScoredRun, directory: Path) -> Path:
   from matplotlib.figure import Figure  # deferred: slow to import; Figure alone needs no display
 
   keys = shared_ids(a, b)

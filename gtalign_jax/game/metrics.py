@@ -1,4 +1,4 @@
-"""Comparing runs as clouds of points (U, L): Pareto fronts, hypervolume, coverage, regret, dominance.
+"""Runs as clouds of points (U, L): Pareto fronts, hypervolume, coverage, regret, dominance.
 
 Exact and in float64 NumPy on the host: sizes of fronts depend on the data, and these run once a
 comparison; lists serve as arrays. N points cost O(N log N) (FORMULAS: comparing runs).
@@ -99,7 +99,7 @@ def compare(a_N2: np.ndarray, b_N2: np.ndarray, epsilon: float) -> dict[str, Any
 
 
 def per_point(user_N: np.ndarray, llm_N: np.ndarray) -> dict[str, np.ndarray]:
-  """W = sqrt(max(U, 0) max(L, 0)), U, L, min(U, L) and |U - L| of each point; a run reports means."""
+  """W = sqrt(max(U, 0) max(L, 0)), U, L, min(U, L), |U - L| of each point; a run reports means."""
   user_N, llm_N = np.asarray(user_N, np.float64), np.asarray(llm_N, np.float64)
   return {
     "welfare": np.sqrt(np.maximum(user_N, 0.0)) * np.sqrt(np.maximum(llm_N, 0.0)),

@@ -1,4 +1,4 @@
-"""The report's charts: matplotlib figures as inline SVG that takes its text colour from the page."""
+"""The report's charts: matplotlib figures as inline SVG, with text in the colour of the page."""
 
 from __future__ import annotations
 
@@ -6,109 +6,115 @@ import contextlib
 import html
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gtalign_jax.evaluate.report import label
+from gtalign_jax.report.labels import (
+  ACTION_WORDS,
+  BLUE,
+  GREEN,
+  GREY,
+  ORANGE,
+  PINK,
+  VIOLET,
+  colour,
+  label,
+)
+from gtalign_jax.report.results import Row
 from gtalign_jax.types import ACTIONS
 
-# Legible on white and on near-black, and told apart by readers who see no red or green.
-COLOURS = {"base": "#8c96a3", "sft": "#3b8bd0", "grpo": "#e07b39"}
-SPARE = ("#8f6fc8", "#3aa38a", "#c4628f")
 # Stand-ins that become CSS values, so that one SVG suits the light and the dark page.
 INK, LINE = "#010203", "#040506"
 
 
 class Panel(NamedTuple):
-  """One learning curve. lines: (metric, label, colour); band: metrics of its lower and upper edge."""
+  """One learning curve.
+
+  lines: (metric, label, colour). held_out: whether evaluations are marked on it. band: metrics of
+  its lower and upper edge.
+  """
 
   title: str
-  phase: str
   lines: tuple[tuple[str, str, str], ...]
+  phase: str = "grpo"
   held_out: bool = False
   band: tuple[str, str] | None = None
 
 
-USER, LLM, WELFARE = "#3aa38a", "#8f6fc8", "#e07b39"
 PANELS = (
-  Panel("Welfare W", "grpo", (("rewards/welfare/mean", "W", WELFARE),), held_out=True),
+  Panel("Welfare W", (("rewards/welfare/mean", "W", ORANGE),), held_out=True),
   Panel(
     "Utilities U (user) and L (LLM)",
-    "grpo",
-    (("rewards/user/mean", "U", USER), ("rewards/llm/mean", "L", LLM)),
+    (("rewards/user/mean", "U", GREEN), ("rewards/llm/mean", "L", VIOLET)),
     held_out=True,
   ),
   Panel(
     "Chain: format, decision",
-    "grpo",
-    (("rewards/format/mean", "format", USER), ("rewards/decision/mean", "decision", WELFARE)),
+    (("rewards/format/mean", "format", GREEN), ("rewards/decision/mean", "decision", ORANGE)),
     held_out=True,
   ),
   Panel(
     "Completion length, tokens",
-    "grpo",
-    (("completions/mean_length", "mean", "#3b8bd0"),),
+    (("completions/mean_length", "mean", BLUE),),
     band=("completions/min_length", "completions/max_length"),
   ),
-  Panel("KL to the start policy, nats a token", "grpo", (("kl", "KL", "#c4628f"),)),
-  Panel("Entropy, nats a token", "grpo", (("entropy", "entropy", "#3b8bd0"),)),
-  Panel("Gradient norm before clipping", "grpo", (("grad_norm", "norm", "#8c96a3"),)),
-  Panel("Warm start: loss, nats a token", "sft", (("loss", "loss", "#3b8bd0"),)),
+  Panel("KL to the start policy, nats a token", (("kl", "KL", PINK),)),
+  Panel("Entropy, nats a token", (("entropy", "entropy", BLUE),)),
+  Panel("Gradient norm before clipping", (("grad_norm", "norm", GREY),)),
+  Panel("Warm start: loss, nats a token", (("loss", "loss", BLUE),), phase="sft"),
 )
 
 
-def colour(policy: str, index: int = 0) -> str:
-  """The colour of a policy in every chart."""
-  return COLOURS.get(policy, SPARE[index % len(SPARE)])
-
-
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-  settings: Any = {
-    "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.parse_math": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": LINE,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-  }
-  with matplotlib.rc_context(settings):
-    yield
+def _style() -> contextlib.AbstractContextManager[None]:
+  return matplotlib.rc_context(
+    {
+      "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
+      "font.family": "sans-serif",
+      "font.size": 9,
+      "text.parse_math": False,  # a policy may be named $x_1
+      "text.color": INK,
+      "axes.labelcolor": INK,
+      "axes.edgecolor": LINE,
+      "xtick.color": INK,
+      "ytick.color": INK,
+      "grid.color": LINE,
+      "grid.linewidth": 0.6,
+      "axes.grid": True,
+      "axes.axisbelow": True,
+      "axes.spines.top": False,
+      "axes.spines.right": False,
+      "legend.frameon": False,
+      "figure.facecolor": "none",
+      "axes.facecolor": "none",
+    }
+  )
 
 
 def _svg(figure: Figure, name: str) -> str:
-  """The figure as an `<svg>` element without size, network references or duplicate ids."""
+  """The figure as an `<svg>` element without size, network references or duplicate ids.
+
+  name: what screen readers say, and the salt of the ids: the same run gives the same bytes.
+  """
   buffer = io.StringIO()
   with matplotlib.rc_context({"svg.hashsalt": name}):
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
   text = buffer.getvalue()
   text = text[text.index("<svg") :]
   text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+  # matplotlib numbers the groups of every figure alike; a page may hold each id once
   text = re.sub(r' id="\w+_\d+"', "", text)
-  text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-  text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+  for side in ("width", "height"):  # the style sheet sets the width, the viewBox the height
+    text = re.sub(rf'(<svg[^>]*?) {side}="[^"]*"', r"\1", text, count=1)
   text = text.replace("<svg", f'<svg role="img" aria-label="{html.escape(name)}"', 1)
   return text.replace(INK, "currentColor").replace(LINE, "var(--line)")
 
 
-def series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+def series(rows: Sequence[Row], key: str) -> tuple[np.ndarray, np.ndarray]:
   """(steps, values) of the rows that have a number under `key`."""
   points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
   return np.asarray([p[0] for p in points], float), np.asarray([p[1] for p in points], float)
@@ -127,24 +133,21 @@ def _running_mean(value: np.ndarray) -> np.ndarray:
   return (total[end] - total[start]) / (end - start)
 
 
-def curves(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def curves(metrics: Sequence[Row]) -> list[tuple[str, str]]:
   """(title, SVG) of each panel that the run has numbers for.
 
-  metrics: the rows of metrics.jsonl. Faint: each step; strong: running mean; dots: held-out prompts.
+  metrics: the rows of metrics.jsonl. Faint: each step; strong: running mean; dots: held-out
+  prompts.
   """
-  found = []
   with _style():
-    for panel in PANELS:
-      figure = _panel(panel, metrics)
-      if figure is not None:
-        found.append((panel.title, _svg(figure, panel.title)))
-  return found
+    drawn = [(panel.title, _panel(panel, metrics)) for panel in PANELS]
+    return [(title, _svg(figure, title)) for title, figure in drawn if figure is not None]
 
 
-def _panel(panel: Panel, metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
+def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
   rows = [row for row in metrics if row["phase"] == panel.phase]
   evaluated = [row for row in metrics if row["phase"] == "eval"]
-  # GRPO starts from the SFT policy, where there is one: then the base policy is no point of its curve.
+  # GRPO starts from the SFT policy, where there is one: the base policy is then off its curve
   warm = any(row.get("policy") == "sft" for row in evaluated)
   held_out = [row for row in evaluated if not (warm and row.get("policy") == "base")]
   if not any(len(series(rows, key)[0]) for key, _, _ in panel.lines):
@@ -159,7 +162,7 @@ def _panel(panel: Panel, metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
       axes.plot(*series(held_out, key), "o", color=tint, markersize=5, label=f"{name}, held out")
   if panel.band:
     (step, low), (_, high) = (series(rows, key) for key in panel.band)
-    if len(low) == len(high):
+    if len(low) == len(high):  # a damaged row may lack one of the two
       axes.fill_between(step, low, high, color=panel.lines[0][2], alpha=0.15, linewidth=0)
   axes.set_xlabel("update" if panel.phase == "grpo" else "warm-start update", fontsize=8)
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -204,13 +207,12 @@ def actions(shares: Mapping[str, Mapping[str, float]]) -> str:
     axes = figure.add_subplot()
     width = 0.8 / max(1, len(shares))
     for index, (policy, share) in enumerate(shares.items()):
+      # the policies' bars stand side by side, centred on the action's tick
       place = np.arange(len(names)) + (index - (len(shares) - 1) / 2) * width
       height = [share.get(name, 0.0) for name in names]
       bars = axes.bar(place, height, width * 0.92, color=colour(policy, index), label=label(policy))
       axes.bar_label(bars, [f"{100 * each:.0f}" for each in height], fontsize=7.5, padding=1)
-    axes.set_xticks(
-      range(len(names)), ["answer (DA)", "ask (CQ)", "answer + ask (AQ)", "no cell named"]
-    )
+    axes.set_xticks(range(len(names)), [*ACTION_WORDS.values(), "no cell named"])
     axes.set_ylabel("share of completions, %")
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
     axes.grid(axis="x", visible=False)
