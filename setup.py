@@ -64,7 +64,6 @@ setup(
     "gtalign_jax": [
       "data/sample/*.jsonl",
       "data/templates/*.txt",
-      "data/templates/*.md",
       "report/*.html",
       "synthesize/*.toml",
     ]
