@@ -17,6 +17,7 @@ def fault(text: str, limits: RewardConfig | None = None) -> str | None:
   """
   limits = limits or RewardConfig()
   found = chain.parse(text)
+  # the strict parser gives either an error or a payoff; the second test is for the type checker
   if found.error or found.payoff is None:
     return found.error or "payoff_syntax"
   cell = features.named_cell(found.analyze or "")

@@ -42,12 +42,13 @@ def examples(
     for prompt, completion in zip(encoded.ids, completions, strict=True)
     if len(prompt) + len(completion) <= sft_config.max_tokens
   ]
+  # prompts of the training set that were too long were counted when it was encoded
   too_long = encoded.left_out if sft_config.data else 0
   return pairs, len(completions) - len(pairs) + too_long
 
 
 def rows(path: str | Path) -> Iterator[tuple[Record, str]]:
-  """(record, chain) of each line that `gtalign synthesize` wrote. Raises BadInput, naming the line."""
+  """(record, chain) of each line of `gtalign synthesize`. Raises BadInput, naming the line."""
   for number, row in jsonl.read(path):
     where = f"{path}:{number}"
     completion = row.get("completion")
@@ -65,7 +66,7 @@ def _from_file(
   found = list(rows(path))
   if not found:
     raise BadInput(f"sft.data={str(path)!r} holds no chains")
-  # position as id: a file may hold several chains of one prompt
+  # the position as id, because a file may hold several chains of one prompt
   numbered = [record._replace(id=str(index)) for index, (record, _) in enumerate(found)]
   encoded = prompts.encode(numbered, tokenizer, data_config)
   return encoded, [found[int(record.id)][1] for record in encoded.records]
