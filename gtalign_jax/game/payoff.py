@@ -2,12 +2,14 @@
 
 Cells are numbered 3*u + a (`types.CELLS`). The code works on six (LLM, user) pairs of arrays
 instead of one [..., 2, 3, 2] array: fixed comparisons without sorts or gathers vectorise over rows.
-NumPy in, NumPy out; jax arrays and tracers in, jax out (FORMULAS: the game).
+`pareto_mask` and `choose` are the names that stay (INTERFACES); the rest is what they share with
+the reward kernel. NumPy in, NumPy out; jax arrays and tracers in, jax out (FORMULAS: the game).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from gtalign_jax.arrays import floats, namespace
@@ -25,7 +27,7 @@ class Cells(NamedTuple):
 
 
 class Front(NamedTuple):
-  """Per cell, six arrays [...]: is it Pareto-optimal among the cells in play. choice: cell index."""
+  """optimal: per cell, an array [...]: is it Pareto-optimal among those in play. choice: index."""
 
   optimal: tuple[Array, ...]
   choice: Array
@@ -50,7 +52,7 @@ def pareto_mask(payoff_BUAR: Array) -> Array:
 
 
 def choose(payoff_BUAR: Array, user_type: Array | None = None) -> Array:
-  """The paper's choice: the Pareto-optimal cell of largest LLM + user, then user, then lowest index.
+  """The paper's choice: the Pareto-optimal cell of largest LLM + user, then user, lowest index.
 
   user_type: int_B, 0 DQ, 1 VQ, -1 undeclared; None = undeclared everywhere. With a declared type
   only its row is in play. Sums within 4 eps(dtype) max(|LLM| + |user|, 1) of the best one are ties,
@@ -77,7 +79,7 @@ def front(payoff_BUAR: Any, user_type: Any = None) -> Front:
   return front_of(xp, split(payoff_BUAR), user_type)
 
 
-def front_of(xp, cells: Cells, user_type: Array | None) -> Front:
+def front_of(xp: ModuleType, cells: Cells, user_type: Array | None) -> Front:
   """`front` on split cells; `xp` is their namespace."""
   undeclared = True if user_type is None else user_type < 0
   rows = [undeclared if user_type is None else undeclared | (user_type == u) for u in range(2)]
@@ -103,7 +105,7 @@ def _optimal(cells: Cells, undeclared: Array | bool) -> list[Array]:
   llm, user = cells
   dominated: list[Any] = [False] * NUM_CELLS
   for i in range(NUM_CELLS):
-    for j in range(i + 1, NUM_CELLS):
+    for j in range(i + 1, NUM_CELLS):  # one pair of comparisons answers both directions
       at_least = (llm[i] >= llm[j]) & (user[i] >= user[j])
       at_most = (llm[i] <= llm[j]) & (user[i] <= user[j])
       rivals = True if ROW[i] == ROW[j] else undeclared
@@ -112,7 +114,9 @@ def _optimal(cells: Cells, undeclared: Array | bool) -> list[Array]:
   return [~each for each in dominated]
 
 
-def _choice(xp, cells: Cells, optimal: tuple[Array, ...], in_play: list[Array | bool]) -> Array:
+def _choice(
+  xp: ModuleType, cells: Cells, optimal: tuple[Array, ...], in_play: list[Array | bool]
+) -> Array:
   """Argument of the maximum by elimination.
 
   Halves keep sums of finite numbers finite. "Then LLM" needs no step of its own: two optimal cells
