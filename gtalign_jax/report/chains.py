@@ -52,12 +52,14 @@ def pick(rows: Sequence[Row]) -> list[tuple[str, Row]]:
   titles = ("Highest welfare", "Middle welfare", "Lowest welfare")
   places = sorted({0, len(ranked) // 2, len(ranked) - 1}) if ranked else []
   found = [(titles[i], ranked[place]) for i, place in enumerate(places)]
+  # a prompt whose other sample was fine is not shown as refused
   spare = [row for prompt, row in other.items() if prompt not in first]
   return found + [("Refused chain", row) for row in spare[: 3 - len(found)]]
 
 
 def named_cell(read: chain.Chain) -> int | None:
   """Index of the cell that the analysis of a parsed chain names, None where it names none."""
+  # a chain that was refused has no choice to speak of, whatever its analysis says
   cell = features.named_cell(read.analyze) if read.payoff is not None and read.analyze else -1
   return cell if cell >= 0 else None
 
@@ -73,6 +75,7 @@ def _article(title: str, row: Row, mode: str) -> str:
   if read.payoff is None:
     reason = row.get("parse_error") or read.error or "no reason given"
     return f"<article>{head}{_block(f'completion, refused: {reason}', row['completion'])}</article>"
+  # words on the left; on the right the matrix, and what came of it
   left = _block("thinking", read.thinking) + _block("analyze", read.analyze)
   grid = matrix(read.payoff, named_cell(read), features.user_type(read.thinking or ""))
   right = f'<div class="block"><b>payoff</b>{grid}</div>' + _block("response", read.response)
@@ -88,7 +91,7 @@ def _block(name: str, text: str | None) -> str:
 
 def question(row: Row) -> str:
   """What the user last said to the assistant."""
-  prompt = row.get("prompt")
+  prompt = row.get("prompt")  # chat messages, or plain text in files of other tools
   if isinstance(prompt, Sequence) and not isinstance(prompt, str):
     said = [turn for turn in prompt if isinstance(turn, Mapping) and turn.get("role") == "user"]
     return str(said[-1].get("content", "")) if said else ""

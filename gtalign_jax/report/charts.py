@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gtalign_jax.game.metrics import front
 from gtalign_jax.report.labels import (
   ACTION_WORDS,
   BLUE,
@@ -28,7 +29,8 @@ from gtalign_jax.report.labels import (
 from gtalign_jax.report.results import Row
 from gtalign_jax.types import ACTIONS
 
-# Stand-ins that become CSS values, so that one SVG suits the light and the dark page.
+# Stand-ins that `_svg` turns into CSS values, so that one SVG suits the light and the dark page;
+# colours that nothing else in a figure has.
 INK, LINE = "#010203", "#040506"
 
 
@@ -71,28 +73,16 @@ PANELS = (
 
 
 def _style() -> contextlib.AbstractContextManager[None]:
-  return matplotlib.rc_context(
-    {
-      "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
-      "font.family": "sans-serif",
-      "font.size": 9,
-      "text.parse_math": False,  # a policy may be named $x_1
-      "text.color": INK,
-      "axes.labelcolor": INK,
-      "axes.edgecolor": LINE,
-      "xtick.color": INK,
-      "ytick.color": INK,
-      "grid.color": LINE,
-      "grid.linewidth": 0.6,
-      "axes.grid": True,
-      "axes.axisbelow": True,
-      "axes.spines.top": False,
-      "axes.spines.right": False,
-      "legend.frameon": False,
-      "figure.facecolor": "none",
-      "axes.facecolor": "none",
-    }
-  )
+  return matplotlib.rc_context({
+    "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
+    "text.parse_math": False,  # a policy may be named $x_1
+    "font.family": "sans-serif", "font.size": 9,
+    "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.edgecolor": LINE, "grid.color": LINE, "grid.linewidth": 0.6,
+    "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
+    # transparent, so that the page's own light or dark ground shows
+    "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none",
+  })  # fmt: skip
 
 
 def _svg(figure: Figure, name: str) -> str:
@@ -104,7 +94,7 @@ def _svg(figure: Figure, name: str) -> str:
   with matplotlib.rc_context({"svg.hashsalt": name}):
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
   text = buffer.getvalue()
-  text = text[text.index("<svg") :]
+  text = text[text.index("<svg") :]  # without the XML header, which HTML has no place for
   text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
   # matplotlib numbers the groups of every figure alike; a page may hold each id once
   text = re.sub(r' id="\w+_\d+"', "", text)
@@ -127,7 +117,7 @@ def window(steps: int) -> int:
 
 def _running_mean(value: np.ndarray) -> np.ndarray:
   """Mean of the last `window` values, of fewer at the start."""
-  total = np.concatenate([[0.0], np.cumsum(value)])
+  total = np.concatenate([[0.0], np.cumsum(value)])  # differences of sums: linear in the steps
   end = np.arange(1, len(value) + 1)
   start = np.maximum(0, end - window(len(value)))
   return (total[end] - total[start]) / (end - start)
@@ -167,31 +157,25 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
   axes.set_xlabel("update" if panel.phase == "grpo" else "warm-start update", fontsize=8)
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
   axes.tick_params(length=0, labelsize=8)
-  if len(axes.get_legend_handles_labels()[0]) > 1:
+  if len(axes.get_legend_handles_labels()[0]) > 1:  # one line is named by the title
     axes.legend(fontsize=7.5, loc="best", handlelength=1.4)
   return figure
 
 
-def scatter(
-  points: Mapping[str, np.ndarray],
-  fronts: Mapping[str, np.ndarray],
-  means: Mapping[str, np.ndarray],
-) -> str:
+def scatter(clouds: Mapping[str, np.ndarray]) -> str:
   """(U, L) of every held-out prompt and policy, Pareto fronts as lines, means as diamonds.
 
-  points, fronts: policy -> [N, 2] of (U, L); means: policy -> [2].
+  clouds: policy -> [N, 2] of (U, L).
   """
   with _style():
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for index, (policy, point) in enumerate(points.items()):
+    for index, (policy, cloud) in enumerate(clouds.items()):
       tint = colour(policy, index)
-      axes.scatter(point[:, 0], point[:, 1], s=16, color=tint, alpha=0.45, linewidths=0)
-      front = fronts[policy][np.argsort(fronts[policy][:, 0])]
-      axes.plot(front[:, 0], front[:, 1], color=tint, linewidth=1.4, marker=".", markersize=5)
-      axes.plot(
-        *means[policy], "D", color=tint, markersize=8, markeredgecolor=INK, label=label(policy)
-      )
+      axes.scatter(cloud[:, 0], cloud[:, 1], s=16, color=tint, alpha=0.45, linewidths=0)
+      axes.plot(*front(cloud).T, color=tint, linewidth=1.4, marker=".", markersize=5)
+      u, l = cloud.mean(axis=0)  # the only mark with a label: the legend shows diamonds
+      axes.plot(u, l, "D", color=tint, markersize=8, markeredgecolor=INK, label=label(policy))
     axes.set_xlabel("user utility U")
     axes.set_ylabel("LLM utility L")
     axes.tick_params(length=0)
@@ -205,7 +189,7 @@ def actions(shares: Mapping[str, Mapping[str, float]]) -> str:
   with _style():
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    width = 0.8 / max(1, len(shares))
+    width = 0.8 / max(1, len(shares))  # of a bar; the rest parts one action from the next
     for index, (policy, share) in enumerate(shares.items()):
       # the policies' bars stand side by side, centred on the action's tick
       place = np.arange(len(names)) + (index - (len(shares) - 1) / 2) * width

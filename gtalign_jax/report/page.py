@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gtalign_jax import config as configs
 from gtalign_jax import files
-from gtalign_jax.game import metrics, paired
+from gtalign_jax.game import paired
 from gtalign_jax.report import chains, charts, results
 from gtalign_jax.report.labels import colour, label
 from gtalign_jax.report.results import Report, Row
@@ -39,6 +39,7 @@ def write(workdir: str | Path) -> Path:
   """
   report = results.load(workdir)
   template = resources.files("gtalign_jax.report").joinpath("page.html").read_text("utf-8")
+  # Template, not str.format: the style sheet is full of braces
   text = string.Template(template).substitute(parts(report))
   # lone surrogates that a model wrote have no UTF-8; browsers show &#55296; as a replacement mark
   text = text.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
@@ -74,7 +75,7 @@ def _section(title: str, body: str) -> str:
 
 
 def _head(report: Report) -> str:
-  config = report.config
+  config = report.config  # as it was written: an older version may lack a key
   steps = ", ".join(
     f"{config.get(phase, {}).get('steps', 0)} {label(phase)} updates" for phase in ("sft", "grpo")
   )
@@ -130,14 +131,10 @@ def _sources(report: Report) -> str:
 
 
 def _game(report: Report) -> str:
-  names = [name for name in reversed(report.rows) if report.runs[name].places]
-  text = ""
+  text, names = "", [name for name in reversed(report.rows) if report.runs[name].places]
   if names:
-    clouds = {name: paired.points(report.runs[name]) for name in names}
-    fronts = {name: metrics.front(cloud) for name, cloud in clouds.items()}
-    means = {name: cloud.mean(axis=0) for name, cloud in clouds.items()}
-    title = "User and LLM utility, one point a prompt"
-    text += _figure(title, charts.scatter(clouds, fronts, means))
+    svg = charts.scatter({name: paired.points(report.runs[name]) for name in names})
+    text += _figure("User and LLM utility, one point a prompt", svg)
   shares = {name: action_shares(report.rows[name], _mode(report)) for name in reversed(report.rows)}
   if shares:
     text += _figure("Action named by the chain", charts.actions(shares))
@@ -190,7 +187,7 @@ def _seconds(seconds: Mapping[str, float]) -> str:
   for name, value in seconds.items():
     percent = 100 * value / total
     bar = f'<td class="graph"><span class="bar" style="width:{percent:.1f}%"></span></td>'
-    if value > 0:
+    if value > 0:  # a phase that the run did not have
       rows += f"<tr><td>{escape(name)}</td><td>{value:.1f} s</td><td>{percent:.0f} %</td>{bar}</tr>"
   return f'<div class="wide"><table>{rows}</table></div><p class="soft">In all {total:.0f} s.</p>'
 

@@ -44,6 +44,7 @@ def load(workdir: str | Path) -> Report:
   config = jsonl.read_object(workdir / "config.json")
   metrics, timings = workdir / "metrics.jsonl", workdir / "timings.json"
   found = {path.stem: path for path in sorted(workdir.glob("eval/*.jsonl"))}
+  # known policies by age, then what a user evaluated by hand
   order = [*(name for name in ORDER if name in found), *(n for n in found if n not in ORDER)]
   lines = {name: jsonl.read(found[name]) for name in order}
   runs = {name: paired.scored_run(name, lines[name], found[name]) for name in order}
@@ -61,7 +62,7 @@ def load(workdir: str | Path) -> Report:
 
 def _compared(runs: Sequence[paired.ScoredRun], resamples: int) -> Row | None:
   """The comparison of the policies with scored rows; None where no two share a scored prompt."""
-  scored = [run for run in runs if run.places]
+  scored = [run for run in runs if run.places]  # a judge that was down leaves only nulls
   try:
     return paired.compare_runs(scored, resamples=resamples) if len(scored) > 1 else None
   except BadInput as error:
@@ -178,6 +179,7 @@ def _verdict(interval: Mapping[str, float], measure: str) -> str:
 
 def differences(report: Report) -> list[Difference]:
   """Each policy against the one before it, newest first."""
+  # GRPO against base would count the warm start's gain a second time
   neighbours = set(itertools.pairwise(report.rows))
   pairs = report.compared["pairs"] if report.compared else []
   return [
@@ -205,6 +207,6 @@ def table(workdir: str | Path) -> str:
     # phases under half a second would read as "0 s"
     spent = [f"{name} {value:.0f} s" for name, value in report.seconds.items() if value >= 0.5]
     lines += ["", f"time: {', '.join(spent)}; in all {sum(report.seconds.values()):.0f} s"]
-  if (report.workdir / "report.html").exists():
+  if (report.workdir / "report.html").exists():  # the table alone may be asked for
     lines.append(f"report: {report.workdir / 'report.html'}")
   return "\n".join(lines)

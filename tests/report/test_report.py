@@ -56,10 +56,14 @@ def eval_rows(quality, rng, prompts=16, evil=""):
       text = completion(index, rng, evil) if good else f"Sure! Here is what I think. {evil}"
       rows.append({
         "id": f"p{index}#{sample}", "data_source": SOURCES[index % 4] + evil, "sample": sample,
-        "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": QUESTIONS[index % 4] + evil}],
+        "prompt": [
+          {"role": "system", "content": "s"},
+          {"role": "user", "content": QUESTIONS[index % 4] + evil},
+        ],
         "completion": text, "finish_reason": "stop" if good else "length",
         "completion_tokens": int(rng.integers(180, 260)), "prompt_tokens": 100,
-        "user_reward": user, "llm_reward": llm, "utility": (user * llm) ** 0.5, "score": (user * llm) ** 0.5,
+        "user_reward": user, "llm_reward": llm,
+        "utility": (user * llm) ** 0.5, "score": (user * llm) ** 0.5,
         "answer_reward": float(rng.random() < quality), "format": int(good), "parsed": good,
         "parse_error": None if good else "missing_block", "valid": True,
         "decision": float(good), "choice": float(good), "carried_out": float(good),
@@ -90,7 +94,8 @@ def metric_rows(rng, sft=18, grpo=40):
       noisy = {key: min(1.0, value + 0.03 * rng.normal()) for key, value in values.items()}
       length = 225 - 0.5 * k + 5 * rng.normal()
       yield {
-        "phase": "grpo", "step": k, "loss": 0.01 * rng.normal(), "reward": noisy["rewards/welfare/mean"],
+        "phase": "grpo", "step": k, "loss": 0.01 * rng.normal(),
+        "reward": noisy["rewards/welfare/mean"],
         "entropy": 0.8 - 0.008 * k + 0.02 * rng.normal(), "kl": 0.0005 * k + 0.001 * rng.random(),
         "grad_norm": 0.6 + 0.1 * rng.random(), "completions/mean_length": length,
         "completions/min_length": length - 60, "completions/max_length": length + 80,
@@ -176,7 +181,8 @@ def test_everything_asked_for_is_on_the_page(page):
   text = " ".join(page.text)
   for words in (
     "Welfare W", "Utilities U", "Chain: format, decision", "Completion length", "KL to the start",
-    "Entropy", "User and LLM utility", "Action named", "Config", "Versions", "jax", "rollout.group_size",
+    "Entropy", "User and LLM utility", "Action named", "Config", "Versions", "jax",
+    "rollout.group_size",
     "Where the time went", "rollout", "GRPO", "SFT", "base", "rule's choice", "Highest welfare",
     "Lowest welfare", "By source",
   ):  # fmt: skip
@@ -303,7 +309,7 @@ def test_action_shares_count_every_completion():
 def test_charts_take_odd_names_and_missing_numbers():
   cloud = np.asarray([[0.1, 0.2]])
   name = "$x_<script>"
-  svg = charts.scatter({name: cloud}, {name: cloud}, {name: cloud[0]})
+  svg = charts.scatter({name: cloud})
   assert "<script>" not in svg and "$x_&lt;script&gt;" in svg
   rows = [{"phase": "grpo", "step": 1, "kl": None}, {"phase": "grpo", "step": 2, "entropy": 1.0}]
   assert [title for title, _ in charts.curves(rows)] == ["Entropy, nats a token"]
