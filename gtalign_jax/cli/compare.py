@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
   runs = read_runs(args.files)
   comparison = compare_runs(runs, args.epsilon, args.bootstrap)
   if args.plots:
-    from gtalign_jax.evaluate.plots import save_pairs
+    from gtalign_jax.evaluate.plots import save_pairs  # deferred: matplotlib
 
     comparison["plots"] = [str(path) for path in save_pairs(runs, args.plots)]
   sys.stdout.write((jsonl.dumps(comparison) if args.json else table(comparison)) + "\n")

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.models import export
   from gtalign_jax.train.checkpoint import load_policy
 
+  # eos_ids apart: a generation config may name more of them than the tokenizer does
   policy = load_policy(args.checkpoint, step)
   out = export.save(
     policy.config, policy.params, policy.tokenizer, args.out, eos_ids=policy.eos_ids

@@ -59,9 +59,10 @@ def run(args: argparse.Namespace) -> int:
   places = [f"{args.input}:{number}" for number, _ in lines]
   rows = [row for _, row in lines]
   for place, row in zip(places, rows, strict=True):
+    # True is an int to Python, and would pass for the id 1
     if not isinstance(row.get("id"), (str, int)) or isinstance(row.get("id"), bool):
       raise BadInput(f"{place}: id={str(row.get('id'))[:40]!r} must be text or an integer")
-  judge = judges.make(settings.judge)
+  judge = judges.make(settings.judge)  # after the rows: a bad line must not cost a verdict
   try:
     scored = score.score_rows(rows, settings, judge, places)
     numbers = {"rows": len(rows)} | score.summarise(rows, scored) | judge.statistics()

@@ -84,6 +84,7 @@ def table(result: dict[str, Any]) -> str:
   for label, prefix in (("as written", ""), ("edited", "edited_")):
     error = result[prefix + "parse_error"]
     said = result[prefix + "response"] or ""
-    shown = "".join(char if char.isprintable() else " " for char in said)  # no terminal controls
+    # a model may write escape sequences
+    shown = "".join(char if char.isprintable() else " " for char in said)
     lines.append(f"{label}: " + (f"({error}) " if error else "") + shown)
   return "\n".join(line.rstrip() for line in lines) + "\n"

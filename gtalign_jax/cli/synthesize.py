@@ -9,6 +9,7 @@ from typing import Any
 from gtalign_jax import jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.config import Config
+from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
 
 
@@ -27,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--model", metavar="NAME", help="name of the teacher at the endpoint")
   parser.add_argument(
-    "--api-key-env", default="OPENAI_API_KEY", metavar="VARIABLE", help="variable with its key"
+    # the name of a variable, not the key: arguments show in `ps` and in the shell's history
+    "--api-key-env",
+    default="OPENAI_API_KEY",
+    metavar="VARIABLE",
+    help="variable with its key",
   )
   parser.add_argument("--concurrency", type=int, default=8, help="requests at a time")
   parser.add_argument("--tries", type=int, default=2, help="samples per prompt until one is fit")
@@ -47,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
   return 0
 
 
-def _records(config: Config, limit: int):
+def _records(config: Config, limit: int) -> list[Record]:
   from gtalign_jax.data import batches, sources
 
   records = sources.load(config.data, config.data.train_split)

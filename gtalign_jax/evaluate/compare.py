@@ -31,6 +31,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[ScoredRun]:
   names: list[str] = []
   for path in paths:
     stem, count = Path(path).stem, 1
+    # a/eval.jsonl and b/eval.jsonl are two runs, and names are keys of the JSON
     while (name := stem if count == 1 else f"{stem}~{count}") in names:
       count += 1
     names.append(name)

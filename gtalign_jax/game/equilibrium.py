@@ -76,7 +76,7 @@ def strategies(found: Equilibria) -> tuple[Array, Array]:
   """Mixed strategies (user_BEU, llm_BEA) of every slot; zeros where the mask is False."""
   xp, dq_BM, first_BM = floats(found.dq_BM, found.first_BM)
   one, zero = xp.ones_like(dq_BM[..., 0]), xp.zeros_like(dq_BM[..., 0])
-  user = [[one, zero]] * 3 + [[zero, one]] * 3
+  user = [[one, zero]] * 3 + [[zero, one]] * 3  # pure slots: DQ in cells 0-2, VQ in 3-5
   llm = [[one if a == cell % 3 else zero for a in range(3)] for cell in range(6)]
   for m, (a, b, _) in enumerate(PAIRS):
     user.append([dq_BM[..., m], 1 - dq_BM[..., m]])
@@ -137,7 +137,7 @@ def outcome_of(
   best, worst = matrices.fold(xp.maximum, total[:6]), _worst(xp, total, present)
   llm_slack, user_slack = _slack(xp, cells)
   positive = some & (best > 0) & (worst > llm_slack + user_slack)  # not by rounding alone
-  ratio = best / xp.where(positive, worst, 1.0)
+  ratio = best / xp.where(positive, worst, 1.0)  # no division by 0, which has no gradient
   # a pure equilibrium is a cell, for which the exact test is done; a mixture needs slack
   dominated = [~each for each in optimal]
   dominated += [_dominated_by_cell(xp, cells, llm[e], user[e]) for e in range(6, NUM_SLOTS)]
@@ -184,7 +184,7 @@ def _indifference(xp: ModuleType, x: Array, y: Array) -> tuple[Array, Array, Arr
   """p with p x + (1 - p) y = 0: (p, whether one exists in [0, 1], whether it is inside)."""
   inside = ((x > 0) & (y < 0)) | ((x < 0) & (y > 0))
   exists = inside | ((x == 0) != (y == 0))
-  size = abs(x) + abs(y)
+  size = abs(x) + abs(y)  # = |x - y|, as the signs differ; no cancellation
   return abs(y) / xp.where(exists, size, 1.0), exists, inside
 
 

@@ -56,7 +56,7 @@ def scored_run(
     where = f"{path}:{line}"
     key, values = _key(row, where), _values(row, where)
     seen.add(key)
-    if math.isnan(values[0]) or math.isnan(values[1]):
+    if math.isnan(values[0]) or math.isnan(values[1]):  # no verdict is not a verdict of 0
       nulls += 1
       continue
     groups.setdefault(key, []).append(values)
@@ -82,7 +82,7 @@ def compare_runs(runs: Sequence[ScoredRun], epsilon: float = 0.05, resamples: in
     raise BadInput(f"epsilon={epsilon}: must be a finite number, at least 0")
   if resamples < 1:
     raise BadInput(f"bootstrap={resamples}: must be at least 1")
-  for a, b in itertools.combinations(runs, 2):
+  for a, b in itertools.combinations(runs, 2):  # before any resampling
     if not shared_ids(a, b):
       why = "only rows with a null reward" if a.seen & b.seen else "no id"
       raise BadInput(f"{a.name} and {b.name} share {why}; rows are matched by id, else by input")
@@ -122,6 +122,7 @@ def _comparison(runs: Sequence[ScoredRun], epsilon: float, resamples: int) -> di
 
 def _run_means(run: ScoredRun) -> dict[str, float | int | None]:
   """Means over ids; efficiency as ratios of sums over the ids that have both numbers."""
+  # ratios of sums: a mean of ratios would let the shortest completions decide
   per_point = metrics.per_point(run.columns["user_reward"], run.columns["llm_reward"])
   means = {name: _mean(values) for name, values in per_point.items()}
   answer, tokens = run.columns["answer_reward"], run.columns["completion_tokens"]
@@ -151,7 +152,7 @@ def _pair(
     "a": a.name,
     "b": b.name,
     "n_shared": len(ids),
-    "n_dropped": len(a.seen & b.seen) - len(ids),
+    "n_dropped": len(a.seen & b.seen) - len(ids),  # in both files, but null in one of them
     **metrics.compare(points_a, points_b, epsilon),
     "difference": _bootstrap(difference, resamples),
   }
@@ -190,7 +191,7 @@ def _key(row: dict[str, Any], where: str) -> str:
     key = row.get("input")
   if key is None:
     raise BadInput(f"{where}: needs a key id (or input) to match rows by")
-  sample = row.get("sample")
+  sample = row.get("sample")  # `gtalign eval` writes ids as <prompt>#<sample>
   if isinstance(key, str) and sample is not None:
     key = key.removesuffix(f"#{sample}")
   return json.dumps(key, sort_keys=True)
@@ -211,7 +212,7 @@ def _values(row: dict[str, Any], where: str) -> list[float]:
 
 
 def _source(row: dict[str, Any], where: str) -> str | None:
-  source = row.get("data_source")
+  source = row.get("data_source")  # optional: without it a row counts in the whole only
   if source is not None and not isinstance(source, str):
     raise BadInput(f"{where}: data_source={source!r} must be a string")
   return source

@@ -16,7 +16,7 @@ from gtalign_jax.arrays import floats, namespace
 from gtalign_jax.types import Array
 
 NUM_CELLS = 6
-ROW = (0, 0, 0, 1, 1, 1)  # user type of each cell
+ROW = (0, 0, 0, 1, 1, 1)  # user type of each cell: 0 DQ, 1 VQ
 
 
 class Cells(NamedTuple):
@@ -92,11 +92,12 @@ def score_named(found: Front, named_cell: Array, like: Array) -> Array:
   """`choice_score` for a front already found; `like` gives the dtype."""
   xp, like, _ = floats(like, found.choice)
   named_cell = xp.asarray(named_cell)
-  hit = (named_cell == found.choice) & (named_cell >= 0)
+  hit = (named_cell == found.choice) & (named_cell >= 0)  # -1 = -1: neither names nor has a choice
   optimal = hit
   for index, each in enumerate(found.optimal):
     optimal = optimal | (each & (named_cell == index))
   finite = found.choice >= 0
+  # two halves: 1 for the choice, 1/2 for another optimal cell
   return 0.5 * hit.astype(like.dtype) + 0.5 * (optimal & finite).astype(like.dtype)
 
 
@@ -108,6 +109,7 @@ def _optimal(cells: Cells, undeclared: Array | bool) -> list[Array]:
     for j in range(i + 1, NUM_CELLS):  # one pair of comparisons answers both directions
       at_least = (llm[i] >= llm[j]) & (user[i] >= user[j])
       at_most = (llm[i] <= llm[j]) & (user[i] <= user[j])
+      # with a declared type the other row cannot be reached, so it cannot dominate
       rivals = True if ROW[i] == ROW[j] else undeclared
       dominated[i] = dominated[i] | (at_most & ~at_least & rivals)
       dominated[j] = dominated[j] | (at_least & ~at_most & rivals)
@@ -131,11 +133,13 @@ def _choice(
   total = [0.5 * l + 0.5 * u for l, u in zip(llm, user)]
   size = [0.5 * abs(l) + 0.5 * abs(u) for l, u in zip(llm, user)]
   best = fold(xp.maximum, [xp.where(o, t, floor) for o, t in zip(optimal, total)])
+  # over the front only: a huge cell that is dominated must not make everything a tie
   scale = fold(xp.maximum, [xp.where(o, s, 0.5) for o, s in zip(optimal, size)])
   slack = 4 * float(xp.finfo(best.dtype).eps) * xp.maximum(scale, 0.5)
   tied = [o & (best - t <= slack) for o, t in zip(optimal, total)]
   user_best = fold(xp.maximum, [xp.where(t, u, floor) for t, u in zip(tied, user)])
   index = -1
+  # from the last cell to the first: the lowest index overwrites the others
   for cell in reversed(range(NUM_CELLS)):
     index = xp.where(tied[cell] & (user[cell] == user_best), cell, index)
   return xp.where(finite, index, -1)

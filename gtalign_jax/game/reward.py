@@ -20,7 +20,8 @@ from gtalign_jax.game.welfare import welfare
 from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Array
 
-# The paper's pareto variant has its own weights of the LLM's utility (paper mode only).
+# The paper's pareto variant has its own weights of the LLM's utility (paper mode only). Not in the
+# config as the others are: this variant is there to reproduce published numbers.
 PARETO = {"pareto": 0.2, "pay": 0.2, "format": 0.2, "answer": 0.35, "length": 0.05}
 VARIANTS = ("cobb_douglas", "user", "llm", "linear", "pareto")
 
@@ -134,6 +135,7 @@ def brief(chars: Array, scale: float) -> Array:
   """exp(-chars / scale); 0 where `chars` is NaN (no reasoning to count)."""
   xp, chars = floats(chars)
   missing = xp.isnan(chars)
+  # NaN is replaced inside as well: the gradient of the branch not taken would be NaN too
   return xp.where(missing, 0.0, xp.exp(-xp.where(missing, 0.0, chars) / scale))
 
 
@@ -188,5 +190,5 @@ def _llm_utility(f: Features, w: RewardConfig, pareto: bool) -> Array:
 
 def _sigmoid(xp: ModuleType, x: Array) -> Array:
   """1 / (1 + exp(-x)) without overflow at either end."""
-  small = xp.exp(-abs(x))
+  small = xp.exp(-abs(x))  # in (0, 1]: exp(-x) overflows below -745
   return xp.where(x >= 0, 1.0, small) / (1.0 + small)

@@ -31,7 +31,7 @@ LIFT = 12  # tenths by which the sum of the chosen cell leads its row at most
 
 def chain(record: Record, seed: int) -> str:
   """One completion for the record, a pure function of its content, its id and `seed`."""
-  rng = random.Random(f"{seed}/{record.id}")
+  rng = random.Random(f"{seed}/{record.id}")  # not hash(): Python salts that per process
   reply = replies.reply(record, rng)
   chosen = CELLS.index(f"{reply.user_type}_{reply.action}")
   definite = REFUSED if reply.kind == "refuse" else DEFINITE
@@ -39,6 +39,7 @@ def chain(record: Record, seed: int) -> str:
   payoffs = {cell: {"LLM": llm / 10, "user": user / 10} for cell, (llm, user) in zip(CELLS, tenths)}
   return (
     f"<thinking>{_thinking(record, reply, rng)}</thinking>"
+    # no spaces: a payoff object is half of a chain's tokens
     f"<payoff>{json.dumps(payoffs, separators=(',', ':'))}</payoff>"
     f"<analyze>{_analysis(tenths, chosen, rng)}</analyze>"
     f"<response>{reply.response}</response>"
@@ -57,6 +58,7 @@ def _payoffs(base: Sequence[Pair], chosen: int, rng: random.Random) -> list[Pair
   ]
   rival = max(sum(cells[cell]) for cell in row if cell != chosen)
   llm, user = cells[chosen]
+  # 3 tenths at least: the choice is plain, and no matter of rounding
   lack = rival + rng.randint(3, LIFT) - llm - user
   if lack > 0:  # both roles gain, up to the end of the scale
     gain = min(rng.randint(lack // 3, lack - lack // 3), MOST - llm)

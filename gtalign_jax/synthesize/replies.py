@@ -30,8 +30,9 @@ _NUMBER = re.compile(r"\d+")
 _DRAWING = re.compile(
   r"\[asy\].*?\[/asy\]", re.S
 )  # its coordinates are no numbers that a user says
+# how the released labels of ambig_qa spell several readings
 _QA = re.compile(r"Meaning \d+:\s*(.*?)\s*;\s*Answer \d+:\s*(.*?)\s*(?:\n|$)")
-_WORD = re.compile(r"[^\W\d_]{4,}")
+_WORD = re.compile(r"[^\W\d_]{4,}")  # shorter ones say little of a subject
 _END = re.compile(r"(?<=[.!])\s+")
 _FILLER = subject(WORDINGS["filler"])
 _FORM = re.compile(rf"\b(?:{'|'.join(WORDINGS['forms'].split())})\b", re.I)
@@ -86,13 +87,13 @@ def clean(text: str) -> str:
 
 def _reference(record: Record) -> str:
   """The record's own line to build an answer on, "" if it has none that can be quoted."""
-  text = record.extra_info.get("reference")
+  text = record.extra_info.get("reference")  # the sample set has one; released records do not
   return clean(text) if isinstance(text, str) and clean(_no_question(text)) else ""
 
 
 def topic(record: Record, most: int = 3) -> list[str]:
   """Words that say what the user's turns are about, the last turn's first."""
-  found: dict[str, str] = {}
+  found: dict[str, str] = {}  # stem -> the word as it was written, one per stem
   for text in reversed(_said(record)):
     for word in _WORD.findall(text):
       for stem in subject(word) - _FILLER:
@@ -113,7 +114,7 @@ def is_complete(record: Record) -> bool:
   """Has the user said what the full intent (`single_turn_prompt`) says? True if none is known."""
   whole = record.extra_info.get("single_turn_prompt")
   if not isinstance(whole, str) or not whole:
-    return True
+    return True  # what was said is all there is
   whole, said = _DRAWING.sub(" ", whole), _conversation(record)
   numbers = set(_NUMBER.findall(whole)) <= set(_NUMBER.findall(said))
   return numbers and share(subject(whole), subject(said)) >= STATED
@@ -140,7 +141,7 @@ def _by_source(record: Record, rng: random.Random) -> Draft:
 def _solution(record: Record, truth: str, rng: random.Random) -> Draft:
   words = WORDINGS["solve"]
   working = _reference(record) or rng.choice(words["working"])
-  answer = words["answer"].format(working=working, truth=truth.strip("$"))
+  answer = words["answer"].format(working=working, truth=truth.strip("$"))  # some come in dollars
   if rng.random() < 0.15:
     return _draft("solve", "AQ", answer=answer, truth=truth, more=rng.choice(words["more"]))
   return _draft("solve", "DA", answer=answer)
@@ -158,7 +159,7 @@ def _answer(truth: str, rng: random.Random) -> Draft:
 def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
   words = WORDINGS["meanings"]
   pairs = [(_inner(meaning), answer) for meaning, answer in _QA.findall(truth.partition("###")[2])]
-  rng.shuffle(pairs)
+  rng.shuffle(pairs)  # else the two readings that the label lists first would always be the ones
   about = " ".join(topic(record)) or "this"
   generic = words["generic"].format(topic_plain=_no_question(about))
   if len(pairs) < 2:
@@ -266,6 +267,7 @@ def _excerpt(text: str, most: int) -> str:
   """The opening of a reference text: whole sentences, at most `most` words."""
   kept: list[str] = []
   for sentence in _END.split(text):
+    # a first sentence is kept whatever its length: an excerpt must not be empty
     if kept and len(" ".join([*kept, sentence]).split()) > most:
       break
     kept.append(sentence)

@@ -35,7 +35,7 @@ def examples(
   if sft_config.data:
     encoded, texts = _from_file(Path(sft_config.data), tokenizer, data_config)
   else:
-    texts = [labels.chain(record, seed) for record in encoded.records]
+    texts = [labels.chain(record, seed) for record in encoded.records]  # those that fit
   completions = _completions(texts, tokenizer)
   pairs = [
     (prompt, completion)
@@ -76,5 +76,6 @@ def _completions(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
   """Token ids of each chain, EOS appended, int32."""
   if not texts:
     return []
+  # one call for all of them: fast tokenizers split a batch over their threads
   ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
   return [np.asarray([*each, tokenizer.eos_token_id], np.int32) for each in ids]

@@ -102,6 +102,7 @@ def _kept(answer: dict[str, Any] | None) -> bool:
 
 def _job(records: Sequence[Record], teacher: Teacher) -> dict[str, Any]:
   """What answers in a part file depend on."""
+  # not the sampling settings: chains of another temperature are as good
   return {"model": teacher.model, "base_url": teacher.base_url, "prompts": len(records)}
 
 
@@ -113,6 +114,7 @@ def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
     except OSError as error:
       raise BadInput(f"{part}: cannot be written ({error.strerror})") from error
     return {}
+  # a process that was killed while it wrote leaves half a line
   text = part.read_text(encoding="utf-8")
   whole = text[: text.rfind("\n") + 1]
   if whole != text:
@@ -160,7 +162,7 @@ class _Requests:
     return sum(not task.result() for task in tasks)
 
   async def _one(self, client: Any, record: Record) -> bool:
-    async with self.free:
+    async with self.free:  # all tasks exist at once; this bounds the open requests
       try:
         fault, text = await self._best(client, record)
       except self.openai.OpenAIError as error:
@@ -176,7 +178,7 @@ class _Requests:
     answer = {"id": record.id, "fault": fault, "completion": None if fault else text}
     self.answers[record.id] = answer
     self.file.write(json.dumps(answer) + "\n")
-    self.file.flush()
+    self.file.flush()  # each answer was paid for
     self.on_done(len(self.answers), self.total)
     return True
 
@@ -197,6 +199,7 @@ class _Requests:
       max_tokens=self.teacher.max_tokens,
       temperature=self.teacher.temperature,
     )
+    # some servers answer a filtered prompt with no choice at all
     content = reply.choices[0].message.content if reply.choices else None
     return _THOUGHT.sub("", content or "").strip()
 
