@@ -71,9 +71,22 @@ def reply(record: Record, rng: random.Random) -> Reply:
 
 
 def _draft(kind: str, action: str, **slots: str) -> Draft:
-  """The wordings of a kind and action with their slots filled, `…_plain` ones included."""
+  """The wordings of a kind and action with their slots filled.
+
+  Slots: the arguments, the kind's own sentences that are no lists, and of each a `…_plain` one.
+  """
+  words = WORDINGS[kind]
+  slots = {name: text for name, text in words.items() if isinstance(text, str)} | slots
   plain = {f"{name}_plain": _no_question(text) for name, text in slots.items()}
-  return Draft(kind, action, [each.format(**slots, **plain) for each in WORDINGS[kind][action]])
+  return Draft(kind, action, [each.format(**slots, **plain) for each in words[action]])
+
+
+def _statement(kind: str, rng: random.Random, **slots: str) -> Draft:
+  """An answer, with the kind's probability followed by a question whether more is wanted."""
+  words = WORDINGS[kind]
+  if rng.random() < words["ask_more"]:
+    return _draft(kind, "AQ", more=rng.choice(words["more"]), **slots)
+  return _draft(kind, "DA", **slots)
 
 
 def clean(text: str) -> str:
@@ -142,18 +155,14 @@ def _solution(record: Record, truth: str, rng: random.Random) -> Draft:
   words = WORDINGS["solve"]
   working = _reference(record) or rng.choice(words["working"])
   answer = words["answer"].format(working=working, truth=truth.strip("$"))  # some come in dollars
-  if rng.random() < 0.15:
-    return _draft("solve", "AQ", answer=answer, truth=truth, more=rng.choice(words["more"]))
-  return _draft("solve", "DA", answer=answer)
+  return _statement("solve", rng, answer=answer, truth=truth)
 
 
 def _answer(truth: str, rng: random.Random) -> Draft:
   words = WORDINGS["answer"]
   known = truth.partition("###")[2].strip().rstrip(".")
   answer = rng.choice(words["answer"]).format(truth=known)
-  if rng.random() < 0.15:
-    return _draft("answer", "AQ", answer=answer, sure=words["sure"], more=rng.choice(words["more"]))
-  return _draft("answer", "DA", answer=answer)
+  return _statement("answer", rng, answer=answer)
 
 
 def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
@@ -169,10 +178,10 @@ def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
   # meanings that are quoted at length would break the word limit of a clarifying question
   short = max(len(one.split()), len(two.split())) <= MAX_MEANING
   ask = rng.choice(words["ask"])
-  if rng.random() < 0.3:
+  if rng.random() < words["answer_first"]:
     answer = words["answer"].format(one=one, first=first) if short else words["safe"]
     last = words["last"].format(two=two) if short else generic
-    return _draft("meanings", "AQ", answer=answer, last=last, generic=generic, safe=words["safe"])
+    return _draft("meanings", "AQ", answer=answer, last=last, generic=generic)
   question = ask.format(one=one, two=two) if short else generic
   return _draft("meanings", "CQ", question=question, generic=generic)
 
@@ -193,18 +202,12 @@ def _refusal(record: Record, rng: random.Random) -> Draft:
   offer = _reference(record) or rng.choice(words["offers"])
   no, why = rng.choice(words["no"]), rng.choice(words["why"])
   text = words["text"].format(no=no, why=why, offer=offer)
-  if rng.random() < 0.25:
-    return _draft("refuse", "AQ", text=text, more=rng.choice(words["more"]))
-  return _draft("refuse", "DA", text=text)
+  return _statement("refuse", rng, text=text)
 
 
 def _help(record: Record, rng: random.Random) -> Draft:
   text = _reference(record)
-  if not text:
-    return _focus(record, rng)
-  if rng.random() < 0.3:
-    return _draft("help", "AQ", text=text, more=rng.choice(WORDINGS["help"]["more"]))
-  return _draft("help", "DA", text=text)
+  return _statement("help", rng, text=text) if text else _focus(record, rng)
 
 
 def _focus(record: Record, rng: random.Random) -> Draft:
@@ -216,7 +219,7 @@ def _focus(record: Record, rng: random.Random) -> Draft:
   start, question = rng.choice(words["start"]), words["first"]
   if len(named) > 1:
     question = rng.choice(words["ask"]).format(words=f"{', '.join(named[:-1])} or {named[-1]}")
-  return _draft("open", "CQ", start=start, question=question, first=words["first"])
+  return _draft("open", "CQ", start=start, question=question)
 
 
 def _writing(record: Record, truth: str, rng: random.Random) -> Draft:
@@ -229,9 +232,9 @@ def _writing(record: Record, truth: str, rng: random.Random) -> Draft:
   named = f"the {form} about {about[0]}" if about else f"the {form}"
   question = rng.choice(words["ask"]).format(named=named)
   opening = _excerpt(truth, most=20)
-  if opening and rng.random() < 0.35:
-    return _draft("draft", "AQ", opening=opening, question=question, safe=words["safe"])
-  return _draft("draft", "CQ", question=question, safe=words["safe"])
+  if opening and rng.random() < words["answer_first"]:
+    return _draft("draft", "AQ", opening=opening, question=question)
+  return _draft("draft", "CQ", question=question)
 
 
 def _form(record: Record) -> str:
@@ -246,8 +249,7 @@ def _unstated(record: Record, rng: random.Random) -> Draft:
     problem = words["problem"]
     return _draft("unstated", "CQ", question=rng.choice(problem), safe=problem[1])
   about = " and ".join(topic(record, most=2)) or "your question"
-  question = words["named"].format(topic=about)
-  return _draft("unstated", "CQ", question=question, safe=words["safe"])
+  return _draft("unstated", "CQ", question=words["named"].format(topic=about))
 
 
 def _no_question(text: str) -> str:
