@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   if not argv or argv[0] in ("-h", "--help"):
     sys.stdout.write(_overview() + "\n")
-    return 0 if argv else 2
+    return 0 if argv else 2  # no command at all is a mistake, asking for help is none
   if argv[0] == "--version":
     sys.stdout.write(__version__ + "\n")
     return 0
@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: Exception) -> str:
+  # messages quote values, and a value may hold line breaks
   return " ".join(str(error).split())
 
 

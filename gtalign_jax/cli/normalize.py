@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     where = f"{args.input}:{line}"
     if "score" not in row:  # a forgotten column, not a null: nobody scores a row by accident
       raise BadInput(f"{where}: no key score; give a number, or null for an invalid row")
+    # rows of `gtalign score` have data_source; `source` says that a user groups them otherwise
     source = row.get("source", row.get("data_source"))
     if not isinstance(source, str):
       raise BadInput(f"{where}: source={source!r} must be a string")

@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.rollout import steer
   from gtalign_jax.sections import RolloutConfig
 
+  # of a rollout's settings only the stop strings and the sampling matter to one chain
   config = dataclasses.replace(
     RolloutConfig(), max_new_tokens=args.max_new_tokens, temperature=args.temperature
   )

@@ -53,7 +53,7 @@ def affine(pricing: Pricing, payoff_BUAR: Array) -> Array:
   """The map above, unrounded; dtype kept."""
   xp, payoff_BUAR = floats(payoff_BUAR)
   matrices.split(payoff_BUAR)  # checks the shape
-  dtype = payoff_BUAR.dtype
+  dtype = payoff_BUAR.dtype  # of the policy's numbers as well: float64 ones would widen float32
   offset_AR = [
     [pricing.shift[a][r] - pricing.price[r] * pricing.tokens[a] for r in range(2)] for a in range(3)
   ]

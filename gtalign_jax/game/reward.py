@@ -76,12 +76,14 @@ def terms(
   W, user U, llm L, linear (U + L)/2; pareto (paper mode) takes L with the weights of `PARETO` and
   scores sqrt(U L). Rows that paper mode zeroes as a whole are the caller's to zero.
   """
+  # the config checks this too, but a library has callers without a config
   if variant not in VARIANTS or (variant == "pareto" and mode != "paper"):
     raise BadInput(f"rewards.variant={variant!r} does not exist in rewards.mode={mode!r}")
   _, *arrays = floats(*features)
   f = Features(*arrays)
   user = _user_utility(f, weights)
   llm = _llm_utility(f, weights, pareto=variant == "pareto")
+  # the published W has no alpha, whatever the config says
   total = welfare("cobb_douglas", user, llm, 0.5 if mode == "paper" else weights.alpha)
   score = {"user": user, "llm": llm, "linear": (user + llm) / 2}.get(variant, total)
   return Terms(user, llm, total, score)

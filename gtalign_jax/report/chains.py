@@ -67,6 +67,7 @@ def named_cell(read: chain.Chain) -> int | None:
 def _article(title: str, row: Row, mode: str) -> str:
   read = chain.parse(row["completion"], mode)
   numbers = [(name, row.get(key)) for name, key in SCORES]
+  # null where the judge gave no verdict, absent where the mode has no such term
   scores = [f"{name} {value:.3g}" for name, value in numbers if isinstance(value, (int, float))]
   source = html.escape(str(row.get("data_source", "")))
   head = f"<h3>{title} <span class='soft'>· {source}</span></h3>"
@@ -117,4 +118,5 @@ def _cell(pair_R: np.ndarray, cell: int, named: int | None, choice: int) -> str:
   tags = '<span class="tag n">named</span>' * (cell == named)
   tags += '<span class="tag r">rule\'s choice</span>' * (cell == choice)
   mark = ' class="named"' if cell == named else ""
+  # :g writes the numbers as chains do, 3 and 2.5
   return f"<td{mark}>LLM {pair_R[0]:g}<br>user {pair_R[1]:g}{tags}</td>"

@@ -16,16 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from gtalign_jax.game.metrics import front
 from gtalign_jax.report.labels import (
-  ACTION_WORDS,
-  BLUE,
-  GREEN,
-  GREY,
-  ORANGE,
-  PINK,
-  VIOLET,
-  colour,
-  label,
-)
+  ACTION_WORDS, BLUE, GREEN, GREY, ORANGE, PINK, VIOLET, colour, label,
+)  # fmt: skip
 from gtalign_jax.report.results import Row
 from gtalign_jax.types import ACTIONS
 
@@ -48,23 +40,14 @@ class Panel(NamedTuple):
   band: tuple[str, str] | None = None
 
 
+_UTILITIES = (("rewards/user/mean", "U", GREEN), ("rewards/llm/mean", "L", VIOLET))
+_CHAIN = (("rewards/format/mean", "format", GREEN), ("rewards/decision/mean", "decision", ORANGE))
+_LENGTHS = ("completions/min_length", "completions/max_length")
 PANELS = (
   Panel("Welfare W", (("rewards/welfare/mean", "W", ORANGE),), held_out=True),
-  Panel(
-    "Utilities U (user) and L (LLM)",
-    (("rewards/user/mean", "U", GREEN), ("rewards/llm/mean", "L", VIOLET)),
-    held_out=True,
-  ),
-  Panel(
-    "Chain: format, decision",
-    (("rewards/format/mean", "format", GREEN), ("rewards/decision/mean", "decision", ORANGE)),
-    held_out=True,
-  ),
-  Panel(
-    "Completion length, tokens",
-    (("completions/mean_length", "mean", BLUE),),
-    band=("completions/min_length", "completions/max_length"),
-  ),
+  Panel("Utilities U (user) and L (LLM)", _UTILITIES, held_out=True),
+  Panel("Chain: format, decision", _CHAIN, held_out=True),
+  Panel("Completion length, tokens", (("completions/mean_length", "mean", BLUE),), band=_LENGTHS),
   Panel("KL to the start policy, nats a token", (("kl", "KL", PINK),)),
   Panel("Entropy, nats a token", (("entropy", "entropy", BLUE),)),
   Panel("Gradient norm before clipping", (("grad_norm", "norm", GREY),)),
@@ -106,6 +89,7 @@ def _svg(figure: Figure, name: str) -> str:
 
 def series(rows: Sequence[Row], key: str) -> tuple[np.ndarray, np.ndarray]:
   """(steps, values) of the rows that have a number under `key`."""
+  # isinstance: a metric is null where nothing could be measured, e.g. no valid row
   points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
   return np.asarray([p[0] for p in points], float), np.asarray([p[1] for p in points], float)
 
@@ -142,6 +126,7 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
   held_out = [row for row in evaluated if not (warm and row.get("policy") == "base")]
   if not any(len(series(rows, key)[0]) for key, _, _ in panel.lines):
     return None
+  # inches at 9 points, about the width of a column: the page scales the SVG by little
   figure = Figure(figsize=(4.2, 2.5), layout="constrained")
   axes = figure.add_subplot()
   for key, name, tint in panel.lines:
@@ -155,7 +140,7 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
     if len(low) == len(high):  # a damaged row may lack one of the two
       axes.fill_between(step, low, high, color=panel.lines[0][2], alpha=0.15, linewidth=0)
   axes.set_xlabel("update" if panel.phase == "grpo" else "warm-start update", fontsize=8)
-  axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))  # no update 2.5
   axes.tick_params(length=0, labelsize=8)
   if len(axes.get_legend_handles_labels()[0]) > 1:  # one line is named by the title
     axes.legend(fontsize=7.5, loc="best", handlelength=1.4)

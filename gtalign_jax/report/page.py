@@ -50,7 +50,7 @@ def write(workdir: str | Path) -> Path:
 
 def escape(value: object) -> str:
   """Text for any place in the page."""
-  return html.escape(str(value), quote=True)
+  return html.escape(str(value), quote=True)  # quotes as well, for values of attributes
 
 
 def parts(report: Report) -> dict[str, str]:
@@ -71,6 +71,7 @@ def parts(report: Report) -> dict[str, str]:
 
 
 def _section(title: str, body: str) -> str:
+  # a short run has no curves, a run without evaluation no utilities: no empty headings
   return f"<section><h2>{title}</h2>\n{body}</section>" if body else ""
 
 
@@ -79,6 +80,7 @@ def _head(report: Report) -> str:
   steps = ", ".join(
     f"{config.get(phase, {}).get('steps', 0)} {label(phase)} updates" for phase in ("sft", "grpo")
   )
+  # with the zone: a run's files are looked at on other machines
   date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
   facts = [f"model {config.get('model', '?')}", steps, f"seed {config.get('seed', '?')}", date]
   return (
@@ -102,7 +104,7 @@ def _policies(report: Report) -> str:
   for index, policy in enumerate(found):
     first, *rest = map(escape, results.cells(policy))
     dot = f'<span class="dot" style="background:{colour(policy.name, index)}"></span>'
-    rows.append([dot + first, *rest])
+    rows.append([dot + first, *rest])  # the dot is the legend of the charts below
   text = _table([head for head, _ in results.COLUMNS], rows)
   text += (
     '<p class="soft">W = √(U·L), U, L: means over prompts, the completions of a prompt averaged '
@@ -143,6 +145,7 @@ def _game(report: Report) -> str:
 
 def _mode(report: Report) -> str:
   """How this run reads chains."""
+  # the other reading would show as refused what the run rewarded, or the reverse
   return "paper" if report.config.get("rewards", {}).get("mode") == "paper" else "strict"
 
 
@@ -153,6 +156,7 @@ def action_shares(rows: Sequence[Row], mode: str = "strict") -> dict[str, float]
   """
   counts = dict.fromkeys((*ACTIONS, "none"), 0)
   for row in rows:
+    # what the analysis says, not what the response does: the choice of the chain itself
     cell = chains.named_cell(chain.parse(row["completion"], mode))
     counts["none" if cell is None else ACTIONS[cell % len(ACTIONS)]] += 1
   return {name: count / max(1, len(rows)) for name, count in counts.items()}
@@ -174,6 +178,7 @@ def _curves(report: Report) -> str:
     "0 is the policy that GRPO started from. Means are over completions. Shaded: shortest to "
     "longest completion."
   )
+  # a panel that is missing without a word looks like a fault
   if not any(row.get("kl") is not None for row in report.metrics):
     note += " KL to the start policy was not measured (grpo.kl_coef is 0)."
   return f'<div class="grid">{"".join(figures)}</div><p class="soft">{note}</p>'

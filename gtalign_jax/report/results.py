@@ -55,6 +55,7 @@ def load(workdir: str | Path) -> Report:
     metrics=[row for _, row in jsonl.read(metrics)] if metrics.exists() else [],
     rows={name: [row for _, row in lines[name]] for name in order},
     runs=runs,
+    # the run's own number of resamples; a run of an older version may not have the key
     compared=_compared(list(runs.values()), config.get("eval", {}).get("bootstrap", 2000)),
     seconds=jsonl.read_object(timings) if timings.exists() else {},
   )
@@ -65,7 +66,7 @@ def _compared(runs: Sequence[paired.ScoredRun], resamples: int) -> Row | None:
   scored = [run for run in runs if run.places]  # a judge that was down leaves only nulls
   try:
     return paired.compare_runs(scored, resamples=resamples) if len(scored) > 1 else None
-  except BadInput as error:
+  except BadInput as error:  # evaluations of different prompts: the rest of the report stands
     log.warning("no comparison of policies: %s", error)
     return None
 
@@ -196,7 +197,7 @@ def table(workdir: str | Path) -> str:
   report = load(workdir)
   grid = [[head for head, _ in COLUMNS], *map(cells, policies(report))]
   widths = [max(map(len, column)) for column in zip(*grid)]
-  lines = ["held-out prompts"]
+  lines = ["held-out prompts"]  # then names to the left, numbers to the right
   for row in grid:
     first, rest = row[0].ljust(widths[0]), [c.rjust(w) for c, w in zip(row[1:], widths[1:])]
     lines.append("  ".join(["", first, *rest]).rstrip())

@@ -78,26 +78,23 @@ def distil(
     with part.open("a", encoding="utf-8") as file:
       requests = _Requests(teacher, limits, file, answers, len(records), on_done)
       failed = asyncio.run(requests.all(wanted))
-  by_id = {record.id: record for record in records}
-  kept = [row(by_id[i], answers[i]["completion"]) for i in by_id if _kept(answers.get(i))]
+  by_id = {record.id: record for record in records}  # in the order of the prompts
+  fit = {i: each["completion"] for i, each in answers.items() if each["fault"] is None}
+  kept = [row(record, fit[i]) for i, record in by_id.items() if i in fit]
   reasons = Counter(each["fault"] for each in answers.values() if each["fault"])
   counts = {"prompts": len(records), "kept": len(kept), "rejected": dict(reasons), "failed": failed}
   if failed:  # the part file stays, so that the next run asks for the missing ones only
     raise RunFailure(
       f"teacher: {failed} of {len(records)} requests got no answer ({len(kept)} chains kept in "
-      f"{part}); run the same command again to go on"
+      f"{part}); run the same command again to continue"
     )
   if not kept:
     raise RunFailure(
       f"teacher: no chain of {len(records)} was fit ({dict(reasons)}); remove {part} to ask again"
     )
   jsonl.write(out, kept)
-  part.unlink()
+  part.unlink()  # only now that the answers are safe elsewhere
   return counts
-
-
-def _kept(answer: dict[str, Any] | None) -> bool:
-  return answer is not None and answer["fault"] is None
 
 
 def _job(records: Sequence[Record], teacher: Teacher) -> dict[str, Any]:
