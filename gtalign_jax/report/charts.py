@@ -15,9 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gtalign_jax.game.metrics import front
-from gtalign_jax.report.labels import (
-  ACTION_WORDS, BLUE, GREEN, GREY, ORANGE, PINK, VIOLET, colour, label,
-)  # fmt: skip
+from gtalign_jax.report.labels import ACTION_WORDS, TINTS, colour, label
 from gtalign_jax.report.results import Row
 from gtalign_jax.types import ACTIONS
 
@@ -40,6 +38,7 @@ class Panel(NamedTuple):
   band: tuple[str, str] | None = None
 
 
+GREY, BLUE, ORANGE, VIOLET, GREEN, PINK = TINTS
 _UTILITIES = (("rewards/user/mean", "U", GREEN), ("rewards/llm/mean", "L", VIOLET))
 _CHAIN = (("rewards/format/mean", "format", GREEN), ("rewards/decision/mean", "decision", ORANGE))
 _LENGTHS = ("completions/min_length", "completions/max_length")
