@@ -22,6 +22,7 @@ def config_file(parser: argparse.ArgumentParser) -> None:
 
 def overrides(parser: argparse.ArgumentParser, metavar: str = "key=value") -> None:
   """Any number of `key=value`, after the other positional arguments."""
+  # main parses intermixed, else argparse would take them only in one piece before the flags
   parser.add_argument("overrides", nargs="*", metavar=metavar, help="changes to the config")
 
 
@@ -62,5 +63,5 @@ def check(args: argparse.Namespace, **lowest: float) -> None:
 def show(args: argparse.Namespace, text: str, result: Mapping[str, Any]) -> None:
   """Prints `text` for people and then, with --json, `result` as the last line."""
   sys.stdout.write(text)
-  if args.json:
+  if args.json:  # jsonl.dumps: NaN is null, which every parser of JSON reads
     sys.stdout.write(jsonl.dumps(result) + "\n")

@@ -20,6 +20,7 @@ from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import metrics
 
+# numbers of a row: the first two are required, those from the fourth on cannot be negative
 COLUMNS = (
   "user_reward", "llm_reward", "answer_reward", "completion_tokens", "response_tokens", "parsed",
 )  # fmt: skip
@@ -61,6 +62,7 @@ def scored_run(
       continue
     groups.setdefault(key, []).append(values)
     sources.setdefault(key, _source(row, where))
+  # reshape: a file without scored rows still has its columns
   table = np.array([_mean_rows(group) for group in groups.values()]).reshape(-1, len(COLUMNS))
   averaged = sum(len(group) > 1 for group in groups.values())
   return ScoredRun(
@@ -166,6 +168,7 @@ def _bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, d
   drawn = np.empty((resamples, values_ND.shape[1]))
   for each in range(resamples):  # counts instead of drawn rows: memory stays linear in N
     times_N = np.bincount(rng.integers(count, size=count), minlength=count)
+    # one draw for all measures: their intervals then speak of the same resampled prompts
     drawn[each] = times_N @ values_ND / count
   low, high = np.percentile(drawn, [50 - LEVEL / 2, 50 + LEVEL / 2], axis=0)
   means = values_ND.mean(axis=0)

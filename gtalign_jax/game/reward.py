@@ -106,7 +106,7 @@ def kernel(
   not finite has no choice (-1), no equilibria, and choice score 0.
   """
   xp, payoff_BUAR = floats(payoff_BUAR)
-  cells = matrices.split(payoff_BUAR)
+  cells = matrices.split(payoff_BUAR)  # once, for front, scores and equilibria
   front = matrices.front_of(xp, cells, user_type)
   choice_score = matrices.score_named(front, named_cell, payoff_BUAR)
   if mode == "paper":
@@ -151,6 +151,7 @@ def pay_score(payoff_BUAR: Array) -> Array:
   cells = matrices.split(payoff_BUAR)
   count: Any = 0
   for llm, user in zip(*cells):
+    # 1e-8 is the published guard against 0 / 0
     largest = xp.maximum(xp.maximum(abs(user), abs(llm)), 1e-8)
     # a/b > 0.1 as the published code divides; a > 0.1 b rounds differently at the edge
     far = abs(user - llm) / largest > 0.1

@@ -58,7 +58,7 @@ class Draft(NamedTuple):
 def reply(record: Record, rng: random.Random) -> Reply:
   """The reply that the label calls for; `rng` picks among actions and wordings that suit alike."""
   draft = _by_source(record, rng)
-  user_type = WORDINGS[draft.kind]["type"]
+  user_type = WORDINGS[draft.kind]["type"]  # follows from the kind, so that the two cannot disagree
   cell = 3 * USER_TYPES.index(user_type) + ACTIONS.index(draft.action)
   for wording in draft.wordings:
     response = clean(wording)
@@ -135,6 +135,7 @@ def is_complete(record: Record) -> bool:
 
 def _by_source(record: Record, rng: random.Random) -> Draft:
   truth = record.ground_truth or ""
+  # advbench has no labels: all of it is harmful
   if record.data_source == "advbench" or truth == "harmful":
     return _refusal(record, rng)
   if truth == "unharmful":
@@ -223,7 +224,7 @@ def _focus(record: Record, rng: random.Random) -> Draft:
 
 
 def _writing(record: Record, truth: str, rng: random.Random) -> Draft:
-  truth = clean(_no_question(truth))
+  truth = clean(_no_question(truth))  # a text that asks its reader something is no question back
   excerpt = _excerpt(truth, MAX_WORDS)
   if is_complete(record) and excerpt:
     return _draft("write", "DA", excerpt=excerpt)
@@ -231,7 +232,7 @@ def _writing(record: Record, truth: str, rng: random.Random) -> Draft:
   about = [word for word in topic(record) if not _FORM.fullmatch(word)][:1]
   named = f"the {form} about {about[0]}" if about else f"the {form}"
   question = rng.choice(words["ask"]).format(named=named)
-  opening = _excerpt(truth, most=20)
+  opening = _excerpt(truth, most=20)  # a taste of it: what the reply asks is the point
   if opening and rng.random() < words["answer_first"]:
     return _draft("draft", "AQ", opening=opening, question=question)
   return _draft("draft", "CQ", question=question)

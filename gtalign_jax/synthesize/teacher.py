@@ -148,7 +148,7 @@ class _Requests:
     client = self.openai.AsyncOpenAI(
       base_url=self.teacher.base_url,
       api_key=self.key,
-      max_retries=self.teacher.retries,
+      max_retries=self.teacher.retries,  # of 429, 5xx and lost connections, with growing pauses
       timeout=self.teacher.timeout_s,
     )
     try:
@@ -182,7 +182,7 @@ class _Requests:
   async def _best(self, client: Any, record: Record) -> tuple[str | None, str]:
     """(fault, text) of the first fit sample, else of the last one."""
     fault, text = None, ""
-    for _ in range(self.teacher.tries):
+    for _ in range(self.teacher.tries):  # at a temperature above 0, so the next may be fit
       text = await self._reply(client, record)
       fault = check.fault(text, self.limits)
       if fault is None:
