@@ -64,8 +64,8 @@ setup(
     "gtalign_jax": [
       "data/sample/*.jsonl",
       "data/templates/*.txt",
-      "data/templates/*.md",
-      "evaluate/*.html",
+      "report/*.html",
+      "synthesize/*.toml",
     ]
   },
   install_requires=REQUIRED,

@@ -5,7 +5,7 @@
 Prints one JSON line: matrices per second (wall clock: median, best, worst of the repeats), the
 profile as processor nanoseconds per matrix of each part compiled alone (medians; other load on the
 machine moves these less), and the bytes XLA plans per row at two batch sizes (equal: memory is
-linear in B). Float32, corrected mode, every output of `reward.play` written.
+linear in B). Float32, corrected mode, every output of `reward.kernel` written.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def rows(count, seed=0):
 
 
 def kernel(payoff, features, named, user_type, carried_out):
-  return reward.play(payoff, features, named, user_type, carried_out, WEIGHTS, mode="corrected")
+  return reward.kernel(payoff, features, named, user_type, carried_out, WEIGHTS, mode="corrected")
 
 
 # Parts compiled alone; `pass over payoffs` reads and writes them once: the floor of memory traffic.

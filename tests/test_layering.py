@@ -1,17 +1,20 @@
-"""Imports flow downward: a room imports rooms of lower levels only."""
+"""The house: imports flow downward and never in a circle; mesh axes are named in parallel/ only."""
 
 import ast
 from pathlib import Path
+
+import pytest
 
 import gtalign_jax
 
 ROOT = Path(gtalign_jax.__file__).parent
 LEVELS = {
-  "config": 0, "sections": 0, "types": 0, "errors": 0, "arrays": 0, "jsonl": 0, "files": 0, "progress": 0, "hub": 0,
+  "__init__": 0, "config": 0, "sections": 0, "types": 0, "errors": 0, "arrays": 0, "jsonl": 0,
+  "files": 0, "progress": 0, "hub": 0,
   "ops": 1, "parallel": 1, "game": 1,
   "models": 2, "data": 2, "rewards": 2,
   "rollout": 3, "algorithms": 3,
-  "evaluate": 4, "synthesize": 4,
+  "evaluate": 4, "report": 4, "synthesize": 4,
   "train": 5,
   "cli": 6, "__main__": 7,
 }  # fmt: skip
@@ -24,12 +27,26 @@ GUARDED = {
   "safetensors": {"models/"},
   "gguf": {"models/"},
   "transformers": {"data/prompts.py", "models/"},
+  "matplotlib": {"report/charts.py", "evaluate/plots.py"},
 }
 FORBIDDEN = {"tensorflow", "torch"}
 
+AXES = ("data", "fsdp", "tensor")
+# calls whose arguments name mesh axes
+SPECS = {"P", "PartitionSpec", "NamedSharding", "Mesh", "AbstractMesh", "make_mesh", "shard_map"}
+COLLECTIVES = {
+  "psum", "pmean", "pmax", "pmin", "all_gather", "all_to_all", "psum_scatter", "ppermute",
+  "axis_index", "axis_size",
+}  # fmt: skip
+KEYWORDS = {"axis_name", "axis_names", "in_specs", "out_specs", "spmd_axis_name"}
+
+
+def parse(path):
+  return ast.parse(path.read_text(encoding="utf-8"))
+
 
 def imports(path):
-  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+  for node in ast.walk(parse(path)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -39,11 +56,139 @@ def imports(path):
         yield from (f"gtalign_jax.{alias.name}" for alias in node.names)
 
 
+def module_name(path):
+  parts = path.relative_to(ROOT.parent).with_suffix("").parts
+  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def module_imports(tree, modules):
+  """Modules of `modules` that a file names, in functions as well: a deferred import hides a circle.
+
+  `from room import file` means the file, not the room's __init__, which Python also runs.
+  """
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names if alias.name in modules)
+    elif isinstance(node, ast.ImportFrom):
+      for alias in node.names:
+        name = f"{node.module}.{alias.name}"
+        yield from (each for each in [name if name in modules else node.module] if each in modules)
+
+
+def circles(graph):
+  """Groups of modules that reach each other, each sorted; graph: module -> modules it imports."""
+
+  def reach(start):
+    found, waiting = set(), [start]
+    while waiting:
+      for each in graph[waiting.pop()] - found:
+        found.add(each)
+        waiting.append(each)
+    return found
+
+  reached = {module: reach(module) for module in graph}
+  groups = {
+    tuple(sorted(each for each in reached[module] if module in reached[each]))
+    for module in graph
+    if module in reached[module]
+  }
+  return sorted(groups)
+
+
+def test_no_module_imports_itself_through_others():
+  trees = {module_name(path): parse(path) for path in ROOT.rglob("*.py")}
+  graph = {name: set(module_imports(tree, trees)) for name, tree in trees.items()}
+  assert sum(map(len, graph.values())) > 200
+  assert not circles(graph), circles(graph)
+
+
+def test_the_circle_check_sees_circles():
+  modules = ("a", "a.b", "a.c", "d")
+  deferred = ast.parse("def f():\n  from a import b\n  import d")
+  assert set(module_imports(deferred, modules)) == {"a.b", "d"}
+  assert set(module_imports(ast.parse("from a import load"), modules)) == {"a"}
+  assert circles({"a": {"a.b"}, "a.b": {"a.c"}, "a.c": set(), "d": {"a"}}) == []
+  assert circles({"a": {"a.b"}, "a.b": {"a.c"}, "a.c": {"a.b"}, "d": {"a"}}) == [("a.b", "a.c")]
+  assert circles({"d": {"d"}}) == [("d",)]
+
+
+def axis_names(tree):
+  """(line, axis) of each use of a mesh axis by name.
+
+  "fsdp" and "tensor" mean nothing else here. "data" is an ordinary word too, so it counts only as
+  an index of a shape (`mesh.shape["data"]`), in what describes a sharding or a mesh, in a
+  collective, in a keyword for axes, in a tuple with another axis, and as an argument of a function
+  of `parallel/`.
+  """
+  house = {
+    alias.asname or alias.name
+    for node in ast.walk(tree)
+    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gtalign_jax.parallel")
+    for alias in node.names
+  }
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Constant) and node.value in AXES[1:]:
+      yield node.lineno, node.value
+    places = []
+    if isinstance(node, ast.Subscript) and getattr(node.value, "attr", "") == "shape":
+      places = [node.slice]
+    elif isinstance(node, ast.Call):
+      called = node.func
+      name = getattr(called, "attr", getattr(called, "id", ""))
+      base = getattr(getattr(called, "value", called), "id", "")  # `mesh` of mesh.rows(…)
+      shape = getattr(getattr(called, "value", None), "attr", "") == "shape"  # .shape.get("data")
+      if name in SPECS | COLLECTIVES or base in house or shape:
+        places = [*node.args, *(each.value for each in node.keywords)]
+      else:
+        places = [each.value for each in node.keywords if each.arg in KEYWORDS]
+    elif isinstance(node, ast.Tuple):
+      words = [each.value for each in node.elts if isinstance(each, ast.Constant)]
+      places = [node] if "data" in words and set(words) & set(AXES[1:]) else []
+    for place in places:
+      found = [each for each in ast.walk(place) if getattr(each, "value", None) == "data"]
+      yield from ((each.lineno, "data") for each in found if isinstance(each, ast.Constant))
+
+
+def test_mesh_axes_are_named_in_parallel_only():
+  found = {
+    f"{path.relative_to(ROOT).as_posix()}:{line} {axis}"
+    for path in ROOT.rglob("*.py")
+    if path.relative_to(ROOT).parts[0] != "parallel"
+    for line, axis in axis_names(parse(path))
+  }
+  assert not found, "\n" + "\n".join(sorted(found))
+
+
+@pytest.mark.parametrize(
+  ("code", "axes"),
+  [
+    ('shards = mesh.shape["data"] * mesh.shape["fsdp"]', ["data", "fsdp"]),
+    ('run.mesh.shape.get("data", 1)', ["data"]),
+    ('P(None, ("data", "fsdp"))', ["data", "fsdp"]),
+    ('jax.sharding.PartitionSpec("data")', ["data"]),
+    ('jax.lax.psum(x, "data")', ["data"]),
+    ('jax.vmap(f, axis_name="data")', ["data"]),
+    ('rows = {"num_heads": ("tensor", arch.num_heads)}', ["tensor"]),
+    ('from gtalign_jax.parallel import sharding\nsharding.without(names, "fsdp")', ["fsdp"]),
+    ('from gtalign_jax.parallel.mesh import size\nsize(mesh, "data")', ["data"]),
+    ('_one_of("data", "template", value, ("compact", "full"))', []),
+    ('flat["data"]["weights"]', []),
+    ('config = {"data": {"root": "x"}, "rewards": {}}', []),
+    ('"the data of a run, as fsdp splits it"', []),
+    ("config.data.root", []),
+    ('add_argument("--data", help="data")', []),
+  ],
+)
+def test_the_axis_check_tells_axes_from_words(code, axes):
+  assert sorted({axis for _, axis in axis_names(ast.parse(code))}) == axes
+
+
 def test_layers_and_guards():
   seen = 0
   for path in ROOT.rglob("*.py"):
     place = path.relative_to(ROOT).as_posix()
     room = place.split("/")[0].removesuffix(".py")
+    assert room in LEVELS, f"{place}: give the room {room!r} a level"
     for name in imports(path):
       seen += 1
       top = name.split(".")[0]

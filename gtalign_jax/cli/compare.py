@@ -6,26 +6,37 @@ import argparse
 import sys
 
 from gtalign_jax import jsonl
-from gtalign_jax.evaluate.compare import compare_runs, read_runs, table
+from gtalign_jax.cli import arguments
+from gtalign_jax.evaluate.compare import read_runs, table
+from gtalign_jax.game.paired import compare_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
   parser.add_argument(
-    "files", nargs="+", help="scored rows (gtalign score, gtalign eval), one file a run"
+    "files", nargs="+", help="scored rows (gtalign score, gtalign eval), one file per run"
   )
-  parser.add_argument("--epsilon", type=float, default=0.05, help="slack of coverage, in ranges")
-  parser.add_argument("--bootstrap", type=int, default=2000, help="resamples of the intervals")
-  parser.add_argument("--plots", metavar="DIR", help="write a PNG of every pair there")
-  parser.add_argument("--json", action="store_true", help="print one JSON object")
+  parser.add_argument(
+    "--epsilon",
+    type=float,
+    default=0.05,
+    help="how far from the common front a point may lie and still count as covered, as a share "
+    "of the range of both runs",
+  )
+  parser.add_argument(
+    "--bootstrap", type=int, default=2000, help="resamples behind each confidence interval"
+  )
+  parser.add_argument("--plots", metavar="DIR", help="write a PNG of every pair of runs there")
+  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-  """Prints the report; exit code 0."""
+  """Prints the comparison, as JSON alone with --json; exit code 0."""
   runs = read_runs(args.files)
-  report = compare_runs(runs, args.epsilon, args.bootstrap)
+  comparison = compare_runs(runs, args.epsilon, args.bootstrap)
   if args.plots:
-    from gtalign_jax.evaluate.plots import save_pairs
+    from gtalign_jax.evaluate.plots import save_pairs  # deferred: matplotlib
 
-    report["plots"] = [str(path) for path in save_pairs(runs, args.plots)]
-  sys.stdout.write((jsonl.dumps(report) if args.json else table(report)) + "\n")
+    comparison["plots"] = [str(path) for path in save_pairs(runs, args.plots)]
+  sys.stdout.write((jsonl.dumps(comparison) if args.json else table(comparison)) + "\n")
   return 0

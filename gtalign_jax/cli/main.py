@@ -6,6 +6,7 @@ Exit 0 done, 2 bad input (one line on stderr), 1 failure, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import logging
 import sys
@@ -14,25 +15,27 @@ from collections.abc import Sequence
 from gtalign_jax import __version__
 from gtalign_jax.errors import BadInput, RunFailure
 
-# name -> (module in gtalign_jax.cli, what --help says). Modules load only when their command runs.
+# name -> (module in gtalign_jax.cli, what --help says). A module loads only when its command runs:
+# jax and transformers take seconds, and `gtalign --help` must not wait for them.
 COMMANDS = {
-  "train": ("train", "the main job: SFT warm start, rollout, reward, GRPO, checkpoints, report"),
+  "train": ("train", "the main job: warm start, rollout, reward, GRPO, checkpoints, report"),
   "prepare": ("prepare", "write the prompts of a config as a TFDS data set in ArrayRecord"),
-  "sft": ("sft", "supervised warm start on chains"),
-  "synthesize": ("synthesize", "write SFT chains, from labels or by a teacher model"),
-  "score": ("score", "score completions offline"),
-  "normalize": ("normalize", "normalise scores over their sources"),
+  "sft": ("sft", "run the supervised warm start alone"),
+  "synthesize": ("synthesize", "write chains for the warm start, from labels or by a teacher"),
+  "score": ("score", "score a file of completions"),
+  "normalize": ("normalize", "put the scores of all sources on one scale"),
   "generate": ("generate", "sample completions for a file of prompts"),
-  "eval": ("evaluate", "sample and score a policy on tasks"),
-  "compare": ("compare", "compare runs on (user, LLM) points"),
+  "eval": ("evaluate", "sample a policy on tasks and score it"),
+  "compare": ("compare", "compare runs by user and LLM utility"),
   "steer": ("steer", "edit the payoffs inside a chain and continue from the edit"),
-  "bench": ("bench", "throughput of rollout and update on fixed work"),
-  "plan": ("plan", "compile every program of a run for a TPU slice, without one"),
+  "bench": ("bench", "measure the throughput of rollout and update on fixed work"),
+  "plan": ("plan", "compile every program of a run for a TPU slice that is not there"),
   "export": ("export", "write a checkpoint as a Hugging Face directory"),
 }
 
 
 class _Parser(argparse.ArgumentParser):
+  # argparse would print its usage over several lines and exit by itself
   def error(self, message: str):
     raise BadInput(f"{self.prog}: {message} (see {self.prog} --help)")
 
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   if not argv or argv[0] in ("-h", "--help"):
     sys.stdout.write(_overview() + "\n")
-    return 0 if argv else 2
+    return 0 if argv else 2  # no command at all is a mistake, asking for help is none
   if argv[0] == "--version":
     sys.stdout.write(__version__ + "\n")
     return 0
@@ -65,18 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     sys.stderr.write("gtalign: interrupted; run the same command again to resume\n")
     return 130
-  except BrokenPipeError:
+  except BrokenPipeError:  # `gtalign … | head`: the reader has what it wanted
     return 1
 
 
 def _one_line(error: Exception) -> str:
+  # messages quote values, and a value may hold line breaks
   return " ".join(str(error).split())
 
 
 def _run(name: str, argv: list[str]) -> int:
   if name not in COMMANDS:
-    import difflib
-
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "; see gtalign --help"
     raise BadInput(f"unknown command {name!r}{hint}")

@@ -1,4 +1,4 @@
-"""`gtalign normalize IN.jsonl OUT.jsonl --method M`: scores put on one scale over their sources."""
+"""`gtalign normalize IN.jsonl OUT.jsonl --method M`: puts scores of all sources on one scale."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ import math
 import sys
 
 from gtalign_jax import jsonl
+from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards.normalize import METHODS, normalize
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("input", help="JSON lines with source (or data_source) and score")
-  parser.add_argument("output", help="the same rows with `normalized`; null where score is null")
+  """Declares the command's arguments."""
+  parser.add_argument("input", metavar="IN.jsonl", help="rows with source (or data_source), score")
+  parser.add_argument(
+    "output",
+    metavar="OUT.jsonl",
+    help="the same rows with `normalized`, which is null where the score is null",
+  )
   parser.add_argument("--method", required=True, choices=list(METHODS), help="how to normalise")
-  parser.add_argument("--json", action="store_true", help="print a JSON summary")
+  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-  """One batch a file. Writes nothing where a row is malformed (BadInput names file and line)."""
+  """One batch per file. Writes nothing where a row is malformed: BadInput, with file and line."""
   rows, scores, sources = [], [], []
   for line, row in jsonl.read(args.input):
     where = f"{args.input}:{line}"
-    if "score" not in row:
+    if "score" not in row:  # a forgotten column, not a null: nobody scores a row by accident
       raise BadInput(f"{where}: no key score; give a number, or null for an invalid row")
+    # rows of `gtalign score` have data_source; `source` says that a user groups them otherwise
     source = row.get("source", row.get("data_source"))
     if not isinstance(source, str):
       raise BadInput(f"{where}: source={source!r} must be a string")
@@ -34,9 +41,8 @@ def run(args: argparse.Namespace) -> int:
   for row, value in zip(rows, normalize(scores, sources, args.method)):
     row["normalized"] = float(value) if math.isfinite(value) else None
   jsonl.write(args.output, rows)
-  invalid = sum(map(math.isnan, scores))
-  summary = {"rows": len(rows), "invalid": invalid, "sources": len(set(sources))}
-  found = jsonl.dumps(summary | {"method": args.method})
-  text = f"{len(rows)} rows of {summary['sources']} sources, {invalid} invalid -> {args.output}"
-  sys.stdout.write((found if args.json else text) + "\n")
+  invalid, count = sum(map(math.isnan, scores)), len(set(sources))
+  found = {"rows": len(rows), "invalid": invalid, "sources": count, "method": args.method}
+  text = f"{len(rows)} rows of {count} sources, {invalid} invalid -> {args.output}"
+  sys.stdout.write((jsonl.dumps(found) if args.json else text) + "\n")
   return 0

@@ -4,60 +4,60 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import sys
+from typing import Any
 
+from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 from gtalign_jax.types import CELLS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  parser.add_argument(
-    "--model", required=True, help="HF directory, hub id, .gguf file, random:tiny"
-  )
+  arguments.model_flag(parser)
   parser.add_argument(
     "--pricing",
     required=True,
     action="append",
     metavar="NAME|FILE",
-    help="free, subscription, pay_per_token or a .toml file; may be given several times",
+    help="free, subscription, pay_per_token or a .toml file; may be repeated",
   )
   parser.add_argument("--question", required=True, help="what the user asks")
   parser.add_argument(
-    "--max-new-tokens", type=int, default=320, help="budget up to the payoffs, and again after them"
+    "--max-new-tokens",
+    type=int,
+    default=320,
+    help="token budget up to the payoffs, and the same again after them",
   )
   parser.add_argument("--temperature", type=float, default=1.0, help="0 = greedy")
   parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--tries", type=int, default=4, help="chains sampled until payoffs parse")
+  parser.add_argument(
+    "--tries", type=int, default=4, help="chains sampled at most, until the payoffs of one parse"
+  )
   parser.add_argument("--template", default="compact", choices=("compact", "full"))
-  parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
+  arguments.json_flag(parser)
 
 
 def _check(args: argparse.Namespace) -> None:
-  for name, low in (("max_new_tokens", 1), ("temperature", 0), ("seed", 0), ("tries", 1)):
-    if not getattr(args, name) >= low:
-      raise BadInput(f"--{name.replace('_', '-')}={getattr(args, name)}: must be at least {low}")
-  if args.seed >= 2**63:
-    raise BadInput(f"--seed={args.seed}: must be below 2**63")
+  arguments.check(args, max_new_tokens=1, temperature=0, seed=0, tries=1)
   if not args.question.strip():
     raise BadInput(f"--question={args.question!r} is empty; ask something")
-  try:
+  try:  # the shell passes bytes that are no UTF-8 as lone surrogates, and no tokenizer takes those
     args.question.encode()
   except UnicodeEncodeError:
     raise BadInput("--question is not valid UTF-8") from None
 
 
 def run(args: argparse.Namespace) -> int:
-  """Samples, edits, continues; prints a table a policy."""
+  """Samples, edits, continues; prints a table for each pricing policy."""
   _check(args)
   from gtalign_jax.game import pricing
 
-  policies = [pricing.load(each) for each in args.pricing]
+  policies = [pricing.load(each) for each in args.pricing]  # before the model: it loads for long
   from gtalign_jax import models
   from gtalign_jax.rollout import steer
   from gtalign_jax.sections import RolloutConfig
 
+  # of a rollout's settings only the stop strings and the sampling matter to one chain
   config = dataclasses.replace(
     RolloutConfig(), max_new_tokens=args.max_new_tokens, temperature=args.temperature
   )
@@ -66,13 +66,12 @@ def run(args: argparse.Namespace) -> int:
   complete = steer.Completer(policy, config, args.seed)
   tries = args.tries if args.temperature > 0 else 1  # greedy chains are all the same
   results = steer.steer(policy.tokenizer, complete, prompt, policies, config.stop, tries)
-  sys.stdout.write("\n".join(map(table, results)))
-  if args.json:
-    sys.stdout.write(json.dumps({"question": args.question, "policies": results}) + "\n")
+  found = {"question": args.question, "policies": results}
+  arguments.show(args, "\n".join(map(table, results)), found)
   return 0
 
 
-def table(result: dict) -> str:
+def table(result: dict[str, Any]) -> str:
   """One result of `steer` for people: both matrices side by side, choices and responses."""
   lines = [f"pricing {result['pricing']}, question {result['user_type'] or 'of no declared type'}"]
   lines.append(f"{'':9}{'as written':^17}{'edited':^17}")
@@ -86,6 +85,7 @@ def table(result: dict) -> str:
   for label, prefix in (("as written", ""), ("edited", "edited_")):
     error = result[prefix + "parse_error"]
     said = result[prefix + "response"] or ""
-    shown = "".join(char if char.isprintable() else " " for char in said)  # no terminal controls
+    # a model may write escape sequences
+    shown = "".join(char if char.isprintable() else " " for char in said)
     lines.append(f"{label}: " + (f"({error}) " if error else "") + shown)
   return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -3,77 +3,79 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
+from typing import Any
 
 from gtalign_jax import jsonl
-from gtalign_jax.config import Config, load
+from gtalign_jax.cli import arguments
+from gtalign_jax.config import Config
+from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  parser.add_argument("config", metavar="CONFIG.py")
-  parser.add_argument("output", metavar="OUT.jsonl", help="use it as sft.data= afterwards")
-  parser.add_argument("overrides", nargs="*", metavar="key=value")
+  arguments.config_file(parser)
+  parser.add_argument("output", metavar="OUT.jsonl", help="file to write; pass it as sft.data=")
+  arguments.overrides(parser)
   parser.add_argument(
-    "--limit", type=int, default=0, metavar="N", help="only N prompts, of all sources"
+    "--limit", type=int, default=0, metavar="N", help="only N prompts, spread over all sources"
   )
   parser.add_argument(
-    "--teacher", metavar="URL", help="OpenAI-compatible endpoint; none: from labels"
+    "--teacher",
+    metavar="URL",
+    help="OpenAI-compatible endpoint that writes the chains; without it the labels do",
   )
-  parser.add_argument("--model", metavar="NAME", help="the teacher's name at the endpoint")
-  parser.add_argument("--api-key-env", default="OPENAI_API_KEY", metavar="VARIABLE")
-  parser.add_argument("--concurrency", type=int, default=8, help="requests under way at once")
+  parser.add_argument("--model", metavar="NAME", help="name of the teacher at the endpoint")
   parser.add_argument(
-    "--tries", type=int, default=2, help="samples per prompt until a chain is fit"
+    # the name of a variable, not the key: arguments show in `ps` and in the shell's history
+    "--api-key-env",
+    default="OPENAI_API_KEY",
+    metavar="VARIABLE",
+    help="variable with its key",
   )
-  parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
+  parser.add_argument("--concurrency", type=int, default=8, help="requests at a time")
+  parser.add_argument("--tries", type=int, default=2, help="samples per prompt until one is fit")
+  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-  """Writes one chain a training prompt."""
-  config = load(args.config, args.overrides)
-  for name, low in (("limit", 0), ("concurrency", 1), ("tries", 1)):
-    if getattr(args, name) < low:
-      raise BadInput(f"--{name}={getattr(args, name)}: must be at least {low}")
+  """Writes one chain per training prompt."""
+  config = arguments.load(args)
+  arguments.check(args, limit=0, concurrency=1, tries=1)
   if bool(args.teacher) != bool(args.model):
     raise BadInput("--teacher URL and --model NAME go together; give both, or none for labels")
   counts = _teach(config, args) if args.teacher else _label(config, args)
-  sys.stdout.write(
-    f"{args.output}: {counts['kept']} chains of {counts['prompts']} prompts, "
-    f"{sum(counts['rejected'].values())} rejected {counts['rejected'] or ''}\n"
-  )
-  if args.json:
-    sys.stdout.write(json.dumps(counts) + "\n")
+  text = f"{args.output}: {counts['kept']} chains of {counts['prompts']} prompts, "
+  text += f"{sum(counts['rejected'].values())} rejected {counts['rejected'] or ''}\n"
+  arguments.show(args, text, counts)
   return 0
 
 
-def _records(config: Config, limit: int):
+def _records(config: Config, limit: int) -> list[Record]:
   from gtalign_jax.data import batches, sources
 
   records = sources.load(config.data, config.data.train_split)
   return batches.spread(records, limit, config.data.seed) if limit else records
 
 
-def _label(config: Config, args: argparse.Namespace) -> dict:
+def _label(config: Config, args: argparse.Namespace) -> dict[str, Any]:
   from gtalign_jax.synthesize import labels, teacher
 
   records = _records(config, args.limit)
+  # no check.fault: the tests show that every chain from a label is fit
   rows = [teacher.row(record, labels.chain(record, config.seed)) for record in records]
   jsonl.write(args.output, rows)
   return {"prompts": len(records), "kept": len(rows), "rejected": {}, "failed": 0}
 
 
-def _teach(config: Config, args: argparse.Namespace) -> dict:
+def _teach(config: Config, args: argparse.Namespace) -> dict[str, Any]:
   from gtalign_jax.progress import progress
   from gtalign_jax.synthesize import teacher
 
   asked = teacher.Teacher(
     args.teacher, args.model, args.api_key_env, args.concurrency, tries=args.tries
   )
+  records = _records(config, args.limit)
   with progress("teacher") as advance:
-    return teacher.distil(
-      _records(config, args.limit), asked, config.rewards, Path(args.output), advance
-    )
+    return teacher.distil(records, asked, config.rewards, Path(args.output), advance)

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   """Runs the main job and shows its table."""
   config = load(args.config, args.overrides)
-  from gtalign_jax.evaluate import report
+  from gtalign_jax import report
   from gtalign_jax.train import loop
 
   workdir = loop.train(config)

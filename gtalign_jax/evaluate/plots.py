@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gtalign_jax.errors import BadInput
-from gtalign_jax.evaluate.compare import Run, points, shared_ids
 from gtalign_jax.game import metrics
+from gtalign_jax.game.paired import ScoredRun, points, shared_ids
 
 
-def save_pairs(runs: Sequence[Run], directory: str | Path) -> list[Path]:
+def save_pairs(runs: Sequence[ScoredRun], directory: str | Path) -> list[Path]:
   """Writes `<a>_vs_<b>.png` for every pair; returns the paths. Raises BadInput if it cannot."""
   directory = Path(directory)
   try:
@@ -21,15 +21,16 @@ def save_pairs(runs: Sequence[Run], directory: str | Path) -> list[Path]:
     raise BadInput(f"--plots {directory}: cannot be written ({error.strerror})") from None
 
 
-def _save_pair(a: Run, b: Run, directory: Path) -> Path:
+def _save_pair(a: ScoredRun, b: ScoredRun, directory: Path) -> Path:
   from matplotlib.figure import Figure  # deferred: slow to import; Figure alone needs no display
 
-  keys = shared_ids(a, b)
+  keys = shared_ids(a, b)  # the points that the pair's numbers are made of
   figure = Figure(figsize=(6, 5), layout="constrained")
   axes = figure.subplots()
   for run, colour in ((a, "tab:blue"), (b, "tab:orange")):
     cloud = points(run, keys)
     axes.scatter(cloud[:, 0], cloud[:, 1], s=10, alpha=0.4, color=colour, label=_plain(run.name))
+    # steps: between two points of a front nothing is reached, so no straight line
     axes.plot(*metrics.front(cloud).T, drawstyle="steps-pre", color=colour)
   axes.set(xlabel="user utility U", ylabel="LLM utility L", title=f"{len(keys)} shared prompts")
   axes.legend()

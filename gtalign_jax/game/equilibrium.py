@@ -1,13 +1,19 @@
 """Nash equilibria of the 2x3 bimatrix game of a chain: user type against assistant action.
 
+A library on arrays: scoring uses `outcome`; `equilibria`, `strategies` and `best_replies` are for
+analysis by hand (docs/game.md) and for the tests, which compare them with nashpy.
+
 Row player: the user (DQ, VQ); column player: the LLM (DA, CQ, AQ). Equilibria sit in nine fixed
 slots with a mask, so that everything has static shapes: slots 0-5 are the pure cells 3*u + a, slots
 6-8 are mixtures of both types and of two actions (`PAIRS`). In a game that is not degenerate every
 equilibrium has supports of equal size (von Stengel 2002), so the slots hold all of them.
+Functions that end in `_of` take what a caller has at hand already, so that one kernel splits the
+matrix and finds its front once.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from gtalign_jax.arrays import floats
@@ -70,15 +76,18 @@ def strategies(found: Equilibria) -> tuple[Array, Array]:
   """Mixed strategies (user_BEU, llm_BEA) of every slot; zeros where the mask is False."""
   xp, dq_BM, first_BM = floats(found.dq_BM, found.first_BM)
   one, zero = xp.ones_like(dq_BM[..., 0]), xp.zeros_like(dq_BM[..., 0])
-  user = [[one, zero]] * 3 + [[zero, one]] * 3
+  user = [[one, zero]] * 3 + [[zero, one]] * 3  # pure slots: DQ in cells 0-2, VQ in 3-5
   llm = [[one if a == cell % 3 else zero for a in range(3)] for cell in range(6)]
   for m, (a, b, _) in enumerate(PAIRS):
     user.append([dq_BM[..., m], 1 - dq_BM[..., m]])
     share = {a: first_BM[..., m], b: 1 - first_BM[..., m]}
     llm.append([share.get(action, zero) for action in range(3)])
-  keep = found.mask_BE[..., None]
-  stack = lambda slots: xp.stack([xp.stack(slot, axis=-1) for slot in slots], axis=-2)  # noqa: E731
-  return xp.where(keep, stack(user), 0.0), xp.where(keep, stack(llm), 0.0)
+
+  def stack(slots: list[list[Array]]) -> Array:
+    values = xp.stack([xp.stack(slot, axis=-1) for slot in slots], axis=-2)
+    return xp.where(found.mask_BE[..., None], values, 0.0)
+
+  return stack(user), stack(llm)
 
 
 def outcome(payoff_BUAR: Array) -> Outcome:
@@ -89,18 +98,19 @@ def outcome(payoff_BUAR: Array) -> Outcome:
   return outcome_of(xp, cells, equilibria_of(xp, cells), optimal)
 
 
-def equilibria_of(xp, cells: Cells) -> Equilibria:
+def equilibria_of(xp: ModuleType, cells: Cells) -> Equilibria:
   """`equilibria` on split cells; `xp` is their namespace."""
   finite, cells = _finite(xp, cells)
   user_best, llm_best = _best_replies(xp, cells)
   pure = [u & l & finite for u, l in zip(user_best, llm_best)]
   mixed = [_mixture(xp, cells, *actions) for actions in PAIRS]
   degenerate = ~finite
-  for a in range(3):
+  for a in range(3):  # the user has two best replies to action a
     degenerate = degenerate | (cells.user[a] == cells.user[3 + a])
+  # the LLM has two best replies to a user type
   for first, second in ((0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5)):
     degenerate = degenerate | (llm_best[first] & llm_best[second])
-  for each in mixed:
+  for each in mixed:  # the LLM has three best replies to a mixture of types
     degenerate = degenerate | each.triple
   value = [xp.stack([each.llm, each.user], axis=-1) for each in mixed]
   return Equilibria(
@@ -112,7 +122,9 @@ def equilibria_of(xp, cells: Cells) -> Equilibria:
   )
 
 
-def outcome_of(xp, cells: Cells, found: Equilibria, optimal: tuple[Array, ...]) -> Outcome:
+def outcome_of(
+  xp: ModuleType, cells: Cells, found: Equilibria, optimal: tuple[Array, ...]
+) -> Outcome:
   """`outcome` of equilibria already found; `optimal`: the Pareto mask per cell, all in play."""
   _, cells = _finite(xp, cells)
   llm = [*cells.llm, *(found.value_BMR[..., m, 0] for m in range(3))]
@@ -125,7 +137,8 @@ def outcome_of(xp, cells: Cells, found: Equilibria, optimal: tuple[Array, ...]) 
   best, worst = matrices.fold(xp.maximum, total[:6]), _worst(xp, total, present)
   llm_slack, user_slack = _slack(xp, cells)
   positive = some & (best > 0) & (worst > llm_slack + user_slack)  # not by rounding alone
-  ratio = best / xp.where(positive, worst, 1.0)
+  ratio = best / xp.where(positive, worst, 1.0)  # no division by 0, which has no gradient
+  # a pure equilibrium is a cell, for which the exact test is done; a mixture needs slack
   dominated = [~each for each in optimal]
   dominated += [_dominated_by_cell(xp, cells, llm[e], user[e]) for e in range(6, NUM_SLOTS)]
   every = matrices.fold(xp.logical_and, [d | ~p for d, p in zip(dominated, present)])
@@ -141,7 +154,7 @@ class _Mixture(NamedTuple):
   user: Array
 
 
-def _mixture(xp, cells: Cells, a: int, b: int, third: int) -> _Mixture:
+def _mixture(xp: ModuleType, cells: Cells, a: int, b: int, third: int) -> _Mixture:
   """The profile in which the LLM is indifferent between a and b, the user between DQ and VQ.
 
   Weak signs: in degenerate games one of the two mixtures may be pure (both pure is a pure slot).
@@ -167,22 +180,24 @@ def _mixture(xp, cells: Cells, a: int, b: int, third: int) -> _Mixture:
   return _Mixture(holds, triple, dq, first, value_llm, value_user)
 
 
-def _indifference(xp, x: Array, y: Array) -> tuple[Array, Array, Array]:
+def _indifference(xp: ModuleType, x: Array, y: Array) -> tuple[Array, Array, Array]:
   """p with p x + (1 - p) y = 0: (p, whether one exists in [0, 1], whether it is inside)."""
   inside = ((x > 0) & (y < 0)) | ((x < 0) & (y > 0))
   exists = inside | ((x == 0) != (y == 0))
-  size = abs(x) + abs(y)
+  size = abs(x) + abs(y)  # = |x - y|, as the signs differ; no cancellation
   return abs(y) / xp.where(exists, size, 1.0), exists, inside
 
 
-def _best_replies(xp, cells: Cells) -> tuple[list[Array], list[Array]]:
+def _best_replies(xp: ModuleType, cells: Cells) -> tuple[list[Array], list[Array]]:
+  """Per cell: is its user type a best reply to its action, and the other way round."""
   llm, user = cells
+  # cell c and cell c + 3 (mod 6) are one action under the two user types
   user_best = [user[c] >= user[(c + 3) % 6] for c in range(6)]
   row = [matrices.fold(xp.maximum, llm[:3])] * 3 + [matrices.fold(xp.maximum, llm[3:])] * 3
   return user_best, [value == best for value, best in zip(llm, row)]
 
 
-def _dominated_by_cell(xp, cells: Cells, llm: Array, user: Array) -> Array:
+def _dominated_by_cell(xp: ModuleType, cells: Cells, llm: Array, user: Array) -> Array:
   """Is (llm, user) Pareto-dominated by a cell, by more than the rounding of a mixture."""
   llm_slack, user_slack = _slack(xp, cells)
   found: Any = False
@@ -193,17 +208,18 @@ def _dominated_by_cell(xp, cells: Cells, llm: Array, user: Array) -> Array:
   return found
 
 
-def _slack(xp, cells: Cells) -> list[Array]:
+def _slack(xp: ModuleType, cells: Cells) -> list[Array]:
   """Rounding of a mixture of payoffs, (LLM, user)."""
   largest = [matrices.fold(xp.maximum, [abs(x) for x in role]) for role in cells]
   return [SLACK * float(xp.finfo(each.dtype).eps) * each for each in largest]
 
 
-def _worst(xp, values: list[Array], present: list[Array]) -> Array:
+def _worst(xp: ModuleType, values: list[Array], present: list[Array]) -> Array:
+  """The smallest value of the equilibria that are present; inf where there is none."""
   return matrices.fold(xp.minimum, [xp.where(p, v, xp.inf) for v, p in zip(values, present)])
 
 
-def _finite(xp, cells: Cells) -> tuple[Array, Cells]:
+def _finite(xp: ModuleType, cells: Cells) -> tuple[Array, Cells]:
   """Which games are finite, and the cells with zeros in place of the others: no inf - inf."""
   finite = matrices.fold(xp.logical_and, [xp.isfinite(x) for role in cells for x in role])
   return finite, Cells(*(tuple(xp.where(finite, x, 0.0) for x in role) for role in cells))

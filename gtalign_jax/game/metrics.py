@@ -1,4 +1,4 @@
-"""Comparing runs as clouds of points (U, L): Pareto fronts, hypervolume, coverage, regret, dominance.
+"""Runs as clouds of points (U, L): Pareto fronts, hypervolume, coverage, regret, dominance.
 
 Exact and in float64 NumPy on the host: sizes of fronts depend on the data, and these run once a
 comparison; lists serve as arrays. N points cost O(N log N) (FORMULAS: comparing runs).
@@ -14,9 +14,10 @@ import numpy as np
 def front_mask(points_N2: np.ndarray) -> np.ndarray:
   """bool_N: no other point is at least as good in both and better in one; equal points stay."""
   points_N2 = _points(points_N2)
-  unique, inverse = np.unique(points_N2, axis=0, return_inverse=True)
+  unique, inverse = np.unique(points_N2, axis=0, return_inverse=True)  # sorted by U, then by L
   llm = unique[::-1, 1]  # falling user utility, then falling LLM utility
   best_before = np.maximum.accumulate(np.concatenate([[-np.inf], llm[:-1]]))
+  # reshape: some versions of NumPy 2 return the inverse as [N, 1]
   return (llm > best_before)[::-1][inverse.reshape(-1)]
 
 
@@ -33,6 +34,7 @@ def hypervolume(points_N2: np.ndarray, reference: np.ndarray) -> float:
   """
   points_N2 = _points(points_N2)
   u_ref, l_ref = np.asarray(reference, np.float64)
+  # a point below the reference in one axis would enter as a negative area
   inside = points_N2[(points_N2[:, 0] > u_ref) & (points_N2[:, 1] > l_ref)]
   if not len(inside):
     return 0.0
@@ -87,7 +89,7 @@ def compare(a_N2: np.ndarray, b_N2: np.ndarray, epsilon: float) -> dict[str, Any
   a_N2, b_N2 = _points(a_N2), _points(b_N2)
   both = np.concatenate([a_N2, b_N2])
   low, ranges = both.min(axis=0), np.ptp(both, axis=0)
-  ranges = np.where(ranges == 0, 1.0, ranges)
+  ranges = np.where(ranges == 0, 1.0, ranges)  # all points on a line: nothing to scale by
   shared = front(both)
   runs = {"a": a_N2, "b": b_N2}
   return {
@@ -99,9 +101,10 @@ def compare(a_N2: np.ndarray, b_N2: np.ndarray, epsilon: float) -> dict[str, Any
 
 
 def per_point(user_N: np.ndarray, llm_N: np.ndarray) -> dict[str, np.ndarray]:
-  """W = sqrt(max(U, 0) max(L, 0)), U, L, min(U, L) and |U - L| of each point; a run reports means."""
+  """W = sqrt(max(U, 0) max(L, 0)), U, L, min(U, L), |U - L| of each point; a run reports means."""
   user_N, llm_N = np.asarray(user_N, np.float64), np.asarray(llm_N, np.float64)
   return {
+    # two roots, since the product of large utilities could overflow
     "welfare": np.sqrt(np.maximum(user_N, 0.0)) * np.sqrt(np.maximum(llm_N, 0.0)),
     "user": user_N,
     "llm": llm_N,
@@ -112,6 +115,7 @@ def per_point(user_N: np.ndarray, llm_N: np.ndarray) -> dict[str, np.ndarray]:
 
 def _count_true(test, rows: int, size: int) -> np.ndarray:
   """Per row the number of leading i < size with test(i); test must be true first, then false."""
+  # bisection for all rows at once: N points against F of the front in O(N log F)
   low, high = np.zeros(rows, np.int64), np.full(rows, size, np.int64)
   while (open_ := low < high).any():
     middle = (low + high) // 2

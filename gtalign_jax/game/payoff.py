@@ -2,19 +2,21 @@
 
 Cells are numbered 3*u + a (`types.CELLS`). The code works on six (LLM, user) pairs of arrays
 instead of one [..., 2, 3, 2] array: fixed comparisons without sorts or gathers vectorise over rows.
-NumPy in, NumPy out; jax arrays and tracers in, jax out (FORMULAS: the game).
+`pareto_mask` and `choose` are the names that stay (INTERFACES); the rest is what they share with
+the reward kernel. NumPy in, NumPy out; jax arrays and tracers in, jax out (FORMULAS: the game).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from gtalign_jax.arrays import floats, namespace
 from gtalign_jax.types import Array
 
 NUM_CELLS = 6
-ROW = (0, 0, 0, 1, 1, 1)  # user type of each cell
+ROW = (0, 0, 0, 1, 1, 1)  # user type of each cell: 0 DQ, 1 VQ
 
 
 class Cells(NamedTuple):
@@ -25,7 +27,7 @@ class Cells(NamedTuple):
 
 
 class Front(NamedTuple):
-  """Per cell, six arrays [...]: is it Pareto-optimal among the cells in play. choice: cell index."""
+  """optimal: per cell, an array [...]: is it Pareto-optimal among those in play. choice: index."""
 
   optimal: tuple[Array, ...]
   choice: Array
@@ -50,7 +52,7 @@ def pareto_mask(payoff_BUAR: Array) -> Array:
 
 
 def choose(payoff_BUAR: Array, user_type: Array | None = None) -> Array:
-  """The paper's choice: the Pareto-optimal cell of largest LLM + user, then user, then lowest index.
+  """The paper's choice: the Pareto-optimal cell of largest LLM + user, then user, lowest index.
 
   user_type: int_B, 0 DQ, 1 VQ, -1 undeclared; None = undeclared everywhere. With a declared type
   only its row is in play. Sums within 4 eps(dtype) max(|LLM| + |user|, 1) of the best one are ties,
@@ -77,7 +79,7 @@ def front(payoff_BUAR: Any, user_type: Any = None) -> Front:
   return front_of(xp, split(payoff_BUAR), user_type)
 
 
-def front_of(xp, cells: Cells, user_type: Array | None) -> Front:
+def front_of(xp: ModuleType, cells: Cells, user_type: Array | None) -> Front:
   """`front` on split cells; `xp` is their namespace."""
   undeclared = True if user_type is None else user_type < 0
   rows = [undeclared if user_type is None else undeclared | (user_type == u) for u in range(2)]
@@ -90,11 +92,12 @@ def score_named(found: Front, named_cell: Array, like: Array) -> Array:
   """`choice_score` for a front already found; `like` gives the dtype."""
   xp, like, _ = floats(like, found.choice)
   named_cell = xp.asarray(named_cell)
-  hit = (named_cell == found.choice) & (named_cell >= 0)
+  hit = (named_cell == found.choice) & (named_cell >= 0)  # -1 = -1: neither names nor has a choice
   optimal = hit
   for index, each in enumerate(found.optimal):
     optimal = optimal | (each & (named_cell == index))
   finite = found.choice >= 0
+  # two halves: 1 for the choice, 1/2 for another optimal cell
   return 0.5 * hit.astype(like.dtype) + 0.5 * (optimal & finite).astype(like.dtype)
 
 
@@ -103,16 +106,19 @@ def _optimal(cells: Cells, undeclared: Array | bool) -> list[Array]:
   llm, user = cells
   dominated: list[Any] = [False] * NUM_CELLS
   for i in range(NUM_CELLS):
-    for j in range(i + 1, NUM_CELLS):
+    for j in range(i + 1, NUM_CELLS):  # one pair of comparisons answers both directions
       at_least = (llm[i] >= llm[j]) & (user[i] >= user[j])
       at_most = (llm[i] <= llm[j]) & (user[i] <= user[j])
+      # with a declared type the other row cannot be reached, so it cannot dominate
       rivals = True if ROW[i] == ROW[j] else undeclared
       dominated[i] = dominated[i] | (at_most & ~at_least & rivals)
       dominated[j] = dominated[j] | (at_least & ~at_most & rivals)
   return [~each for each in dominated]
 
 
-def _choice(xp, cells: Cells, optimal: tuple[Array, ...], in_play: list[Array | bool]) -> Array:
+def _choice(
+  xp: ModuleType, cells: Cells, optimal: tuple[Array, ...], in_play: list[Array | bool]
+) -> Array:
   """Argument of the maximum by elimination.
 
   Halves keep sums of finite numbers finite. "Then LLM" needs no step of its own: two optimal cells
@@ -127,11 +133,13 @@ def _choice(xp, cells: Cells, optimal: tuple[Array, ...], in_play: list[Array | 
   total = [0.5 * l + 0.5 * u for l, u in zip(llm, user)]
   size = [0.5 * abs(l) + 0.5 * abs(u) for l, u in zip(llm, user)]
   best = fold(xp.maximum, [xp.where(o, t, floor) for o, t in zip(optimal, total)])
+  # over the front only: a huge cell that is dominated must not make everything a tie
   scale = fold(xp.maximum, [xp.where(o, s, 0.5) for o, s in zip(optimal, size)])
   slack = 4 * float(xp.finfo(best.dtype).eps) * xp.maximum(scale, 0.5)
   tied = [o & (best - t <= slack) for o, t in zip(optimal, total)]
   user_best = fold(xp.maximum, [xp.where(t, u, floor) for t, u in zip(tied, user)])
   index = -1
+  # from the last cell to the first: the lowest index overwrites the others
   for cell in reversed(range(NUM_CELLS)):
     index = xp.where(tied[cell] & (user[cell] == user_best), cell, index)
   return xp.where(finite, index, -1)

@@ -53,7 +53,7 @@ def affine(pricing: Pricing, payoff_BUAR: Array) -> Array:
   """The map above, unrounded; dtype kept."""
   xp, payoff_BUAR = floats(payoff_BUAR)
   matrices.split(payoff_BUAR)  # checks the shape
-  dtype = payoff_BUAR.dtype
+  dtype = payoff_BUAR.dtype  # of the policy's numbers as well: float64 ones would widen float32
   offset_AR = [
     [pricing.shift[a][r] - pricing.price[r] * pricing.tokens[a] for r in range(2)] for a in range(3)
   ]
@@ -65,6 +65,7 @@ def apply(pricing: Pricing, payoff_BUAR: Array) -> Array:
   edited = affine(pricing, payoff_BUAR)
   xp, edited = floats(edited)
   rounded = xp.round(edited, 1)
+  # a chain says 0.0 where rounding gives -0.0
   return xp.where(rounded == 0, 0.0, rounded)
 
 
@@ -81,6 +82,7 @@ def load(name_or_file: str) -> Pricing:
   if name_or_file in PRESETS:
     return PRESETS[name_or_file]
   path = Path(name_or_file)
+  # a misspelt preset, most likely: "no such file" would send the user looking for one
   if path.suffix != ".toml" and not path.exists():
     near = difflib.get_close_matches(name_or_file, PRESETS, n=1)
     hint = f"did you mean {near[0]}?" if near else "or give a .toml file"
@@ -100,10 +102,9 @@ def _from_table(path: Path, table: dict[str, Any]) -> Pricing:
   name = table.get("name", path.stem)
   if not isinstance(name, str):
     raise BadInput(f"{path}: name={name!r} must be a string")
-  shift = _section(path, "shift", table)
-  _known(path, "shift.", shift, ACTIONS)
-  scale = _numbers(path, "scale", _section(path, "scale", table), ROLES, (1.0, 1.0))
-  tokens = _numbers(path, "tokens", _section(path, "tokens", table), ACTIONS, TOKENS)
+  shift = _section(path, "shift", table, ACTIONS)
+  scale = _numbers(path, "scale", table, ROLES, (1.0, 1.0))
+  tokens = _numbers(path, "tokens", table, ACTIONS, TOKENS)
   for key, value in zip(ROLES, scale):
     if value <= 0:
       raise BadInput(f"{path}: scale.{key}={value}: must be above 0, or the role's payoffs vanish")
@@ -113,35 +114,34 @@ def _from_table(path: Path, table: dict[str, Any]) -> Pricing:
   return Pricing(
     name=name,
     scale=scale,
-    shift=tuple(
-      _numbers(path, f"shift.{a}", _section(path, a, shift, "shift."), ROLES, (0.0, 0.0))
-      for a in ACTIONS
-    ),
-    price=_numbers(path, "price", _section(path, "price", table), ROLES, (0.0, 0.0)),
+    shift=tuple(_numbers(path, f"shift.{a}", shift, ROLES, (0.0, 0.0)) for a in ACTIONS),
+    price=_numbers(path, "price", table, ROLES, (0.0, 0.0)),
     tokens=tokens,
   )
 
 
-def _section(path: Path, key: str, table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  value = table.get(key, {})
+def _section(path: Path, key: str, table: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+  """What `table` holds under the last part of the dotted `key`: a table with some of `names`."""
+  value = table.get(key.rpartition(".")[2], {})  # all keys are optional
   if not isinstance(value, dict):
-    raise BadInput(f"{path}: {prefix}{key}={value!r} must be a table, such as {{ LLM = 0.0 }}")
+    raise BadInput(f"{path}: {key}={value!r} must be a table, such as {{ LLM = 0.0 }}")
+  _known(path, f"{key}.", value, names)
   return value
 
 
 def _numbers(path: Path, key: str, table: dict[str, Any], names: tuple[str, ...], default) -> Any:
-  """Values of `names` in order, each a finite number; absent ones take the default."""
-  _known(path, f"{key}.", table, names)
-  for name, value in table.items():
+  """The section's values of `names` in order, each a finite number; absent ones by `default`."""
+  section = _section(path, key, table, names)
+  for name, value in section.items():
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not abs(value) <= LARGEST:  # also NaN, and integers too long for a float
       raise BadInput(f"{path}: {key}.{name}={value!r} must be a number within +-{LARGEST:g}")
-  return tuple(float(table.get(name, default[i])) for i, name in enumerate(names))
+  return tuple(float(section.get(name, default[i])) for i, name in enumerate(names))
 
 
 def _known(path: Path, prefix: str, table: dict[str, Any], names: tuple[str, ...]) -> None:
   for key in table:
     if key not in names:
-      near = difflib.get_close_matches(key, names, n=1, cutoff=0.4)
+      near = difflib.get_close_matches(key, names, n=1, cutoff=0.4)  # below 0.6: keys are short
       hint = f"; did you mean {prefix}{near[0]}?" if near else ""
       raise BadInput(f"{path}: unknown key {prefix}{key} (known: {', '.join(names)}){hint}")

@@ -1,12 +1,15 @@
 """The mutual-welfare reward as one kernel over rows: features and payoffs -> U, L, W, score.
 
 Texts, lengths and verdicts are read by `rewards/`; here are only arrays. Host scoring passes NumPy
-float64 (equal to the published formulas to rounding), training may jit the same code.
+float64 (equal to the published formulas to rounding) to `terms` and to the scores one by one.
+`kernel` is the same in one jitted call over millions of rows, as a library: the package itself does
+not call it; benchmarks/reward_kernel.py holds its speed.
 Sources: GTAlign (arXiv 2510.08872) for paper mode; FORMULAS sections 2 and 3.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from gtalign_jax.arrays import floats
@@ -14,9 +17,11 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.game import equilibrium
 from gtalign_jax.game import payoff as matrices
 from gtalign_jax.game.welfare import welfare
+from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Array
 
-# The paper's pareto variant has its own weights of the LLM's utility (paper mode only).
+# The paper's pareto variant has its own weights of the LLM's utility (paper mode only). Not in the
+# config as the others are: this variant is there to reproduce published numbers.
 PARETO = {"pareto": 0.2, "pay": 0.2, "format": 0.2, "answer": 0.35, "length": 0.05}
 VARIANTS = ("cobb_douglas", "user", "llm", "linear", "pareto")
 
@@ -49,7 +54,7 @@ class Terms(NamedTuple):
   score: Array
 
 
-class Play(NamedTuple):
+class KernelResult(NamedTuple):
   """Everything the kernel says of each row [B]; choice: int cell index, decision: d or pay."""
 
   terms: Terms
@@ -60,8 +65,10 @@ class Play(NamedTuple):
   outcome: equilibrium.Outcome
 
 
-def terms(features: Features, weights: Any, mode: str, variant: str = "cobb_douglas") -> Terms:
-  """Utilities and score. `weights`: sections.RewardConfig (its weights, bands, slope, alpha).
+def terms(
+  features: Features, weights: RewardConfig, mode: str, variant: str = "cobb_douglas"
+) -> Terms:
+  """Utilities and score. `weights`: its weights, bands, slope and alpha are read, no other key.
 
   U = floor + w_answer A_user + w_length len(response) + w_brief brief
   L = floor + w_format format + w_decision decision + w_answer A_llm + w_length len(completion)
@@ -69,35 +76,37 @@ def terms(features: Features, weights: Any, mode: str, variant: str = "cobb_doug
   W, user U, llm L, linear (U + L)/2; pareto (paper mode) takes L with the weights of `PARETO` and
   scores sqrt(U L). Rows that paper mode zeroes as a whole are the caller's to zero.
   """
+  # the config checks this too, but a library has callers without a config
   if variant not in VARIANTS or (variant == "pareto" and mode != "paper"):
     raise BadInput(f"rewards.variant={variant!r} does not exist in rewards.mode={mode!r}")
-  xp, *arrays = floats(*features)
+  _, *arrays = floats(*features)
   f = Features(*arrays)
-  user = _user_utility(xp, f, weights)
-  llm = (_llm_utility_pareto if variant == "pareto" else _llm_utility)(xp, f, weights)
+  user = _user_utility(f, weights)
+  llm = _llm_utility(f, weights, pareto=variant == "pareto")
+  # the published W has no alpha, whatever the config says
   total = welfare("cobb_douglas", user, llm, 0.5 if mode == "paper" else weights.alpha)
   score = {"user": user, "llm": llm, "linear": (user + llm) / 2}.get(variant, total)
   return Terms(user, llm, total, score)
 
 
-def play(
+def kernel(
   payoff_BUAR: Array,
   features: Features,
   named_cell: Array,
   user_type: Array,
   carried_out: Array,
-  weights: Any,
+  weights: RewardConfig,
   mode: str,
   variant: str = "cobb_douglas",
-) -> Play:
-  """The whole kernel: payoffs and features -> U, L, W, choice, equilibria.
+) -> KernelResult:
+  """All of it at once: payoffs and features -> U, L, W, choice, equilibria.
 
   `features.decision` is not read: it is d of the named cell (int_B, -1 = none), the user type
   (int_B, -1 = undeclared) and carried_out in corrected mode, pay in paper mode. A matrix that is
   not finite has no choice (-1), no equilibria, and choice score 0.
   """
   xp, payoff_BUAR = floats(payoff_BUAR)
-  cells = matrices.split(payoff_BUAR)
+  cells = matrices.split(payoff_BUAR)  # once, for front, scores and equilibria
   front = matrices.front_of(xp, cells, user_type)
   choice_score = matrices.score_named(front, named_cell, payoff_BUAR)
   if mode == "paper":
@@ -105,8 +114,9 @@ def play(
   else:
     decision = decision_score(choice_score, carried_out)
   found = equilibrium.equilibria_of(xp, cells)
+  # whether an outcome is dominated does not depend on the type that the chain declares
   free = matrices.front_of(xp, cells, None)
-  return Play(
+  return KernelResult(
     terms(features._replace(decision=decision), weights, mode, variant),
     front.choice,
     choice_score,
@@ -127,6 +137,7 @@ def brief(chars: Array, scale: float) -> Array:
   """exp(-chars / scale); 0 where `chars` is NaN (no reasoning to count)."""
   xp, chars = floats(chars)
   missing = xp.isnan(chars)
+  # NaN is replaced inside as well: the gradient of the branch not taken would be NaN too
   return xp.where(missing, 0.0, xp.exp(-xp.where(missing, 0.0, chars) / scale))
 
 
@@ -140,6 +151,7 @@ def pay_score(payoff_BUAR: Array) -> Array:
   cells = matrices.split(payoff_BUAR)
   count: Any = 0
   for llm, user in zip(*cells):
+    # 1e-8 is the published guard against 0 / 0
     largest = xp.maximum(xp.maximum(abs(user), abs(llm)), 1e-8)
     # a/b > 0.1 as the published code divides; a > 0.1 b rounds differently at the edge
     far = abs(user - llm) / largest > 0.1
@@ -153,7 +165,7 @@ def decision_score(choice_B: Array, carried_out_B: Array) -> Array:
   return 0.5 * choice_B + 0.5 * carried_out_B
 
 
-def _user_utility(xp, f: Features, w: Any) -> Array:
+def _user_utility(f: Features, w: RewardConfig) -> Array:
   length = band(f.response_words, w.response_words, w.length_slope)
   return (
     w.floor
@@ -163,30 +175,23 @@ def _user_utility(xp, f: Features, w: Any) -> Array:
   )
 
 
-def _llm_utility(xp, f: Features, w: Any) -> Array:
+def _llm_utility(f: Features, w: RewardConfig, pareto: bool) -> Array:
   length = band(f.completion_words, w.completion_words, w.length_slope)
-  return (
-    w.floor
-    + w.llm_format * f.format
-    + w.llm_decision * f.decision
-    + w.llm_answer * f.answer_llm
-    + w.llm_length * length
-  )
+  # in the order of the published sums: another order rounds differently
+  if pareto:
+    parts = [(PARETO["pareto"], f.pareto), (PARETO["pay"], f.decision)]
+    parts += [(PARETO["format"], f.format), (PARETO["answer"], f.answer_llm)]
+    parts += [(PARETO["length"], length)]
+  else:
+    parts = [(w.llm_format, f.format), (w.llm_decision, f.decision)]
+    parts += [(w.llm_answer, f.answer_llm), (w.llm_length, length)]
+  total: Any = w.floor
+  for weight, value in parts:
+    total = total + weight * value
+  return total
 
 
-def _llm_utility_pareto(xp, f: Features, w: Any) -> Array:
-  length = band(f.completion_words, w.completion_words, w.length_slope)
-  return (
-    w.floor
-    + PARETO["pareto"] * f.pareto
-    + PARETO["pay"] * f.decision
-    + PARETO["format"] * f.format
-    + PARETO["answer"] * f.answer_llm
-    + PARETO["length"] * length
-  )
-
-
-def _sigmoid(xp, x: Array) -> Array:
+def _sigmoid(xp: ModuleType, x: Array) -> Array:
   """1 / (1 + exp(-x)) without overflow at either end."""
-  small = xp.exp(-abs(x))
+  small = xp.exp(-abs(x))  # in (0, 1]: exp(-x) overflows below -745
   return xp.where(x >= 0, 1.0, small) / (1.0 + small)

@@ -2,12 +2,14 @@
 
 Inputs are clipped at 0. Where a function's slope is infinite or kinked at the boundary its gradient
 is 0 there, so that a row without utility sends no NaN into a batch (FORMULAS: the game).
+A library: the reward takes cobb_douglas, user, llm and their mean; the others are for analysis.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
+from types import ModuleType
 
 from gtalign_jax.arrays import floats
 from gtalign_jax.errors import BadInput
@@ -29,7 +31,8 @@ def welfare(
   cobb_douglas user^alpha llm^(1-alpha); utilitarian their mean; egalitarian their minimum; nash the
   product of gains over `disagreement` = (user, llm), no gain counting 0; ces
   (alpha user^rho + (1-alpha) llm^rho)^(1/rho) with its limits at rho = 0 (Cobb-Douglas), -inf (min)
-  and inf (max); user, llm the one utility. Raises BadInput on an unknown name or alpha outside [0, 1].
+  and inf (max); user, llm the one utility. Raises BadInput on an unknown name, or an alpha that is
+  not in [0, 1].
   """
   if name not in NAMES:
     near = difflib.get_close_matches(name, NAMES, n=1)
@@ -45,15 +48,15 @@ def welfare(
     return _ces(xp, user, llm, alpha, rho)
   if name == "cobb_douglas":
     return cobb_douglas(xp, user, llm, alpha)
-  return {
-    "utilitarian": lambda: 0.5 * user + 0.5 * llm,
-    "egalitarian": lambda: xp.minimum(user, llm),
-    "user": lambda: user + 0 * llm,
-    "llm": lambda: llm + 0 * user,
-  }[name]()
+  if name == "utilitarian":
+    return 0.5 * user + 0.5 * llm  # not half the sum, which could overflow
+  if name == "egalitarian":
+    return xp.minimum(user, llm)
+  # + 0 * the other: broadcast to both shapes, and NaN where either is NaN
+  return user + 0 * llm if name == "user" else llm + 0 * user
 
 
-def cobb_douglas(xp, user: Array, llm: Array, alpha: float) -> Array:
+def cobb_douglas(xp: ModuleType, user: Array, llm: Array, alpha: float) -> Array:
   """user^alpha llm^(1-alpha) of non-negative arrays; gradient 0 where either is 0."""
   if alpha in (0.0, 1.0):
     return user + 0 * llm if alpha else llm + 0 * user
@@ -66,7 +69,7 @@ def cobb_douglas(xp, user: Array, llm: Array, alpha: float) -> Array:
   return xp.where(zero, 0.0, value)
 
 
-def _ces(xp, user: Array, llm: Array, alpha: float, rho: float) -> Array:
+def _ces(xp: ModuleType, user: Array, llm: Array, alpha: float, rho: float) -> Array:
   """CES in the log domain around the larger (rho > 0) or smaller utility: no power overflows."""
   if math.isnan(rho):
     raise BadInput("rho=nan: must be a number or an infinity")
@@ -96,10 +99,10 @@ def _ces(xp, user: Array, llm: Array, alpha: float, rho: float) -> Array:
   return xp.where(none, 0.0, xp.exp(anchor + log_share / rho))
 
 
-def _positive(xp, x: Array) -> Array:
+def _positive(xp: ModuleType, x: Array) -> Array:
   return xp.where(x <= 0, 0.0, x)  # not maximum(x, 0): jax would give it slope 1/2 at 0
 
 
-def _tiny(xp, *arrays: Array) -> float:
+def _tiny(xp: ModuleType, *arrays: Array) -> float:
   """Smallest normal number: below it XLA may flush to 0, and log or a power would be infinite."""
   return float(xp.finfo(xp.result_type(*arrays)).tiny)

@@ -1,111 +1,84 @@
-"""Counts the collectives of a compiled program from its HLO text.
+"""Counts the collectives of a compiled program from its HLO text, for one column of `plan`.
 
-An operation inside a loop counts once an iteration where their number is known (scans over layers:
-stated by the compiler, or the bound that the counter is compared with); a loop that ends when it
-likes (decoding) counts as one iteration. Where the TPU compiler overlaps an operation with fusions,
-its text repeats the operation in each of them; it counts where it starts.
+The text is the only form that both compilers give. An operation inside a loop counts once per
+iteration where their number is known; a loop that ends when it likes (decoding) counts as one
+iteration. tests/parallel/test_collectives.py holds a sample of the text and a compiled scan, so a
+new XLA that prints another way is seen.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import re
-from typing import NamedTuple
+from collections import Counter, defaultdict
 
-KINDS = (
-  "all-gather",
-  "all-reduce",
-  "reduce-scatter",
-  "all-to-all",
-  "collective-permute",
-)
-_BITS = {"pred": 8, "c64": 64, "c128": 128, "bf16": 16}
-_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
-_OPERATION = re.compile(rf"^(?:ROOT )?%?[\w.-]+ = (.*?) ({'|'.join(KINDS)})(-start)?\(")
+KINDS = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute"
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
+_OPERATION = re.compile(rf"^%?[\w.-]+ = (.*?) ({KINDS})(-start)?\(")
 _CALLED = re.compile(
   r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.-]+)"
+  r"|branch_computations=\{([^}]*)\}"
 )
-# what runs while `async-collective-start` is under way, and where it ends
-_OVERLAPPED = re.compile(r"^(?:ROOT )?%?async-collective-done|calls=%?async_collective_fusion")
+# Where the TPU compiler overlaps an operation with fusions, its text repeats the operation in each
+# of them and in the fusion that ends it; it counts where it starts.
+_REPEATED = re.compile(r"^%?async-collective-done|calls=%?async_collective_fusion")
+# a scan says how often it runs, or compares a counter from 0 with a constant
+_STATED = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CONDITION = re.compile(r" while\(.*condition=%?([\w.-]+)")
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-_CONSTANT = re.compile(r"%?([\w.-]+) = [su](?:32|64)\[\]\S* constant\((\d+)\)")
-_BOUND = re.compile(r"ROOT .* compare\(\S+ %?([\w.-]+)\), direction=LT")
-_SHAPE = re.compile(r"\b([a-z]+\d*[a-z\d]*)\[([\d,]*)\]")
-
-Total = dict[str, dict[str, int]]
+_BOUND = re.compile(r"^.* compare\(\S+ %?([\w.-]+)\), direction=LT")
+_SHAPE = re.compile(r"\b([a-z]+(\d*)[a-z\d]*)\[([\d,]*)\]")
 
 
-class _Computation(NamedTuple):
-  own: list[tuple[str, int]]  # (kind, bytes)
-  calls: list[tuple[str, int, str]]  # (computation, times, condition of the loop or "")
-  constants: dict[str, int]
-  bound: list[int]  # as a loop's condition: iterations of a counter from 0
-
-
-def count(hlo: str) -> Total:
+def count(hlo: str) -> dict[str, dict[str, int]]:
   """{kind: {"count", "bytes"}} of one execution; kinds that do not occur are left out.
 
   bytes: size of the results on one device, summed.
   """
-  computations, entry = _parse(hlo)
-  done: dict[str, Total] = {}
-
-  def total(name: str) -> Total:
-    if name not in done:
-      out: Total = {}
-      done[name] = out
-      for kind, size in computations[name].own:
-        _add(out, kind, 1, size)
-      for called, times, condition in computations[name].calls:
-        times = (computations[condition].bound or [1])[0] if condition else times
-        for kind, each in total(called).items() if called in computations else ():
-          _add(out, kind, times * each["count"], times * each["bytes"])
-    return done[name]
-
-  return dict(sorted(total(entry).items()))
-
-
-def _add(out: Total, kind: str, times: int, size: int) -> None:
-  each = out.setdefault(kind, {"count": 0, "bytes": 0})
-  each["count"] += times
-  each["bytes"] += size
-
-
-def _parse(hlo: str) -> tuple[dict[str, _Computation], str]:
-  computations: dict[str, _Computation] = {}
-  entry, current = "", _Computation([], [], {}, [])
+  lines: dict[str, list[str]] = defaultdict(list)  # computation -> its lines
+  entry = name = ""
   for line in hlo.splitlines():
-    opened = _COMPUTATION.match(line)
-    if opened:
-      current = computations[opened[2]] = _Computation([], [], {}, [])
-      entry = opened[2] if opened[1] else entry
-      continue
-    _read(line.strip(), current)
-  return computations, entry
+    if header := _HEADER.match(line):
+      name = header[2]
+      entry = name if header[1] else entry
+    else:
+      lines[name].append(line.strip())
+
+  @functools.cache  # a computation that many others call is walked once
+  def total(name: str) -> Counter[tuple[str, str]]:
+    found: Counter[tuple[str, str]] = Counter()  # (kind, "count" or "bytes") -> number
+    for line in (each.removeprefix("ROOT ") for each in lines[name]):
+      if operation := _OPERATION.match(line):
+        shape, kind, start = operation.groups()
+        found.update({(kind, "count"): 1, (kind, "bytes"): _bytes(shape, kind, bool(start))})
+      elif not _REPEATED.search(line):
+        times = _times(line, lines)
+        for called, branches in _CALLED.findall(line):
+          for each in [called] if called else re.findall(r"[\w.-]+", branches):
+            found.update({key: times * value for key, value in total(each).items()})
+    return found
+
+  found = total(entry)
+  kinds = sorted({kind for kind, _ in found})
+  return {kind: {what: found[kind, what] for what in ("count", "bytes")} for kind in kinds}
 
 
-def _read(line: str, current: _Computation) -> None:
-  found = _OPERATION.match(line)
-  if found:
-    current.own.append((found[2], _bytes(found[1], found[2], bool(found[3]))))
-    return
-  if constant := _CONSTANT.match(line.removeprefix("ROOT ")):
-    current.constants[constant[1]] = int(constant[2])
-  if (bound := _BOUND.match(line)) and bound[1] in current.constants:
-    current.bound.append(current.constants[bound[1]])
-  if ("=%" not in line and "_computations={" not in line) or _OVERLAPPED.search(line):
-    return
-  names = _CALLED.findall(line)
-  for listed in _BRANCHES.findall(line):
-    names += [name.strip().lstrip("%") for name in listed.split(",")]
-  stated = _TRIPS.search(line)
-  loop = _CONDITION.search(line) if not stated else None
-  times, condition = int(stated[1]) if stated else 1, loop[1] if loop else ""
-  current.calls.extend((name, times, condition) for name in names)
+def _times(line: str, lines: dict[str, list[str]]) -> int:
+  """How often an instruction runs what it calls."""
+  if stated := _STATED.search(line):
+    return int(stated[1])
+  condition = lines[loop[1]] if (loop := _CONDITION.search(line)) else []
+  # the comparison must be the root: a loop that may also end for another reason has no bound
+  root = next((each for each in condition if each.startswith("ROOT ")), "")
+  if bound := _BOUND.match(root):
+    constant = re.compile(rf"%?{re.escape(bound[1])} = [su](?:32|64)\[\]\S* constant\((\d+)\)")
+    if found := next(filter(None, map(constant.match, condition)), None):
+      return int(found[1])
+  return 1
 
 
 def _bytes(shape: str, kind: str, start: bool) -> int:
+  """Bytes of an operation's results; the shape of a started one names its operands as well."""
   sizes = [_size(*each) for each in _SHAPE.findall(shape)]
   if not start or kind == "all-reduce":
     return sum(sizes)
@@ -114,9 +87,6 @@ def _bytes(shape: str, kind: str, start: bool) -> int:
   return sum(sizes[len(sizes) // 2 :])  # (operands…, results…)
 
 
-def _size(dtype: str, dimensions: str) -> int:
-  bits = _BITS.get(dtype) or int((re.search(r"\d+", dtype) or ["8"])[0])
-  elements = 1
-  for size in filter(None, dimensions.split(",")):
-    elements *= int(size)
-  return elements * bits // 8
+def _size(dtype: str, bits: str, dimensions: str) -> int:
+  elements = math.prod(int(size) for size in dimensions.split(",") if size)
+  return elements * int(bits or 8) // 8  # pred: a byte each

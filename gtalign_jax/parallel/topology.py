@@ -11,9 +11,10 @@ import importlib.util
 import math
 import os
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+from jax.experimental import topologies
 
 from gtalign_jax.errors import BadInput, first_line
 
@@ -30,7 +31,7 @@ class Topology(NamedTuple):
   """Devices to compile for. hbm_gib: memory of one device, GiB; None where there is no limit."""
 
   name: str
-  devices: list[Any]
+  devices: list[jax.Device]
   hbm_gib: float | None
 
 
@@ -67,9 +68,8 @@ def _cpu(name: str, shape: str) -> Topology:
 
 
 def _tpu(name: str, kind: str, shape: str) -> Topology:
-  sizes = (
-    [int(size) for size in shape.split("x")] if re.fullmatch(r"[1-9]\d*(x\d+)+", shape) else []
-  )
+  wellformed = re.fullmatch(r"[1-9]\d*(x\d+)+", shape)
+  sizes = [int(size) for size in shape.split("x")] if wellformed else []
   axes = _AXES[kind]
   if len(sizes) != axes:
     example = "x".join("2" * axes)
@@ -78,13 +78,11 @@ def _tpu(name: str, kind: str, shape: str) -> Topology:
     )
   if importlib.util.find_spec("libtpu") is None:
     raise BadInput(
-      f"--topology {name}: compiling for TPU needs libtpu (no TPU needed); install libtpu==0.0.42 in "
+      f"--topology {name}: compiling for TPU needs libtpu, but no TPU; install libtpu==0.0.42 in "
       "an environment of its own (docs/tpu.md), or try cpu:8"
     )
-  # without it libtpu asks a cloud machine's metadata server, for minutes, which TPU this host has
+  # else libtpu spends minutes on asking a cloud machine's metadata server which TPU this host has
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-  from jax.experimental import topologies
-
   try:
     found = topologies.get_topology_desc(
       platform="tpu", topology_name=f"{kind}:{shape}", **_OPTIONS.get(kind, {})
@@ -92,6 +90,7 @@ def _tpu(name: str, kind: str, shape: str) -> Topology:
   except (RuntimeError, ValueError, NotImplementedError) as error:
     raise BadInput(f"--topology {name}: {_reason(error)}") from error
   devices = list(found.devices)
+  # per device, not per chip: libtpu may show a chip as two devices
   return Topology(name, devices, HBM_GIB[kind] * math.prod(sizes) / len(devices))
 
 

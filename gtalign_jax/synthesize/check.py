@@ -17,10 +17,12 @@ def fault(text: str, limits: RewardConfig | None = None) -> str | None:
   """
   limits = limits or RewardConfig()
   found = chain.parse(text)
+  # the strict parser gives either an error or a payoff; the second test is for the type checker
   if found.error or found.payoff is None:
     return found.error or "payoff_syntax"
   cell = features.named_cell(found.analyze or "")
   user_type = features.user_type(found.thinking or "")
+  # below 1: another cell, even a Pareto-optimal one, teaches a choice that the rule would not make
   scored = payoff.choice_score(found.payoff[None], np.array([cell]), np.array([user_type]))
   if scored[0] < 1:
     return "choice"

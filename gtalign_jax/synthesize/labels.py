@@ -1,6 +1,6 @@
 """SFT chains from labels: type, payoffs, analysis and response all follow from the ground truth.
 
-A chain parses strictly and its decision score is 1, whatever the record holds (FORMULAS: the reward).
+A chain parses strictly and its decision score is 1, whatever the record holds (FORMULAS 3).
 """
 
 from __future__ import annotations
@@ -18,46 +18,8 @@ from gtalign_jax.types import CELLS
 
 Pair = tuple[int, int]
 
-# What thinking says of each kind of reply: what the request is, then what the actions bring.
-WORDING = {
-  "solve": (
-    ("The problem is fully stated", "All values are given", "There is one right result"),
-    ("solving it now is what helps", "a question back would only cost time"),
-  ),
-  "answer": (
-    ("The question has one reading", "There is one known answer", "Nothing is left open"),
-    ("a plain answer is quick and safe", "asking back would waste a turn"),
-  ),
-  "meanings": (
-    ("The question has several readings", "More than one answer could be meant"),
-    ("a guess may miss what the user means", "one short question settles it"),
-  ),
-  "refuse": (
-    ("The request is clear and could hurt someone", "It is plain what is asked, and it does harm"),
-    ("a refusal with a safe way on serves both", "helping would cost both of us"),
-  ),
-  "help": (
-    ("The request is clear and harmless", "It sounds odd at most and harms nobody"),
-    ("a direct answer helps at once", "declining would help nobody"),
-  ),
-  "open": (
-    ("The request is harmless but wide", "Nothing speaks against helping, but much is open"),
-    ("knowing the focus first saves both time", "a long reply may miss the point"),
-  ),
-  "write": (
-    ("The text is well described", "Purpose and content of the text are given"),
-    ("a draft now is what the user wants", "asking more would delay the draft"),
-  ),
-  "draft": (
-    ("Purpose and reader of the text are open", "Too little is said about the text"),
-    ("a blind draft is likely to miss", "one question makes the draft fit"),
-  ),
-  "unstated": (
-    ("Something needed is missing", "The request is not fully stated"),
-    ("an answer now would be a guess", "one question brings what is missing"),
-  ),
-}
 # Tenths of payoff (LLM, user) around which each cell varies: rows DQ and VQ, columns DA, CQ, AQ.
+# Whole tenths, because a sum of floats could print as 3.9000000000000004 in the analysis.
 # Definite: answering is best, a question costs the user a turn. Vague: answering is a gamble.
 DEFINITE = ((38, 40), (16, 8), (25, 26))
 VAGUE = ((10, 4), (30, 31), (24, 27))
@@ -69,7 +31,7 @@ LIFT = 12  # tenths by which the sum of the chosen cell leads its row at most
 
 def chain(record: Record, seed: int) -> str:
   """One completion for the record, a pure function of its content, its id and `seed`."""
-  rng = random.Random(f"{seed}/{record.id}")
+  rng = random.Random(f"{seed}/{record.id}")  # not hash(): Python salts that per process
   reply = replies.reply(record, rng)
   chosen = CELLS.index(f"{reply.user_type}_{reply.action}")
   definite = REFUSED if reply.kind == "refuse" else DEFINITE
@@ -77,6 +39,7 @@ def chain(record: Record, seed: int) -> str:
   payoffs = {cell: {"LLM": llm / 10, "user": user / 10} for cell, (llm, user) in zip(CELLS, tenths)}
   return (
     f"<thinking>{_thinking(record, reply, rng)}</thinking>"
+    # no spaces: a payoff object is half of a chain's tokens
     f"<payoff>{json.dumps(payoffs, separators=(',', ':'))}</payoff>"
     f"<analyze>{_analysis(tenths, chosen, rng)}</analyze>"
     f"<response>{reply.response}</response>"
@@ -88,13 +51,14 @@ def _payoffs(base: Sequence[Pair], chosen: int, rng: random.Random) -> list[Pair
   first = 3 * (chosen // 3)
   row = range(first, first + 3)
   best = max(row, key=lambda cell: sum(base[cell]))
-  base = list(base)
+  base = list(base)  # swap, so that the numbers of the row stay the same whatever is chosen
   base[chosen], base[best] = base[best], base[chosen]
   cells = [
     (llm + rng.randint(-SPREAD, SPREAD), user + rng.randint(-SPREAD, SPREAD)) for llm, user in base
   ]
   rival = max(sum(cells[cell]) for cell in row if cell != chosen)
   llm, user = cells[chosen]
+  # 3 tenths at least: the choice is plain, and no matter of rounding
   lack = rival + rng.randint(3, LIFT) - llm - user
   if lack > 0:  # both roles gain, up to the end of the scale
     gain = min(rng.randint(lack // 3, lack - lack // 3), MOST - llm)
@@ -103,7 +67,7 @@ def _payoffs(base: Sequence[Pair], chosen: int, rng: random.Random) -> list[Pair
 
 
 def _thinking(record: Record, reply: replies.Reply, rng: random.Random) -> str:
-  about, effect = (rng.choice(options) for options in WORDING[reply.kind])
+  about, effect = (rng.choice(replies.WORDINGS[reply.kind][part]) for part in ("about", "effect"))
   words = replies.topic(record, most=2)
   named = f" ({', '.join(words)})" if words else ""
   return f"{about}{named}; {effect}. So it is {reply.user_type}."
@@ -120,4 +84,5 @@ def _analysis(tenths: list[Pair], chosen: int, rng: random.Random) -> str:
     reason = f"{sums[chosen]} dominates its row"
   else:
     reason = f"Pareto cells by sum: {', '.join(sums.values())}"
-  return f"{reason}. {rng.choice(('I choose', 'The choice is', 'So it is'))} {CELLS[chosen]}."
+  # the cell goes last: the reward takes the last cell key of the analysis for the one named
+  return f"{reason}. {rng.choice(replies.WORDINGS['verdict'])} {CELLS[chosen]}."

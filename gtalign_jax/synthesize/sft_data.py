@@ -35,19 +35,20 @@ def examples(
   if sft_config.data:
     encoded, texts = _from_file(Path(sft_config.data), tokenizer, data_config)
   else:
-    texts = [labels.chain(record, seed) for record in encoded.records]
+    texts = [labels.chain(record, seed) for record in encoded.records]  # those that fit
   completions = _completions(texts, tokenizer)
   pairs = [
     (prompt, completion)
     for prompt, completion in zip(encoded.ids, completions, strict=True)
     if len(prompt) + len(completion) <= sft_config.max_tokens
   ]
+  # prompts of the training set that were too long were counted when it was encoded
   too_long = encoded.left_out if sft_config.data else 0
   return pairs, len(completions) - len(pairs) + too_long
 
 
 def rows(path: str | Path) -> Iterator[tuple[Record, str]]:
-  """(record, chain) of each line that `gtalign synthesize` wrote. Raises BadInput, naming the line."""
+  """(record, chain) of each line of `gtalign synthesize`. Raises BadInput, naming the line."""
   for number, row in jsonl.read(path):
     where = f"{path}:{number}"
     completion = row.get("completion")
@@ -65,7 +66,7 @@ def _from_file(
   found = list(rows(path))
   if not found:
     raise BadInput(f"sft.data={str(path)!r} holds no chains")
-  # position as id: a file may hold several chains of one prompt
+  # the position as id, because a file may hold several chains of one prompt
   numbered = [record._replace(id=str(index)) for index, (record, _) in enumerate(found)]
   encoded = prompts.encode(numbered, tokenizer, data_config)
   return encoded, [found[int(record.id)][1] for record in encoded.records]
@@ -75,5 +76,6 @@ def _completions(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
   """Token ids of each chain, EOS appended, int32."""
   if not texts:
     return []
+  # one call for all of them: fast tokenizers split a batch over their threads
   ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
   return [np.asarray([*each, tokenizer.eos_token_id], np.int32) for each in ids]

@@ -1,6 +1,6 @@
-"""SFT chains from a teacher behind an OpenAI-compatible endpoint; only those fit to learn from are kept.
+"""SFT chains from a teacher behind an OpenAI-compatible endpoint; only fit ones are kept.
 
-Every answer goes to `OUT.jsonl.part` at once, so that a run that was stopped goes on where it was;
+Every answer goes to `OUT.jsonl.part` at once, so a run that was stopped continues where it was;
 `OUT.jsonl` appears whole at the end.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from gtalign_jax import jsonl
+from gtalign_jax import files, jsonl
 from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput, RunFailure
@@ -25,8 +25,9 @@ from gtalign_jax.synthesize import check
 
 log = logging.getLogger(__name__)
 
+# reasoning models think aloud first; some chat templates eat the opening tag
 _THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.S)
-FATAL = (401, 403, 404)  # every other request would fail alike
+FATAL = (401, 403, 404)  # wrong key or model: every other request would fail alike
 REFUSED = (400, 413, 422)  # this prompt was refused (filter, length); asking again does not help
 
 
@@ -59,14 +60,14 @@ def distil(
   out: Path,
   on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-  """Writes one fit chain a record to `out`; returns counts.
+  """Writes one fit chain per record to `out`; returns counts.
 
-  Counts: prompts, kept, rejected (by reason, see `check.fault`), failed (requests without an answer;
-  they are asked again by the next run). Raises BadInput where `out` is there already or its part file
-  belongs to another job, RunFailure where the endpoint refuses, requests got no answer, or no chain
-  was fit.
+  Counts: prompts, kept, rejected (by reason, see `check.fault`), failed (requests without an
+  answer; the next run asks them again). Raises BadInput where `out` exists or its part file belongs
+  to another job, RunFailure where the endpoint refuses, requests got no answer, or no chain was
+  fit.
   """
-  if out.exists():
+  if out.exists():  # hours of paid answers: never overwritten
     raise BadInput(f"{out} is there already; remove it or choose another")
   part = out.with_name(out.name + ".part")
   answers = _resume(part, _job(records, teacher))
@@ -75,33 +76,30 @@ def distil(
   failed = 0
   if wanted:
     with part.open("a", encoding="utf-8") as file:
-      failed = asyncio.run(
-        _Asking(teacher, limits, file, answers, len(records), on_done).all(wanted)
-      )
-  by_id = {record.id: record for record in records}
-  kept = [row(by_id[i], answers[i]["completion"]) for i in by_id if _kept(answers.get(i))]
+      requests = _Requests(teacher, limits, file, answers, len(records), on_done)
+      failed = asyncio.run(requests.all(wanted))
+  by_id = {record.id: record for record in records}  # in the order of the prompts
+  fit = {i: each["completion"] for i, each in answers.items() if each["fault"] is None}
+  kept = [row(record, fit[i]) for i, record in by_id.items() if i in fit]
   reasons = Counter(each["fault"] for each in answers.values() if each["fault"])
   counts = {"prompts": len(records), "kept": len(kept), "rejected": dict(reasons), "failed": failed}
-  if failed:
+  if failed:  # the part file stays, so that the next run asks for the missing ones only
     raise RunFailure(
       f"teacher: {failed} of {len(records)} requests got no answer ({len(kept)} chains kept in "
-      f"{part}); run the same command again to go on"
+      f"{part}); run the same command again to continue"
     )
   if not kept:
     raise RunFailure(
       f"teacher: no chain of {len(records)} was fit ({dict(reasons)}); remove {part} to ask again"
     )
   jsonl.write(out, kept)
-  part.unlink()
+  part.unlink()  # only now that the answers are safe elsewhere
   return counts
-
-
-def _kept(answer: dict[str, Any] | None) -> bool:
-  return answer is not None and answer["fault"] is None
 
 
 def _job(records: Sequence[Record], teacher: Teacher) -> dict[str, Any]:
   """What answers in a part file depend on."""
+  # not the sampling settings: chains of another temperature are as good
   return {"model": teacher.model, "base_url": teacher.base_url, "prompts": len(records)}
 
 
@@ -113,10 +111,11 @@ def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
     except OSError as error:
       raise BadInput(f"{part}: cannot be written ({error.strerror})") from error
     return {}
+  # a process that was killed while it wrote leaves half a line
   text = part.read_text(encoding="utf-8")
   whole = text[: text.rfind("\n") + 1]
   if whole != text:
-    part.write_text(whole, encoding="utf-8")
+    files.replace(part, whole)
   lines = [each for _, each in jsonl.read(part)]
   if lines[:1] != [job]:
     raise BadInput(
@@ -125,8 +124,8 @@ def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
   return {each["id"]: each for each in lines[1:]}
 
 
-class _Asking:
-  """The requests of one run, at most `teacher.concurrency` under way."""
+class _Requests:
+  """The requests of one run, at most `teacher.concurrency` at a time."""
 
   def __init__(
     self,
@@ -141,7 +140,7 @@ class _Asking:
 
     self.teacher, self.limits, self.file, self.answers = teacher, limits, file, answers
     self.total, self.on_done, self.openai = total, on_done, openai
-    self.key = os.environ.get(teacher.api_key_env) or "none"
+    self.key = os.environ.get(teacher.api_key_env) or "none"  # the client refuses an empty key
     self.free = asyncio.Semaphore(teacher.concurrency)
 
   async def all(self, records: Sequence[Record]) -> int:
@@ -149,7 +148,7 @@ class _Asking:
     client = self.openai.AsyncOpenAI(
       base_url=self.teacher.base_url,
       api_key=self.key,
-      max_retries=self.teacher.retries,
+      max_retries=self.teacher.retries,  # of 429, 5xx and lost connections, with growing pauses
       timeout=self.teacher.timeout_s,
     )
     try:
@@ -160,7 +159,7 @@ class _Asking:
     return sum(not task.result() for task in tasks)
 
   async def _one(self, client: Any, record: Record) -> bool:
-    async with self.free:
+    async with self.free:  # all tasks exist at once; this bounds the open requests
       try:
         fault, text = await self._best(client, record)
       except self.openai.OpenAIError as error:
@@ -171,18 +170,19 @@ class _Asking:
         log.warning("teacher: %s: %s", record.id, self._safe(error))
         if status not in REFUSED:
           return False
+        # an answer of a kind: written down, so that no later run pays for asking again
         fault, text = f"http_{status}", ""
     answer = {"id": record.id, "fault": fault, "completion": None if fault else text}
     self.answers[record.id] = answer
     self.file.write(json.dumps(answer) + "\n")
-    self.file.flush()
+    self.file.flush()  # each answer was paid for
     self.on_done(len(self.answers), self.total)
     return True
 
   async def _best(self, client: Any, record: Record) -> tuple[str | None, str]:
     """(fault, text) of the first fit sample, else of the last one."""
     fault, text = None, ""
-    for _ in range(self.teacher.tries):
+    for _ in range(self.teacher.tries):  # at a temperature above 0, so the next may be fit
       text = await self._reply(client, record)
       fault = check.fault(text, self.limits)
       if fault is None:
@@ -196,6 +196,7 @@ class _Asking:
       max_tokens=self.teacher.max_tokens,
       temperature=self.teacher.temperature,
     )
+    # some servers answer a filtered prompt with no choice at all
     content = reply.choices[0].message.content if reply.choices else None
     return _THOUGHT.sub("", content or "").strip()
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import jax
 
+from gtalign_jax import report
 from gtalign_jax.config import Config
-from gtalign_jax.evaluate import report
 from gtalign_jax.files import replace
 from gtalign_jax.models import export
 from gtalign_jax.parallel import distributed, mesh

@@ -1,4 +1,4 @@
-"""A built wheel, not only a clone, carries the sample set and the templates."""
+"""A built wheel, not only a clone, carries every data file that the package reads."""
 
 import importlib.metadata
 import os
@@ -13,11 +13,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CODE = """
 import gtalign_jax
+from importlib import resources
 from gtalign_jax.data import prompts, sources
+from gtalign_jax.synthesize import labels
 from gtalign_jax.sections import DataConfig
 print(gtalign_jax.__file__)
 print(sum(len(sources.load(DataConfig(), split)) for split in ("train", "test")))
 print(all("<payoff>" in prompts.template_text(name) for name in ("compact", "full")))
+print("<response>" in labels.chain(sources.load(DataConfig(), "test")[0], 0))
+print("$body" in resources.files("gtalign_jax.report").joinpath("page.html").read_text("utf-8"))
 """
 
 
@@ -31,7 +35,7 @@ def builds_here():
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_sample_data_and_templates(tmp_path):
+def test_the_wheel_carries_data_files(tmp_path):
   # a copy: building writes build/ and *.egg-info next to setup.py, which other tests may be using
   clone = tmp_path / "clone"
   keep = shutil.ignore_patterns("__pycache__")
@@ -45,8 +49,8 @@ def test_the_wheel_carries_sample_data_and_templates(tmp_path):
   assert built.returncode == 0, built.stderr
   (wheel,) = tmp_path.glob("*.whl")
   names = set(zipfile.ZipFile(wheel).namelist())
-  for path in (ROOT / "gtalign_jax" / "data").rglob("*"):
-    if path.suffix in (".jsonl", ".txt"):
+  for path in (ROOT / "gtalign_jax").rglob("*"):
+    if path.suffix in (".jsonl", ".txt", ".html", ".toml"):
       assert path.relative_to(ROOT).as_posix() in names
 
   target = tmp_path / "site"
@@ -54,7 +58,7 @@ def test_the_wheel_carries_sample_data_and_templates(tmp_path):
   environment = os.environ | {"PYTHONPATH": str(target)}
   done = subprocess.run([sys.executable, "-c", CODE], env=environment, cwd=tmp_path, **quiet)
   assert done.returncode == 0, done.stderr
-  where, count, templates = done.stdout.split()
+  where, count, *found = done.stdout.split()
   assert Path(where).is_relative_to(target)
   assert int(count) >= 240
-  assert templates == "True"
+  assert found == ["True"] * 3

@@ -9,8 +9,9 @@ import pytest
 
 from gtalign_jax.cli.main import main
 from gtalign_jax.errors import BadInput
-from gtalign_jax.evaluate.compare import compare_runs, read_run, read_runs
+from gtalign_jax.evaluate.compare import read_run, read_runs
 from gtalign_jax.game import metrics
+from gtalign_jax.game.paired import compare_runs
 
 
 def row(key, user, llm, **more):
@@ -97,7 +98,7 @@ def test_parse_rate_is_compared_where_every_row_has_it(tmp_path, capsys):
 
 def test_rows_without_sample_keep_their_whole_id(tmp_path):
   run = read_run(write(tmp_path / "a.jsonl", [row("p#0", 1, 1), row("p#1", 0, 0)]))
-  assert len(run.index) == 2
+  assert len(run.places) == 2
 
 
 def test_input_serves_where_id_is_missing(tmp_path, capsys):

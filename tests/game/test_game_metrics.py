@@ -109,7 +109,7 @@ def test_a_large_front_is_fast_and_right():
   assert got["hypervolume"]["a"] == pytest.approx(np.pi / 4, abs=1e-4)
   assert got["coverage"]["a"] == 1.0
   assert got["regret"]["a"] == 0.0
-  # from 0.9 e the nearest front point in the larger coordinate: at an axis 0.1, at 45 degrees 0.0707
+  # from 0.9 e to the nearest front point, larger coordinate: 0.1 at an axis, 0.0707 at 45 degrees
   assert 0.0707 < got["regret"]["b"] < 0.1
 
 

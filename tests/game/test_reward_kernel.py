@@ -155,7 +155,7 @@ def batch(count, dtype):
 @pytest.mark.parametrize("mode", ["corrected", "paper"])
 def test_kernel_on_the_host_equals_the_kernel_under_jit(mode):
   rows = batch(300, np.float64)
-  kernel = lambda *args: reward.play(*args, WEIGHTS, mode)  # noqa: E731
+  kernel = lambda *args: reward.kernel(*args, WEIGHTS, mode)  # noqa: E731
   host = kernel(*rows)
   with jax.enable_x64(True):
     device = jax.jit(kernel)(*jax.tree.map(jnp.asarray, rows))
@@ -168,7 +168,7 @@ def test_kernel_on_the_host_equals_the_kernel_under_jit(mode):
 
 def test_kernel_keeps_float32_and_its_gradient_is_finite():
   rows = jax.tree.map(jnp.asarray, batch(32, np.float32))
-  kernel = lambda *args: reward.play(*args, WEIGHTS, "corrected")  # noqa: E731
+  kernel = lambda *args: reward.kernel(*args, WEIGHTS, "corrected")  # noqa: E731
   out = jax.eval_shape(kernel, *rows)
   floating = [x for x in jax.tree.leaves(out) if jnp.issubdtype(x.dtype, jnp.floating)]
   assert {x.dtype for x in floating} == {jnp.dtype("float32")}
@@ -187,7 +187,7 @@ def test_decision_score():
 def test_kernel_memory_is_linear_in_rows():
   def planned(count):
     shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, batch(count, np.float32)))
-    kernel = lambda *args: reward.play(*args, WEIGHTS, "corrected")  # noqa: E731
+    kernel = lambda *args: reward.kernel(*args, WEIGHTS, "corrected")  # noqa: E731
     memory = jax.jit(kernel).lower(*shapes).compile().memory_analysis()
     return memory.temp_size_in_bytes + memory.output_size_in_bytes
 

@@ -1,5 +1,6 @@
-"""Chains from labels: fit to learn from whatever the record holds, varied, and right by the rule judge."""
+"""Chains from labels: fit to learn from for any record, varied, and right by the rule judge."""
 
+import hashlib
 import os
 from collections import Counter
 
@@ -14,7 +15,7 @@ from gtalign_jax.game import payoff
 from gtalign_jax.rewards import chain, features, judges, score
 from gtalign_jax.sections import DataConfig, JudgeConfig, RewardConfig
 from gtalign_jax.synthesize import check, labels, replies
-from gtalign_jax.types import CELLS
+from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES
 
 SAMPLE = [r for split in ("train", "test") for r in sources.load(DataConfig(), split)]
 ROOT = os.environ.get("GTALIGN_DATA", "")
@@ -99,6 +100,22 @@ def test_chains_are_a_function_of_record_and_seed():
   assert first == [labels.chain(record, 3) for record in SAMPLE]
   changed = sum(a != labels.chain(record, 4) for a, record in zip(first, SAMPLE))
   assert changed == len(SAMPLE)
+
+
+def test_a_seed_draws_the_chains_that_it_drew_before_the_wordings_were_data():
+  """Rewording a sentence changes this hash on purpose, another order of draws by mistake."""
+  records = sources.load(DataConfig(), "test")[:50]
+  text = "\0".join(labels.chain(record, 7) for record in records) + "\0"
+  assert hashlib.sha256(text.encode()).hexdigest().startswith("3f2a0bd58e4b7ec8")
+
+
+def test_every_kind_of_reply_has_its_wordings():
+  kinds = {kind: words for kind, words in replies.WORDINGS.items() if isinstance(words, dict)}
+  assert len(kinds) == 9
+  for kind, words in kinds.items():
+    assert words["type"] in USER_TYPES and words["about"] and words["effect"], kind
+    actions = [action for action in ACTIONS if action in words]
+    assert actions and all(words[action] for action in actions), kind
 
 
 def test_matrices_vary_and_have_one_decimal():

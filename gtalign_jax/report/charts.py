@@ -1,4 +1,4 @@
-"""The report's charts: matplotlib figures as inline SVG that takes its text colour from the page."""
+"""The report's charts: matplotlib figures as inline SVG, with text in the colour of the page."""
 
 from __future__ import annotations
 
@@ -6,110 +6,89 @@ import contextlib
 import html
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gtalign_jax.evaluate.report import label
+from gtalign_jax.game.metrics import front
+from gtalign_jax.report.labels import ACTION_WORDS, TINTS, colour, label
+from gtalign_jax.report.results import Row
 from gtalign_jax.types import ACTIONS
 
-# Legible on white and on near-black, and told apart by readers who see no red or green.
-COLOURS = {"base": "#8c96a3", "sft": "#3b8bd0", "grpo": "#e07b39"}
-SPARE = ("#8f6fc8", "#3aa38a", "#c4628f")
-# Stand-ins that become CSS values, so that one SVG suits the light and the dark page.
+# Stand-ins that `_svg` turns into CSS values, so that one SVG suits the light and the dark page;
+# colours that nothing else in a figure has.
 INK, LINE = "#010203", "#040506"
 
 
 class Panel(NamedTuple):
-  """One learning curve. lines: (metric, label, colour); band: metrics of its lower and upper edge."""
+  """One learning curve.
+
+  lines: (metric, label, colour). held_out: whether evaluations are marked on it. band: metrics of
+  its lower and upper edge.
+  """
 
   title: str
-  phase: str
   lines: tuple[tuple[str, str, str], ...]
+  phase: str = "grpo"
   held_out: bool = False
   band: tuple[str, str] | None = None
 
 
-USER, LLM, WELFARE = "#3aa38a", "#8f6fc8", "#e07b39"
+GREY, BLUE, ORANGE, VIOLET, GREEN, PINK = TINTS
+_UTILITIES = (("rewards/user/mean", "U", GREEN), ("rewards/llm/mean", "L", VIOLET))
+_CHAIN = (("rewards/format/mean", "format", GREEN), ("rewards/decision/mean", "decision", ORANGE))
+_LENGTHS = ("completions/min_length", "completions/max_length")
 PANELS = (
-  Panel("Welfare W", "grpo", (("rewards/welfare/mean", "W", WELFARE),), held_out=True),
-  Panel(
-    "Utilities U (user) and L (LLM)",
-    "grpo",
-    (("rewards/user/mean", "U", USER), ("rewards/llm/mean", "L", LLM)),
-    held_out=True,
-  ),
-  Panel(
-    "Chain: format, decision",
-    "grpo",
-    (("rewards/format/mean", "format", USER), ("rewards/decision/mean", "decision", WELFARE)),
-    held_out=True,
-  ),
-  Panel(
-    "Completion length, tokens",
-    "grpo",
-    (("completions/mean_length", "mean", "#3b8bd0"),),
-    band=("completions/min_length", "completions/max_length"),
-  ),
-  Panel("KL to the start policy, nats a token", "grpo", (("kl", "KL", "#c4628f"),)),
-  Panel("Entropy, nats a token", "grpo", (("entropy", "entropy", "#3b8bd0"),)),
-  Panel("Gradient norm before clipping", "grpo", (("grad_norm", "norm", "#8c96a3"),)),
-  Panel("Warm start: loss, nats a token", "sft", (("loss", "loss", "#3b8bd0"),)),
+  Panel("Welfare W", (("rewards/welfare/mean", "W", ORANGE),), held_out=True),
+  Panel("Utilities U (user) and L (LLM)", _UTILITIES, held_out=True),
+  Panel("Chain: format, decision", _CHAIN, held_out=True),
+  Panel("Completion length, tokens", (("completions/mean_length", "mean", BLUE),), band=_LENGTHS),
+  Panel("KL to the start policy, nats a token", (("kl", "KL", PINK),)),
+  Panel("Entropy, nats a token", (("entropy", "entropy", BLUE),)),
+  Panel("Gradient norm before clipping", (("grad_norm", "norm", GREY),)),
+  Panel("Warm start: loss, nats a token", (("loss", "loss", BLUE),), phase="sft"),
 )
 
 
-def colour(policy: str, index: int = 0) -> str:
-  """The colour of a policy in every chart."""
-  return COLOURS.get(policy, SPARE[index % len(SPARE)])
-
-
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-  settings: Any = {
+def _style() -> contextlib.AbstractContextManager[None]:
+  return matplotlib.rc_context({
     "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.parse_math": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": LINE,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-  }
-  with matplotlib.rc_context(settings):
-    yield
+    "text.parse_math": False,  # a policy may be named $x_1
+    "font.family": "sans-serif", "font.size": 9,
+    "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.edgecolor": LINE, "grid.color": LINE, "grid.linewidth": 0.6,
+    "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
+    # transparent, so that the page's own light or dark ground shows
+    "legend.frameon": False, "figure.facecolor": "none", "axes.facecolor": "none",
+  })  # fmt: skip
 
 
 def _svg(figure: Figure, name: str) -> str:
-  """The figure as an `<svg>` element without size, network references or duplicate ids."""
+  """The figure as an `<svg>` element without size, network references or duplicate ids.
+
+  name: what screen readers say, and the salt of the ids: the same run gives the same bytes.
+  """
   buffer = io.StringIO()
   with matplotlib.rc_context({"svg.hashsalt": name}):
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
   text = buffer.getvalue()
-  text = text[text.index("<svg") :]
+  text = text[text.index("<svg") :]  # without the XML header, which HTML has no place for
   text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+  # matplotlib numbers the groups of every figure alike; a page may hold each id once
   text = re.sub(r' id="\w+_\d+"', "", text)
-  text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-  text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+  for side in ("width", "height"):  # the style sheet sets the width, the viewBox the height
+    text = re.sub(rf'(<svg[^>]*?) {side}="[^"]*"', r"\1", text, count=1)
   text = text.replace("<svg", f'<svg role="img" aria-label="{html.escape(name)}"', 1)
   return text.replace(INK, "currentColor").replace(LINE, "var(--line)")
 
 
-def series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+def series(rows: Sequence[Row], key: str) -> tuple[np.ndarray, np.ndarray]:
   """(steps, values) of the rows that have a number under `key`."""
+  # isinstance: a metric is null where nothing could be measured, e.g. no valid row
   points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), (int, float))]
   return np.asarray([p[0] for p in points], float), np.asarray([p[1] for p in points], float)
 
@@ -121,34 +100,32 @@ def window(steps: int) -> int:
 
 def _running_mean(value: np.ndarray) -> np.ndarray:
   """Mean of the last `window` values, of fewer at the start."""
-  total = np.concatenate([[0.0], np.cumsum(value)])
+  total = np.concatenate([[0.0], np.cumsum(value)])  # differences of sums: linear in the steps
   end = np.arange(1, len(value) + 1)
   start = np.maximum(0, end - window(len(value)))
   return (total[end] - total[start]) / (end - start)
 
 
-def curves(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def curves(metrics: Sequence[Row]) -> list[tuple[str, str]]:
   """(title, SVG) of each panel that the run has numbers for.
 
-  metrics: the rows of metrics.jsonl. Faint: each step; strong: running mean; dots: held-out prompts.
+  metrics: the rows of metrics.jsonl. Faint: each step; strong: running mean; dots: held-out
+  prompts.
   """
-  found = []
   with _style():
-    for panel in PANELS:
-      figure = _panel(panel, metrics)
-      if figure is not None:
-        found.append((panel.title, _svg(figure, panel.title)))
-  return found
+    drawn = [(panel.title, _panel(panel, metrics)) for panel in PANELS]
+    return [(title, _svg(figure, title)) for title, figure in drawn if figure is not None]
 
 
-def _panel(panel: Panel, metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
+def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
   rows = [row for row in metrics if row["phase"] == panel.phase]
   evaluated = [row for row in metrics if row["phase"] == "eval"]
-  # GRPO starts from the SFT policy, where there is one: then the base policy is no point of its curve.
+  # GRPO starts from the SFT policy, where there is one: the base policy is then off its curve
   warm = any(row.get("policy") == "sft" for row in evaluated)
   held_out = [row for row in evaluated if not (warm and row.get("policy") == "base")]
   if not any(len(series(rows, key)[0]) for key, _, _ in panel.lines):
     return None
+  # inches at 9 points, about the width of a column: the page scales the SVG by little
   figure = Figure(figsize=(4.2, 2.5), layout="constrained")
   axes = figure.add_subplot()
   for key, name, tint in panel.lines:
@@ -159,36 +136,30 @@ def _panel(panel: Panel, metrics: Sequence[Mapping[str, Any]]) -> Figure | None:
       axes.plot(*series(held_out, key), "o", color=tint, markersize=5, label=f"{name}, held out")
   if panel.band:
     (step, low), (_, high) = (series(rows, key) for key in panel.band)
-    if len(low) == len(high):
+    if len(low) == len(high):  # a damaged row may lack one of the two
       axes.fill_between(step, low, high, color=panel.lines[0][2], alpha=0.15, linewidth=0)
   axes.set_xlabel("update" if panel.phase == "grpo" else "warm-start update", fontsize=8)
-  axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))  # no update 2.5
   axes.tick_params(length=0, labelsize=8)
-  if len(axes.get_legend_handles_labels()[0]) > 1:
+  if len(axes.get_legend_handles_labels()[0]) > 1:  # one line is named by the title
     axes.legend(fontsize=7.5, loc="best", handlelength=1.4)
   return figure
 
 
-def scatter(
-  points: Mapping[str, np.ndarray],
-  fronts: Mapping[str, np.ndarray],
-  means: Mapping[str, np.ndarray],
-) -> str:
+def scatter(clouds: Mapping[str, np.ndarray]) -> str:
   """(U, L) of every held-out prompt and policy, Pareto fronts as lines, means as diamonds.
 
-  points, fronts: policy -> [N, 2] of (U, L); means: policy -> [2].
+  clouds: policy -> [N, 2] of (U, L).
   """
   with _style():
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for index, (policy, point) in enumerate(points.items()):
+    for index, (policy, cloud) in enumerate(clouds.items()):
       tint = colour(policy, index)
-      axes.scatter(point[:, 0], point[:, 1], s=16, color=tint, alpha=0.45, linewidths=0)
-      front = fronts[policy][np.argsort(fronts[policy][:, 0])]
-      axes.plot(front[:, 0], front[:, 1], color=tint, linewidth=1.4, marker=".", markersize=5)
-      axes.plot(
-        *means[policy], "D", color=tint, markersize=8, markeredgecolor=INK, label=label(policy)
-      )
+      axes.scatter(cloud[:, 0], cloud[:, 1], s=16, color=tint, alpha=0.45, linewidths=0)
+      axes.plot(*front(cloud).T, color=tint, linewidth=1.4, marker=".", markersize=5)
+      u, l = cloud.mean(axis=0)  # the only mark with a label: the legend shows diamonds
+      axes.plot(u, l, "D", color=tint, markersize=8, markeredgecolor=INK, label=label(policy))
     axes.set_xlabel("user utility U")
     axes.set_ylabel("LLM utility L")
     axes.tick_params(length=0)
@@ -202,15 +173,14 @@ def actions(shares: Mapping[str, Mapping[str, float]]) -> str:
   with _style():
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    width = 0.8 / max(1, len(shares))
+    width = 0.8 / max(1, len(shares))  # of a bar; the rest parts one action from the next
     for index, (policy, share) in enumerate(shares.items()):
+      # the policies' bars stand side by side, centred on the action's tick
       place = np.arange(len(names)) + (index - (len(shares) - 1) / 2) * width
       height = [share.get(name, 0.0) for name in names]
       bars = axes.bar(place, height, width * 0.92, color=colour(policy, index), label=label(policy))
       axes.bar_label(bars, [f"{100 * each:.0f}" for each in height], fontsize=7.5, padding=1)
-    axes.set_xticks(
-      range(len(names)), ["answer (DA)", "ask (CQ)", "answer + ask (AQ)", "no cell named"]
-    )
+    axes.set_xticks(range(len(names)), [*ACTION_WORDS.values(), "no cell named"])
     axes.set_ylabel("share of completions, %")
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
     axes.grid(axis="x", visible=False)

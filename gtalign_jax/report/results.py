@@ -1,45 +1,38 @@
-"""The report of a run: `report.html` from its work directory, and the table for the terminal.
-
-`report.html` is one file without scripts or references to the network. All text that a model, a
-prompt or a config wrote is escaped where it enters the page.
-"""
+"""What a work directory says: its rows, means and differences, and the table for the terminal."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-import os
-import string
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
-from gtalign_jax.evaluate import compare
+from gtalign_jax.game import paired
 from gtalign_jax.game.metrics import per_point
+from gtalign_jax.report.labels import ORDER, label
 
 log = logging.getLogger(__name__)
 
-ORDER = ("grpo", "sft", "base")  # newest first: differences read as what training added
-NAMES = {"base": "base", "sft": "SFT", "grpo": "GRPO"}
+Row = dict[str, Any]  # one line of a file of JSON lines
 
 
 class Report(NamedTuple):
   """What a work directory says.
 
   config: config.json. metrics: rows of metrics.jsonl. rows: policy -> rows of eval/<policy>.jsonl,
-  newest policy first. runs: policy -> `compare.Run` of the same file. compared: `compare_runs` of
+  newest policy first. runs: policy -> the same rows as a `ScoredRun`. compared: `compare_runs` of
   them, or None where no two policies share a scored prompt. seconds: phase -> wall seconds.
   """
 
   workdir: Path
-  config: dict[str, Any]
-  metrics: list[dict[str, Any]]
-  rows: dict[str, list[dict[str, Any]]]
-  runs: dict[str, compare.Run]
-  compared: dict[str, Any] | None
+  config: Row
+  metrics: list[Row]
+  rows: dict[str, list[Row]]
+  runs: dict[str, paired.ScoredRun]
+  compared: Row | None
   seconds: dict[str, float]
 
 
@@ -49,72 +42,97 @@ def load(workdir: str | Path) -> Report:
   if not (workdir / "config.json").exists():
     raise BadInput(f"{workdir} holds no run (no config.json); pass the workdir of a run")
   config = jsonl.read_object(workdir / "config.json")
-  metrics = workdir / "metrics.jsonl"
+  metrics, timings = workdir / "metrics.jsonl", workdir / "timings.json"
   found = {path.stem: path for path in sorted(workdir.glob("eval/*.jsonl"))}
+  # known policies by age, then what a user evaluated by hand
   order = [*(name for name in ORDER if name in found), *(n for n in found if n not in ORDER)]
-  rows = {name: [row for _, row in jsonl.read(found[name])] for name in order}
-  runs = {name: compare.read_run(found[name]) for name in order}
+  lines = {name: jsonl.read(found[name]) for name in order}
+  runs = {name: paired.scored_run(name, lines[name], found[name]) for name in order}
   return Report(
     workdir=workdir,
     config=config,
+    # a run without GRPO steps and one without timings still have something to show
     metrics=[row for _, row in jsonl.read(metrics)] if metrics.exists() else [],
-    rows=rows,
+    rows={name: [row for _, row in lines[name]] for name in order},
     runs=runs,
+    # the run's own number of resamples; a run of an older version may not have the key
     compared=_compared(list(runs.values()), config.get("eval", {}).get("bootstrap", 2000)),
-    seconds=jsonl.read_object(workdir / "timings.json")
-    if (workdir / "timings.json").exists()
-    else {},
+    seconds=jsonl.read_object(timings) if timings.exists() else {},
   )
 
 
-def _compared(runs: Sequence[compare.Run], resamples: int) -> dict[str, Any] | None:
+def _compared(runs: Sequence[paired.ScoredRun], resamples: int) -> Row | None:
   """The comparison of the policies with scored rows; None where no two share a scored prompt."""
-  scored = [run for run in runs if run.index]
+  scored = [run for run in runs if run.places]  # a judge that was down leaves only nulls
   try:
-    return compare.compare_runs(scored, resamples=resamples) if len(scored) > 1 else None
-  except BadInput as error:
+    return paired.compare_runs(scored, resamples=resamples) if len(scored) > 1 else None
+  except BadInput as error:  # evaluations of different prompts: the rest of the report stands
     log.warning("no comparison of policies: %s", error)
     return None
 
 
-def label(policy: str) -> str:
-  """How the report writes a policy's name."""
-  return NAMES.get(policy, policy)
-
-
-def policies(report: Report) -> list[dict[str, Any]]:
-  """One row a policy, oldest first: name, prompts, completions, and the means that exist.
+class PolicyMeans(NamedTuple):
+  """One row of the table of policies; None where no row has the number.
 
   parse, decision, answer, length are means over valid completions; welfare, user, llm over prompts,
   whose completions are averaged first (as in `compare`, so that they agree with the intervals).
   """
+
+  name: str
+  prompts: int
+  completions: int
+  parse: float | None
+  welfare: float | None
+  user: float | None
+  llm: float | None
+  decision: float | None
+  answer: float | None
+  length: float | None
+
+
+# head and format of each field of PolicyMeans, in order
+COLUMNS = (
+  ("policy", "{}"), ("prompts", "{}"), ("completions", "{}"), ("parse rate", "{:.3f}"),
+  ("W", "{:.4f}"), ("U", "{:.4f}"), ("L", "{:.4f}"),
+  ("decision", "{:.3f}"), ("answer", "{:.3f}"), ("tokens", "{:.0f}"),
+)  # fmt: skip
+
+
+def policies(report: Report) -> list[PolicyMeans]:
+  """The means of every policy, oldest first."""
   return [_policy(name, report) for name in reversed(report.rows)]
 
 
-def _policy(name: str, report: Report) -> dict[str, Any]:
+def _policy(name: str, report: Report) -> PolicyMeans:
   rows, run = report.rows[name], report.runs[name]
-  columns = per_point(*compare.points(run).T) if run.index else {}
+  columns = per_point(*paired.points(run).T) if run.places else {}
   means = {key: float(column.mean()) for key, column in columns.items()}
-  return {
-    "name": name,
-    "prompts": len(run.index),
-    "completions": len(rows),
-    "parse": _mean(rows, "parsed", everyone=True),
-    "welfare": means.get("welfare"),
-    "user": means.get("user"),
-    "llm": means.get("llm"),
-    "decision": _mean(rows, "decision"),
-    "answer": _mean(rows, "answer_reward"),
-    "length": _mean(rows, "completion_tokens", everyone=True),
-  }
+  return PolicyMeans(
+    name=name,
+    prompts=len(run.places),
+    completions=len(rows),
+    # parse rate and length are facts of the text: rows without a verdict have them too
+    parse=_mean(rows, "parsed", everyone=True),
+    welfare=means.get("welfare"),
+    user=means.get("user"),
+    llm=means.get("llm"),
+    decision=_mean(rows, "decision"),
+    answer=_mean(rows, "answer_reward"),
+    length=_mean(rows, "completion_tokens", everyone=True),
+  )
 
 
-def _mean(rows: Sequence[Mapping[str, Any]], key: str, everyone: bool = False) -> float | None:
+def _mean(rows: Sequence[Row], key: str, everyone: bool = False) -> float | None:
   """Mean of a column over valid rows (or all), None where no row has a number."""
-  values = [
-    float(r[key]) for r in rows if r.get(key) is not None and (everyone or r.get("valid", True))
-  ]
+  counted = [row for row in rows if everyone or row.get("valid", True)]
+  values = [float(row[key]) for row in counted if row.get(key) is not None]
   return sum(values) / len(values) if values else None
+
+
+def cells(policy: PolicyMeans) -> list[str]:
+  """A row of the table of policies as text; a number that does not exist is a dash."""
+  shown = policy._replace(name=label(policy.name))
+  return ["-" if value is None else form.format(value) for value, (_, form) in zip(shown, COLUMNS)]
 
 
 class Difference(NamedTuple):
@@ -127,8 +145,6 @@ class Difference(NamedTuple):
   b: str
   prompts: int
   welfare: Mapping[str, float]
-  user: Mapping[str, float]
-  llm: Mapping[str, float]
   parse: Mapping[str, float] | None
 
   @property
@@ -140,19 +156,16 @@ class Difference(NamedTuple):
   def words(self) -> str:
     """The finding in a few sentences."""
     gain, low, high = (self.welfare[key] for key in ("mean", "low", "high"))
-    return (
-      f"{label(self.a)} against {label(self.b)}: mean welfare {gain:+.4f}, {compare.LEVEL} % paired "
+    text = (
+      f"{label(self.a)} against {label(self.b)}: mean welfare {gain:+.4f}, {paired.LEVEL} % paired "
       f"bootstrap interval {low:+.4f} to {high:+.4f} over {self.prompts} held-out prompts. "
-      f"{_verdict(self.welfare, 'welfare')}{self._parse_words}"
+      f"{_verdict(self.welfare, 'welfare')}"
     )
-
-  @property
-  def _parse_words(self) -> str:
     if self.parse is None:
-      return ""
+      return text
     gain, low, high = (self.parse[key] for key in ("mean", "low", "high"))
     verdict = _verdict(self.parse, "the parse rate")
-    return f" Parse rate {gain:+.3f}, interval {low:+.3f} to {high:+.3f}. {verdict}"
+    return f"{text} Parse rate {gain:+.3f}, interval {low:+.3f} to {high:+.3f}. {verdict}"
 
 
 def _open(interval: Mapping[str, float]) -> bool:
@@ -167,47 +180,24 @@ def _verdict(interval: Mapping[str, float], measure: str) -> str:
 
 def differences(report: Report) -> list[Difference]:
   """Each policy against the one before it, newest first."""
-  names = list(report.rows)
-  neighbours = set(itertools.pairwise(names))
+  # GRPO against base would count the warm start's gain a second time
+  neighbours = set(itertools.pairwise(report.rows))
   pairs = report.compared["pairs"] if report.compared else []
   return [
     Difference(
-      p["a"],
-      p["b"],
-      p["n_shared"],
-      *(p["difference"].get(k) for k in ("welfare", "user", "llm", "parse")),
+      p["a"], p["b"], p["n_shared"], p["difference"]["welfare"], p["difference"].get("parse")
     )
     for p in pairs
     if (p["a"], p["b"]) in neighbours
   ]
 
 
-COLUMNS = (
-  ("policy", "name", "{}"),
-  ("prompts", "prompts", "{}"),
-  ("completions", "completions", "{}"),
-  ("parse rate", "parse", "{:.3f}"),
-  ("W", "welfare", "{:.4f}"),
-  ("U", "user", "{:.4f}"),
-  ("L", "llm", "{:.4f}"),
-  ("decision", "decision", "{:.3f}"),
-  ("answer", "answer", "{:.3f}"),
-  ("tokens", "length", "{:.0f}"),
-)
-
-
-def cells(policy: Mapping[str, Any]) -> list[str]:
-  """A row of the table of policies as text; a number that does not exist is a dash."""
-  shown = {**policy, "name": label(policy["name"])}
-  return ["-" if shown[key] is None else form.format(shown[key]) for _, key, form in COLUMNS]
-
-
 def table(workdir: str | Path) -> str:
   """The result of a run for the terminal: policies, findings, where the time went, the report."""
   report = load(workdir)
-  grid = [[head for head, _, _ in COLUMNS], *map(cells, policies(report))]
+  grid = [[head for head, _ in COLUMNS], *map(cells, policies(report))]
   widths = [max(map(len, column)) for column in zip(*grid)]
-  lines = ["held-out prompts"]
+  lines = ["held-out prompts"]  # then names to the left, numbers to the right
   for row in grid:
     first, rest = row[0].ljust(widths[0]), [c.rjust(w) for c, w in zip(row[1:], widths[1:])]
     lines.append("  ".join(["", first, *rest]).rstrip())
@@ -215,25 +205,9 @@ def table(workdir: str | Path) -> str:
     lines.append("  no policy was evaluated")
   lines += ["", *(each.words for each in differences(report))]
   if report.seconds:
+    # phases under half a second would read as "0 s"
     spent = [f"{name} {value:.0f} s" for name, value in report.seconds.items() if value >= 0.5]
     lines += ["", f"time: {', '.join(spent)}; in all {sum(report.seconds.values()):.0f} s"]
-  if (report.workdir / "report.html").exists():
+  if (report.workdir / "report.html").exists():  # the table alone may be asked for
     lines.append(f"report: {report.workdir / 'report.html'}")
   return "\n".join(lines)
-
-
-def write(workdir: str | Path) -> Path:
-  """Writes `report.html`, whole or not at all; returns its path. Raises BadInput as `load` does."""
-  from gtalign_jax.evaluate import (
-    report_page,
-  )  # deferred: matplotlib; `table` is asked for more often
-
-  report = load(workdir)
-  template = resources.files("gtalign_jax.evaluate").joinpath("report.html").read_text("utf-8")
-  text = string.Template(template).substitute(report_page.parts(report))
-  path = report.workdir / "report.html"
-  partial = path.with_name(f".report.{os.getpid()}.tmp")
-  # Lone surrogates that a model wrote have no UTF-8; the page shows a replacement character.
-  partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
-  os.replace(partial, path)
-  return path

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from gtalign_jax import config as configs
+from gtalign_jax import report
 from gtalign_jax.errors import BadInput
-from gtalign_jax.evaluate import report, report_chain, report_charts, report_page
+from gtalign_jax.report import chains, charts, results
+from gtalign_jax.report import page as pages
 from gtalign_jax.rewards import chain
 from gtalign_jax.types import CELLS
 
@@ -54,10 +56,14 @@ def eval_rows(quality, rng, prompts=16, evil=""):
       text = completion(index, rng, evil) if good else f"Sure! Here is what I think. {evil}"
       rows.append({
         "id": f"p{index}#{sample}", "data_source": SOURCES[index % 4] + evil, "sample": sample,
-        "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": QUESTIONS[index % 4] + evil}],
+        "prompt": [
+          {"role": "system", "content": "s"},
+          {"role": "user", "content": QUESTIONS[index % 4] + evil},
+        ],
         "completion": text, "finish_reason": "stop" if good else "length",
         "completion_tokens": int(rng.integers(180, 260)), "prompt_tokens": 100,
-        "user_reward": user, "llm_reward": llm, "utility": (user * llm) ** 0.5, "score": (user * llm) ** 0.5,
+        "user_reward": user, "llm_reward": llm,
+        "utility": (user * llm) ** 0.5, "score": (user * llm) ** 0.5,
         "answer_reward": float(rng.random() < quality), "format": int(good), "parsed": good,
         "parse_error": None if good else "missing_block", "valid": True,
         "decision": float(good), "choice": float(good), "carried_out": float(good),
@@ -88,7 +94,8 @@ def metric_rows(rng, sft=18, grpo=40):
       noisy = {key: min(1.0, value + 0.03 * rng.normal()) for key, value in values.items()}
       length = 225 - 0.5 * k + 5 * rng.normal()
       yield {
-        "phase": "grpo", "step": k, "loss": 0.01 * rng.normal(), "reward": noisy["rewards/welfare/mean"],
+        "phase": "grpo", "step": k, "loss": 0.01 * rng.normal(),
+        "reward": noisy["rewards/welfare/mean"],
         "entropy": 0.8 - 0.008 * k + 0.02 * rng.normal(), "kl": 0.0005 * k + 0.001 * rng.random(),
         "grad_norm": 0.6 + 0.1 * rng.random(), "completions/mean_length": length,
         "completions/min_length": length - 60, "completions/max_length": length + 80,
@@ -157,7 +164,7 @@ def page(workdir):
 
 def test_the_page_is_whole_and_needs_no_network(workdir, page):
   assert page.open == []
-  assert page.tags.count("figure") == page.tags.count("svg") == 2 + len(report_charts.PANELS)
+  assert page.tags.count("figure") == page.tags.count("svg") == 2 + len(charts.PANELS)
   assert page.tags.count("article") == 3 and page.tags.count("script") == 0
   names = {name for name, _ in page.attributes}
   assert not names & {"src", "srcset", "onload", "onclick"}
@@ -174,7 +181,8 @@ def test_everything_asked_for_is_on_the_page(page):
   text = " ".join(page.text)
   for words in (
     "Welfare W", "Utilities U", "Chain: format, decision", "Completion length", "KL to the start",
-    "Entropy", "User and LLM utility", "Action named", "Config", "Versions", "jax", "rollout.group_size",
+    "Entropy", "User and LLM utility", "Action named", "Config", "Versions", "jax",
+    "rollout.group_size",
     "Where the time went", "rollout", "GRPO", "SFT", "base", "rule's choice", "Highest welfare",
     "Lowest welfare", "By source",
   ):  # fmt: skip
@@ -192,7 +200,7 @@ def test_model_prompt_and_config_text_is_escaped(tmp_path):
 
 
 def test_the_intervals_are_put_into_words(workdir):
-  grpo, sft = report.differences(report.load(workdir))
+  grpo, sft = results.differences(report.load(workdir))
   assert (grpo.a, grpo.b, sft.a, sft.b) == ("grpo", "sft", "sft", "base")
   assert sft.welfare["low"] > 0 and "excludes zero: welfare rose" in sft.words
   assert sft.prompts == 16
@@ -213,26 +221,26 @@ def test_rows_without_a_parse_say_nothing_of_it(tmp_path):
   for path in (made / "eval").glob("*.jsonl"):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     jsonl(path, [{key: row[key] for key in row if key != "parsed"} for row in rows])
-  for each in report.differences(report.load(made)):
+  for each in results.differences(report.load(made)):
     assert each.parse is None and "arse rate" not in each.words
 
 
 def test_an_interval_that_includes_zero_is_said_to(tmp_path):
   made = make(tmp_path / "run", gains=(("sft", 0.8), ("grpo", 0.8)))
-  (only,) = report.differences(report.load(made))
+  (only,) = results.differences(report.load(made))
   assert only.welfare["low"] < 0 < only.welfare["high"]
   for text in (only.words, report.table(made), report.write(made).read_text()):
     assert "The interval includes zero: these prompts do not show a difference" in text
 
 
 def test_means_agree_with_the_rows(workdir):
-  found = {each["name"]: each for each in report.policies(report.load(workdir))}
+  found = {each.name: each for each in results.policies(report.load(workdir))}
   assert list(found) == ["base", "sft", "grpo"]
   rows = [json.loads(line) for line in (workdir / "eval" / "sft.jsonl").read_text().splitlines()]
-  assert found["sft"]["user"] == pytest.approx(np.mean([row["user_reward"] for row in rows]))
-  assert found["sft"]["parse"] == np.mean([row["parsed"] for row in rows])
+  assert found["sft"].user == pytest.approx(np.mean([row["user_reward"] for row in rows]))
+  assert found["sft"].parse == np.mean([row["parsed"] for row in rows])
   point = np.asarray([[row["user_reward"], row["llm_reward"]] for row in rows]).reshape(-1, 2, 2)
-  assert found["sft"]["welfare"] == pytest.approx(np.sqrt(point.mean(axis=1).prod(axis=1)).mean())
+  assert found["sft"].welfare == pytest.approx(np.sqrt(point.mean(axis=1).prod(axis=1)).mean())
 
 
 def test_the_terminal_table(workdir):
@@ -254,7 +262,7 @@ def test_invalid_rows_and_missing_parts_leave_a_report(tmp_path):
   jsonl(path, rows)
   (made / "metrics.jsonl").unlink()
   (made / "timings.json").unlink()
-  assert report.differences(report.load(made)) == []
+  assert results.differences(report.load(made)) == []
   page = Page(report.write(made).read_text())
   assert "Refused chain" in "".join(page.text) and page.open == []
   base, sft = (line.split() for line in report.table(made).splitlines()[2:4])
@@ -272,36 +280,36 @@ def test_a_folder_without_a_run_is_bad_input(tmp_path):
 
 def test_samples_are_of_different_prompts_and_span_the_welfare():
   rows = eval_rows(0.9, np.random.default_rng(3))
-  picked = report_chain.pick(rows)
+  picked = chains.pick(rows)
   prompts = [row["id"].split("#")[0] for _, row in picked]
   welfare = [row["utility"] for _, row in picked]
   assert len(set(prompts)) == 3 and welfare == sorted(welfare, reverse=True)
-  assert report_chain.pick([]) == []
-  assert len(report_chain.pick(rows[:2])) == 1
+  assert chains.pick([]) == []
+  assert len(chains.pick(rows[:2])) == 1
 
 
 def test_the_matrix_marks_the_named_cell_and_the_rules_choice():
   payoff_UAR = np.zeros((2, 3, 2))
   payoff_UAR[0, 0], payoff_UAR[1, 1] = (3, 4), (5, 5)
-  text = report_chain.matrix(payoff_UAR, named=0, user_type=1)
+  text = chains.matrix(payoff_UAR, named=0, user_type=1)
   marked = re.findall(r"<td[^>]*>.*?</td>", text)
   assert len(marked) == 6
   assert 'class="named"' in marked[0] and "LLM 3<br>user 4" in marked[0]
   assert "rule's choice" in marked[4] and "named" not in marked[4]
-  assert 'class="named"' not in report_chain.matrix(payoff_UAR, named=None, user_type=-1)
+  assert 'class="named"' not in chains.matrix(payoff_UAR, named=None, user_type=-1)
 
 
 def test_action_shares_count_every_completion():
   rng = np.random.default_rng(0)
   rows = [{"completion": completion(i, rng)} for i in range(4)] + [{"completion": "no chain"}]
-  assert report_page.action_shares(rows) == {"DA": 0.4, "CQ": 0.2, "AQ": 0.2, "none": 0.2}
-  assert report_chain.named_cell(chain.parse(rows[1]["completion"])) == CELLS.index("VQ_CQ")
+  assert pages.action_shares(rows) == {"DA": 0.4, "CQ": 0.2, "AQ": 0.2, "none": 0.2}
+  assert chains.named_cell(chain.parse(rows[1]["completion"])) == CELLS.index("VQ_CQ")
 
 
 def test_charts_take_odd_names_and_missing_numbers():
   cloud = np.asarray([[0.1, 0.2]])
   name = "$x_<script>"
-  svg = report_charts.scatter({name: cloud}, {name: cloud}, {name: cloud[0]})
+  svg = charts.scatter({name: cloud})
   assert "<script>" not in svg and "$x_&lt;script&gt;" in svg
   rows = [{"phase": "grpo", "step": 1, "kl": None}, {"phase": "grpo", "step": 2, "entropy": 1.0}]
-  assert [title for title, _ in report_charts.curves(rows)] == ["Entropy, nats a token"]
+  assert [title for title, _ in charts.curves(rows)] == ["Entropy, nats a token"]

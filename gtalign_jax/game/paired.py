@@ -1,0 +1,239 @@
+"""Scored runs against each other: rows paired by prompt, means, and paired bootstrap intervals.
+
+The numbers of a pair of point clouds are those of `game.metrics`; here are pairing, data sources,
+efficiency and intervals. NumPy only, so that `gtalign compare` starts fast. Users: `evaluate/` for
+files of rows, `report/` for the policies of one run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gtalign_jax import jsonl
+from gtalign_jax.errors import BadInput
+from gtalign_jax.game import metrics
+
+# numbers of a row: the first two are required, those from the fourth on cannot be negative
+COLUMNS = (
+  "user_reward", "llm_reward", "answer_reward", "completion_tokens", "response_tokens", "parsed",
+)  # fmt: skip
+LEVEL = 95  # percent, of the bootstrap intervals
+
+
+class ScoredRun(NamedTuple):
+  """One set of scored rows, averaged per id, in order of first appearance.
+
+  places: id -> its place in each array of `columns` (COLUMNS, NaN where absent). source:
+  data_source per id, or None. seen: all ids, including those whose every row is null. counts: rows,
+  null_rows, averaged_ids (ids made of several rows).
+  """
+
+  name: str
+  places: dict[str, int]
+  columns: dict[str, np.ndarray]
+  source: list[str | None]
+  seen: frozenset[str]
+  counts: dict[str, int]
+
+
+def scored_run(
+  name: str, rows: Sequence[tuple[int, dict[str, Any]]], path: str | Path
+) -> ScoredRun:
+  """The run that `rows` (line number, row with user_reward and llm_reward) of the file `path` hold.
+
+  Raises BadInput, naming file and line, where a row lacks a number or its id.
+  """
+  groups: dict[str, list[list[float]]] = {}
+  sources: dict[str, str | None] = {}
+  nulls, seen = 0, set()
+  for line, row in rows:
+    where = f"{path}:{line}"
+    key, values = _key(row, where), _values(row, where)
+    seen.add(key)
+    if math.isnan(values[0]) or math.isnan(values[1]):  # no verdict is not a verdict of 0
+      nulls += 1
+      continue
+    groups.setdefault(key, []).append(values)
+    sources.setdefault(key, _source(row, where))
+  # reshape: a file without scored rows still has its columns
+  table = np.array([_mean_rows(group) for group in groups.values()]).reshape(-1, len(COLUMNS))
+  averaged = sum(len(group) > 1 for group in groups.values())
+  return ScoredRun(
+    name=name,
+    places={key: place for place, key in enumerate(groups)},
+    columns=dict(zip(COLUMNS, table.T)),
+    source=[sources[key] for key in groups],
+    seen=frozenset(seen),
+    counts={"rows": len(rows), "null_rows": nulls, "averaged_ids": averaged},
+  )
+
+
+def compare_runs(runs: Sequence[ScoredRun], epsilon: float = 0.05, resamples: int = 2000) -> dict:
+  """The whole comparison: `runs`, `pairs`, and the same per data_source under `sources`.
+
+  Raises BadInput where two runs share no id that both scored.
+  """
+  if not (math.isfinite(epsilon) and epsilon >= 0):
+    raise BadInput(f"epsilon={epsilon}: must be a finite number, at least 0")
+  if resamples < 1:
+    raise BadInput(f"bootstrap={resamples}: must be at least 1")
+  for a, b in itertools.combinations(runs, 2):  # before any resampling
+    if not shared_ids(a, b):
+      why = "only rows with a null reward" if a.seen & b.seen else "no id"
+      raise BadInput(f"{a.name} and {b.name} share {why}; rows are matched by id, else by input")
+  sources = sorted({each for run in runs for each in run.source if each is not None})
+  return _comparison(runs, epsilon, resamples) | {
+    "epsilon": epsilon,
+    "sources": {
+      source: _comparison([_restrict(run, source) for run in runs], epsilon, resamples)
+      for source in sources
+    },
+  }
+
+
+def points(run: ScoredRun, ids: Sequence[str] | None = None) -> np.ndarray:
+  """(U, L) [N, 2] of `ids`, of all ids by default."""
+  ids = list(run.places) if ids is None else ids
+  return np.stack([_column(run, name, ids) for name in ("user_reward", "llm_reward")], axis=1)
+
+
+def _column(run: ScoredRun, name: str, ids: Sequence[str]) -> np.ndarray:
+  return run.columns[name][[run.places[each] for each in ids]]
+
+
+def shared_ids(a: ScoredRun, b: ScoredRun) -> list[str]:
+  """Ids that both runs scored, in a's order."""
+  return [each for each in a.places if each in b.places]
+
+
+def _comparison(runs: Sequence[ScoredRun], epsilon: float, resamples: int) -> dict:
+  pairs = [(a, b, shared_ids(a, b)) for a, b in itertools.combinations(runs, 2)]
+  return {
+    "runs": {run.name: _run_means(run) for run in runs},
+    # two runs that share prompts need not share any of one source
+    "pairs": [_pair(a, b, ids, epsilon, resamples) for a, b, ids in pairs if ids],
+  }
+
+
+def _run_means(run: ScoredRun) -> dict[str, float | int | None]:
+  """Means over ids; efficiency as ratios of sums over the ids that have both numbers."""
+  # ratios of sums: a mean of ratios would let the shortest completions decide
+  per_point = metrics.per_point(run.columns["user_reward"], run.columns["llm_reward"])
+  means = {name: _mean(values) for name, values in per_point.items()}
+  answer, tokens = run.columns["answer_reward"], run.columns["completion_tokens"]
+  return {
+    "n": len(run.places),
+    **means,
+    "answer": _mean(answer),
+    "answer_per_1k_tokens": _ratio(1000 * answer, tokens),
+    "response_token_frac": _ratio(run.columns["response_tokens"], tokens),
+    "completion_tokens": _mean(tokens),
+    "parse": _mean(run.columns["parsed"]),
+    **run.counts,
+  }
+
+
+def _pair(
+  a: ScoredRun, b: ScoredRun, ids: list[str], epsilon: float, resamples: int
+) -> dict[str, Any]:
+  points_a, points_b = points(a, ids), points(b, ids)
+  per_a, per_b = (metrics.per_point(*each.T) for each in (points_a, points_b))
+  difference = {name: per_a[name] - per_b[name] for name in per_a}
+  parsed_a, parsed_b = (_column(run, "parsed", ids) for run in (a, b))
+  # one row that does not say whether it parsed makes the whole difference meaningless
+  if not np.isnan(parsed_a + parsed_b).any():
+    difference["parse"] = parsed_a - parsed_b
+  return {
+    "a": a.name,
+    "b": b.name,
+    "n_shared": len(ids),
+    "n_dropped": len(a.seen & b.seen) - len(ids),  # in both files, but null in one of them
+    **metrics.compare(points_a, points_b, epsilon),
+    "difference": _bootstrap(difference, resamples),
+  }
+
+
+def _bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, dict[str, float]]:
+  """Percentile intervals of mean differences a - b, ids drawn with replacement in whole pairs."""
+  values_ND = np.stack(list(difference.values()), axis=1)
+  count = len(values_ND)
+  rng = np.random.default_rng(0)  # a fixed seed: the same files give the same intervals
+  drawn = np.empty((resamples, values_ND.shape[1]))
+  for each in range(resamples):  # counts instead of drawn rows: memory stays linear in N
+    times_N = np.bincount(rng.integers(count, size=count), minlength=count)
+    # one draw for all measures: their intervals then speak of the same resampled prompts
+    drawn[each] = times_N @ values_ND / count
+  low, high = np.percentile(drawn, [50 - LEVEL / 2, 50 + LEVEL / 2], axis=0)
+  means = values_ND.mean(axis=0)
+  return {
+    name: {"mean": float(means[i]), "low": float(low[i]), "high": float(high[i])}
+    for i, name in enumerate(difference)
+  }
+
+
+def _restrict(run: ScoredRun, source: str) -> ScoredRun:
+  """The ids of one source. Null ids have no source: only the whole comparison counts them."""
+  keep = [place for place, each in enumerate(run.source) if each == source]
+  ids = list(run.places)
+  places = {ids[place]: new for new, place in enumerate(keep)}
+  columns = {name: values[keep] for name, values in run.columns.items()}
+  return ScoredRun(run.name, places, columns, [source] * len(keep), frozenset(places), {})
+
+
+def _key(row: dict[str, Any], where: str) -> str:
+  """The id as strict JSON text, so that 1 and "1" differ; samples of one prompt share its id."""
+  key = row.get("id")
+  if key is None:
+    key = row.get("input")
+  if key is None:
+    raise BadInput(f"{where}: needs a key id (or input) to match rows by")
+  sample = row.get("sample")  # `gtalign eval` writes ids as <prompt>#<sample>
+  if isinstance(key, str) and sample is not None:
+    key = key.removesuffix(f"#{sample}")
+  return json.dumps(key, sort_keys=True)
+
+
+def _values(row: dict[str, Any], where: str) -> list[float]:
+  for name in COLUMNS[:2]:
+    if name not in row:
+      raise BadInput(f"{where}: no key {name}; score the rows first (gtalign score)")
+  parsed = row.get("parsed")
+  # `jsonl.number` refuses booleans, which are a mistake in every other column
+  row = row | {"parsed": float(parsed) if isinstance(parsed, bool) else parsed}
+  values = [jsonl.number(row, name, where) for name in COLUMNS]
+  for name, value in zip(COLUMNS[3:], values[3:]):
+    if value < 0:
+      raise BadInput(f"{where}: {name}={value:g} must be at least 0")
+  return values
+
+
+def _source(row: dict[str, Any], where: str) -> str | None:
+  source = row.get("data_source")  # optional: without it a row counts in the whole only
+  if source is not None and not isinstance(source, str):
+    raise BadInput(f"{where}: data_source={source!r} must be a string")
+  return source
+
+
+def _mean_rows(group: list[list[float]]) -> list[float]:
+  if len(group) == 1:  # the usual file: one row per id, and no array for each of its numbers
+    return group[0]
+  return [math.nan if (m := _mean(np.array(column))) is None else m for column in zip(*group)]
+
+
+def _mean(values: np.ndarray) -> float | None:
+  """Mean of the numbers that are there; None if none is."""
+  there = values[~np.isnan(values)]
+  return float(there.mean()) if len(there) else None
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> float | None:
+  both = ~np.isnan(above) & ~np.isnan(below)
+  total = float(below[both].sum())
+  return float(above[both].sum()) / total if total > 0 else None

@@ -1,0 +1,22 @@
+"""How the report names and colours policies and actions, in tables, charts and sample chains."""
+
+from __future__ import annotations
+
+ORDER = ("grpo", "sft", "base")  # newest first: differences read as what training added
+NAMES = {"base": "base", "sft": "SFT", "grpo": "GRPO"}
+# Legible on white and on near-black, and told apart by readers who see no red or green.
+TINTS = ("#8c96a3", "#3b8bd0", "#e07b39", "#8f6fc8", "#3aa38a", "#c4628f")
+COLOURS = dict(zip(("base", "sft", "grpo"), TINTS))
+SPARE = TINTS[3:]  # for policies that another tool put under eval/
+ACTION_WORDS = {"DA": "answer (DA)", "CQ": "ask (CQ)", "AQ": "answer + ask (AQ)"}
+TYPE_WORDS = {"DQ": "definite (DQ)", "VQ": "vague (VQ)"}
+
+
+def label(policy: str) -> str:
+  """How the report writes a policy's name."""
+  return NAMES.get(policy, policy)
+
+
+def colour(policy: str, index: int = 0) -> str:
+  """The colour of a policy in every chart; `index` picks one for a policy that has none."""
+  return COLOURS.get(policy, SPARE[index % len(SPARE)])
