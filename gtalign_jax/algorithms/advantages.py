@@ -15,9 +15,8 @@ import numpy as np
 from gtalign_jax.arrays import floats
 from gtalign_jax.errors import BadInput
 from gtalign_jax.ops import stats
+from gtalign_jax.sections import ADVANTAGES, one_of
 from gtalign_jax.types import Array
-
-KINDS = ("grpo", "dr_grpo", "rloo", "reinforce_baseline", "gdpo")
 
 
 def group_advantages(
@@ -38,8 +37,7 @@ def group_advantages(
     gdpo (Liu et al. 2026)              sum over C of weights_C * grpo(reward_C), then whitened
   A group of equal rewards gives exactly 0. Raises BadInput for an unknown kind or a wrong rank.
   """
-  if kind not in KINDS:
-    raise BadInput(f"grpo.advantage={kind!r} is not one of {', '.join(KINDS)}")
+  one_of("grpo.advantage", kind, ADVANTAGES)
   xp, reward = floats(reward_PG)
   wanted = 3 if kind == "gdpo" else 2
   if reward.ndim != wanted:

@@ -8,13 +8,14 @@ import sys
 
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
-from gtalign_jax.rewards.normalize import METHODS, normalize
+from gtalign_jax.rewards.normalize import normalize
+from gtalign_jax.sections import SOURCE_NORMS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("input", help="JSON lines with source (or data_source) and score")
   parser.add_argument("output", help="the same rows with `normalized`; null where score is null")
-  parser.add_argument("--method", required=True, choices=list(METHODS), help="how to normalise")
+  parser.add_argument("--method", required=True, choices=SOURCE_NORMS, help="how to normalise")
   parser.add_argument("--json", action="store_true", help="print a JSON summary")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from gtalign_jax import config, jsonl
+from gtalign_jax import config, jsonl, sections
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards import judges, score
 
@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "overrides", nargs="*", metavar="rewards.key=value", help="any reward setting"
   )
-  parser.add_argument("--mode", choices=("corrected", "paper"), default="corrected")
+  parser.add_argument("--mode", choices=sections.MODES, default="corrected")
   parser.add_argument(
     "--variant",
-    choices=("cobb_douglas", "user", "llm", "linear", "pareto"),
+    choices=sections.VARIANTS,
     default="cobb_douglas",
     help="pareto: with --mode paper only",
   )
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _assignments(args: argparse.Namespace) -> list[str]:
   kind, _, log = args.judge.partition(":")
-  if kind not in ("rule", "http", "recorded") or (log and kind != "recorded"):
+  if kind not in sections.JUDGES or (log and kind != "recorded"):
     raise BadInput(f"--judge {args.judge!r} is not one of rule, http, recorded:FILE")
   for each in args.set:
     if not each.startswith("rewards."):
