@@ -168,7 +168,8 @@ def _line(error: BaseException, places: Sequence[str]) -> str:
     file = Path(frame.filename).resolve()
     above = {str(folder) for folder in file.parents}
     library = PACKAGE in file.parents or "site-packages" in file.parts
-    if not library and above & set(places):
+    generated = file.suffix != ".py"  # "<string>": the __init__ of a dataclass
+    if above & set(places) and not (library or generated):
       found = f"{frame.filename}:{frame.lineno}"
   return found
 
@@ -397,7 +398,7 @@ def _changes(
 
 
 def _extends(
-  phase: str, old: int, new: int, config: Config, reached: Mapping[str, int] | None
+  phase: str, old: object, new: int, config: Config, reached: Mapping[str, int] | None
 ) -> bool:
   """Whether a phase of `new` steps goes on from what was done of `old`, and had begun alike.
 
@@ -406,7 +407,7 @@ def _extends(
   which may move only while it is ahead.
   """
   optim = config.sft.optim if phase == "sft" else config.optim
-  if optim.decay != "constant" or not old or not new:
+  if not isinstance(old, int) or not old or not new or optim.decay != "constant":
     return False
   done = old if reached is None else reached.get(phase, 0)
   return new >= done and (phase != "sft" or done < old)

@@ -1,11 +1,11 @@
-"""The sections of a config: one frozen dataclass per room, with every knob, its default and its rule.
+"""The sections of a config: a frozen dataclass per room, with every knob, its default and its rule.
 
 Sections are hashable, so they serve as jit static arguments. Every name that a knob can take stands
-here once; kernels import it. Standard library only: `gtalign --help` and `score` start through here.
+here once; kernels import it. Standard library only: `gtalign --help` and `score` must start fast.
 
-A knob is *identity* or *placement*. Identity decides the numbers of a run and may not change between
-its starts. Placement, `placed(…)` below, says where and how the run computes: it moves numbers in
-their last bits at most (sums in another order), so a run goes on when it changes.
+A knob is *identity* or *placement*. Identity decides the numbers of a run and may not change
+between its starts. Placement, `placed(…)` below, says where and how the run computes: it moves
+numbers in their last bits at most (sums in another order), so a run goes on when it changes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def one_of(key: str, value: str, allowed: Sequence[str]) -> None:
     raise BadInput(f"{key}={value!r} is not one of {', '.join(allowed)}{hint}")
 
 
-# The rules below hold for keys of one section. `not x >= low` rather than `x < low`: NaN breaks them.
+# Rules for keys of one section. `not x >= low` rather than `x < low`, so that NaN breaks them.
 
 
 def _at_least(section: str, config: Any, low: float, *keys: str) -> None:
@@ -310,9 +310,7 @@ class GRPOConfig:
       raise BadInput(f"grpo.dual_clip={self.dual_clip}: must be more than 1, or none for off")
     _band("grpo", self, "mismatch_bounds")
     if not (min(self.gdpo_weights) >= 0 and sum(self.gdpo_weights) > 0):
-      raise BadInput(
-        f"grpo.gdpo_weights={self.gdpo_weights}: must be at least 0, and not both 0; e.g. (0.5, 0.5)"
-      )
+      raise BadInput(f"grpo.gdpo_weights={self.gdpo_weights}: must be at least 0 and not both 0")
     _ascending("grpo", self, "length_buckets")
     divides(
       self.micro_prompts, self.prompts_per_step, "grpo.micro_prompts", "grpo.prompts_per_step"
