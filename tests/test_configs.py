@@ -26,14 +26,14 @@ SMALL = (
   f"data.root={CHAINS}",
   "data.template=released",
   "data.max_prompt_tokens=64",
-  "rollout.max_new_tokens=16",
+  "rollout.max_new_tokens=24",
   "rollout.prompt_buckets=(64,)",
   "rollout.prompts_at_once=0",
-  "rollout.segment=16",
+  "rollout.segment=24",
   "grpo.steps=2",
   "grpo.prompts_per_step=8",
   "grpo.micro_prompts=8",
-  "grpo.length_buckets=(16,)",
+  "grpo.length_buckets=(24,)",
   "sft.steps=1",
   "sft.batch_size=8",
   "sft.micro_batch=8",
@@ -49,15 +49,16 @@ MORE = {
   # mesh.tensor fits the tiny model's 2 key-value heads; of fsdp over 16 devices, half is left on 8
   "qwen3b_v5e16": ("mesh.fsdp=4",),
   # long enough to write <response>, without which nothing is put to a judge
-  "http_judge": ("sft.steps=120", "sft.optim.lr=1e-2", "rollout.max_new_tokens=24"),
+  "http_judge": ("sft.steps=60", "sft.optim.lr=2e-2"),
 }
 
 
 def train(name, workdir, *more):
   """Two steps of a config; its GRPO rows of metrics.jsonl."""
-  # the warm start of the ablations is the quickstart's, which has a test of its own
-  few = ("sft.steps=0",) if name.startswith("ablations/") else ()
   path = ROOT / "configs" / f"{name}.py"
+  # the warm start of the ablations is the quickstart's, which has a test of its own
+  warm = load(path).sft.steps and not name.startswith("ablations/")
+  few = () if warm else ("sft.steps=0",)
   given = [*SMALL, *few, *MORE.get(name, ()), *more, f"workdir={workdir}"]
   assert main(["train", str(path), *given]) == 0
   assert (workdir / "DONE").exists()
