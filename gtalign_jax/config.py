@@ -111,9 +111,10 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
   places = _places(path)
   with _importable(places):
     try:
+      # by path, not by name: a config may lie anywhere and be called anything, 3b-long.py too
       make = runpy.run_path(str(path)).get("config")
       config = make() if callable(make) else None
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # whatever it is, it is the file's: exit 2, not 1
       raise BadInput(f"{_line(error, places) or path}: {_what(error)}") from error
   if not callable(make):
     raise BadInput(f"config {str(path)!r} defines no function config(); see configs/smoke.py")
@@ -125,6 +126,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def _places(path: Path) -> list[str]:
   """Folders that a config file imports from: the one above its package, or its own; and the cwd."""
   root = path.resolve().parent
+  # a file of a package sees what the package's files see, and none of them as a top-level module:
+  # configs/ablations/linear.py must not answer to `import linear`
   while (root / "__init__.py").exists():
     root = root.parent
   return [str(place) for place in dict.fromkeys((root, Path.cwd()))]
@@ -145,6 +148,7 @@ def _importable(places: Sequence[str]) -> Iterator[None]:
     for place in places:  # not a copy of the old path: a config file may have added to it
       with contextlib.suppress(ValueError):
         sys.path.remove(place)
+    # whole packages that are new: a part of gtalign_jax that the file was first to import stays
     new = [name for name in sys.modules if name.partition(".")[0] not in before]
     for name in [name for name in new if _home(name) in places]:
       del sys.modules[name]
@@ -178,6 +182,7 @@ def _what(error: BaseException) -> str:
   """One line for an error of a config file: ours as it is, others with their type."""
   if isinstance(error, BadInput):
     return str(error)
+  # the words of Python 3.11 to 3.13; should they change, the general line below still says it
   match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
   section = {"Config": Config}.get(match[1], getattr(sections, match[1], None)) if match else None
   if match and dataclasses.is_dataclass(section):
@@ -230,6 +235,7 @@ def _literal(text: str) -> Any:
 
 def _rebuild(section: Any, changes: Mapping[str, Any]) -> Any:
   new = {}
+  # innermost first, and each section once: its rules see all of its new values together
   for name, value in changes.items():
     old = getattr(section, name)
     new[name] = _rebuild(old, value) if dataclasses.is_dataclass(old) else value
@@ -261,6 +267,7 @@ def _field_type(config: Config, key: str) -> Any:
     if below:
       raise BadInput(f"key {key!r} is a section; set one of its keys, e.g. {below[0]!r}")
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    # a key under the wrong section, policy.lr for optim.lr, is near nothing
     same_leaf = [each for each in known if each.split(".")[-1] == key.split(".")[-1]]
     hint = (near or same_leaf or [""])[0]
     raise BadInput(f"unknown key {key!r}" + (f"; did you mean {hint!r}?" if hint else ""))
@@ -289,7 +296,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return len(values) == len(args) and all(map(_fits, values, args))
   if kind is float:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-  if kind is int:
+  if kind is int:  # True is an int of Python's; as a number of steps it is a mistake
     return isinstance(value, int) and not isinstance(value, bool)
   if kind is Table:
     return isinstance(value, dict)
@@ -309,6 +316,7 @@ def _convert(value: Any, kind: Any) -> Any:
 
 def as_dict(config: Config) -> dict[str, Any]:
   """The config as JSON-ready nested dicts."""
+  # through JSON and back: tuples become lists, as in a file, so that the two compare equal
   return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
@@ -354,6 +362,7 @@ def flat(nested: Mapping[str, Any], kind: Any = Config) -> dict[str, Any]:
 def fingerprint(config: Config) -> str:
   """Hash of every key of identity: of what decides the numbers of a job on any machine."""
   roles = _roles(config)
+  # numbers of steps are left out too: no job but training has steps, and that compares its own
   shared = {key: value for key, value in flat(as_dict(config)).items() if roles[key] == "identity"}
   return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -381,6 +390,7 @@ def _changes(
   old: Mapping[str, Any], new: Config, reached: Mapping[str, int] | None
 ) -> tuple[list[str], list[str]]:
   roles, after = _roles(new), flat(as_dict(new))
+  # an upgrade adds keys: a run of before them had, in effect, their defaults
   before = flat(as_dict(Config())) | flat(old)
   identity: list[str] = []
   placement: list[str] = []

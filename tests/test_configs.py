@@ -1,7 +1,7 @@
 """Every config that is shipped, run for two steps on a tiny model over the tests' 8 devices.
 
-Lengths and batches are made small; the algorithm, the reward, the judge, adapters and the axes of the
-mesh are the config's own.
+Lengths and batches are made small; the algorithm, the reward, the judge, adapters and the axes of
+the mesh are the config's own.
 """
 
 import json

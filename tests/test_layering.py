@@ -1,4 +1,4 @@
-"""Imports flow downward: a room imports rooms of lower levels only; names are listed in one place."""
+"""Imports flow downward: a room imports rooms of lower levels only. Names are listed once."""
 
 import ast
 from pathlib import Path
