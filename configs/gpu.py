@@ -2,7 +2,7 @@
 
   gtalign train configs/gpu.py
 
-Compiled at these shapes for the CPU (`gtalign plan configs/gpu.py --topology cpu:1`: at most 33 GiB)
+Compiled at these shapes for the CPU (`gtalign plan configs/gpu.py --topology cpu:1`: up to 33 GiB)
 and not run on a GPU: expect programs that fit 80 GB, not tuned numbers. docs/results.md has 60
 updates of a quarter of the rows. All rows are decoded at once, which costs little more per token
 than a few. Short of memory, halve grpo.micro_prompts or set rollout.prompts_at_once=32: both are

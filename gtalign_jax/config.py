@@ -233,13 +233,20 @@ def _literal(text: str) -> Any:
     return text
 
 
-def _rebuild(section: Any, changes: Mapping[str, Any]) -> Any:
+def _rebuild(section: Any, changes: Mapping[str, Any], path: str = "") -> Any:
   new = {}
   # innermost first, and each section once: its rules see all of its new values together
   for name, value in changes.items():
     old = getattr(section, name)
-    new[name] = _rebuild(old, value) if dataclasses.is_dataclass(old) else value
-  return dataclasses.replace(section, **new)
+    below = f"{path}.{name}" if path else name
+    new[name] = _rebuild(old, value, below) if dataclasses.is_dataclass(old) else value
+  try:
+    return dataclasses.replace(section, **new)
+  except BadInput as error:
+    # OptimConfig serves two places and names its keys as of one: optim.lr, which may be sft.optim.lr
+    above, _, leaf = path.rpartition(".")
+    misplaced = above and str(error).startswith(f"{leaf}.")
+    raise BadInput(f"{above}.{error}" if misplaced else str(error)) from error
 
 
 def _roles(section: Any, prefix: str = "", role: str = "identity") -> dict[str, str]:

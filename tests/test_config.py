@@ -151,7 +151,7 @@ def test_rules_are_checked_when_all_changes_are_in():
     "rewards.user_answer=-0.5", "rewards.floor=-1", "rewards.response_words=(500,20)",
     "rewards.judge.deadline_s=0", "rewards.judge.breaker_failures=0", "eval.temperature=-1",
     "eval.bootstrap=0", "eval.every=-1", "sft.every=0", "sft.max_tokens=1", "log.samples=-1",
-    "sft.micro_batch=3",
+    "sft.micro_batch=3", "sft.optim.lr=0", "rewards.judge.concurrency=0",
   ],
 )  # fmt: skip
 def test_nonsense_is_refused_by_name(assignment):
