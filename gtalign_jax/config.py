@@ -243,7 +243,7 @@ def _rebuild(section: Any, changes: Mapping[str, Any], path: str = "") -> Any:
   try:
     return dataclasses.replace(section, **new)
   except BadInput as error:
-    # OptimConfig serves two places and names its keys as of one: optim.lr, which may be sft.optim.lr
+    # OptimConfig serves two places and names its keys as of one: optim.lr may be sft.optim.lr
     above, _, leaf = path.rpartition(".")
     misplaced = above and str(error).startswith(f"{leaf}.")
     raise BadInput(f"{above}.{error}" if misplaced else str(error)) from error

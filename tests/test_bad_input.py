@@ -83,7 +83,9 @@ def test_missing_and_broken_config_files(capfd, tmp_path):
 def test_a_mistake_inside_a_config_file(capfd, tmp_path):
   wrong = tmp_path / "wrong.py"
   wrong.write_text(
-    "from gtalign_jax.config import *\ndef config():\n  return Config(optim=OptimConfig(warmpu=1))\n"
+    "from gtalign_jax.config import *\n"
+    "def config():\n"
+    "  return Config(optim=OptimConfig(warmpu=1))\n"
   )
   line = refuse(capfd, tmp_path, str(wrong))
   assert f"{wrong}:3: OptimConfig has no key 'warmpu'; did you mean warmup" in line
