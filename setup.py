@@ -59,6 +59,8 @@ setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
+  # without configs/: the name is too general for site-packages, and `gtalign train PATH` finds the
+  # package that a config file lies in (gtalign_jax/config.py)
   packages=find_packages(include=["gtalign_jax", "gtalign_jax.*"]),
   package_data={
     "gtalign_jax": [

@@ -2,8 +2,9 @@
 
   ./launch/quickstart.sh            (or: gtalign train configs/quickstart.py)
 
-Sized for 2 CPU cores; docs/results.md has what it printed. Expect the strict parse rate of the chain
-to rise from about 0 to above 0.8 in the warm start, and mean welfare with it.
+Sized for 2 CPU cores; docs/results.md has what it printed. Expect the strict parse rate of the
+chain to rise from about 0 to above 0.8 in the warm start, and mean welfare with it. Slices of one
+prompt do not split over devices: on several, take configs/devices8.py or devices16.py.
 """
 
 from gtalign_jax.config import (
@@ -42,8 +43,8 @@ def config() -> Config:
       length_buckets=(224, 256),
       kl_coef=0.01,
     ),
-    # so few updates need a large step; eps as in PPO recipes, or Adam's first steps are signs, which
-    # move rows of the embedding that hardly have a gradient (docs/results.md)
+    # so few updates need a large step; eps as in PPO recipes, or Adam's first steps are signs,
+    # which move rows of the embedding that hardly have a gradient (docs/results.md)
     optim=OptimConfig(lr=1e-4, eps=1e-5),
     eval=EvalConfig(every=0, prompts=16, group_size=4),
     checkpoint=CheckpointConfig(every=2, keep=1),

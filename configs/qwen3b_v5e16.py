@@ -1,11 +1,13 @@
-"""Qwen2.5-3B-Instruct on a v5e-16 slice (4x4): the recipe of the paper's size, full weights.
+r"""Qwen2.5-3B-Instruct on a v5e-16 slice (4x4): the recipe of the paper's size, full weights.
 
   gtalign plan configs/qwen3b_v5e16.py --topology v5e:4x4 --arch configs/arch/qwen2.5-3b.json
-  TPU=… ZONE=… ACCELERATOR=v5litepod-16 ./launch/tpu_vm.sh configs/qwen3b_v5e16.py workdir=/mnt/shared/run
+  TPU=… ZONE=… ACCELERATOR=v5litepod-16 \
+    ./launch/tpu_vm.sh configs/qwen3b_v5e16.py workdir=/mnt/shared/run
 
-The first command runs anywhere with libtpu installed and says what fits (docs/tpu.md); the second trains. Not
-run on a TPU by the project yet: expect compiled programs that fit, not tuned numbers. The model has 2
-key-value heads, so mesh.tensor is at most 2; the other 8 ways split weights and rows (fsdp).
+The first command runs anywhere with libtpu installed and says what fits (docs/tpu.md); the second
+trains. Not run on a TPU by the project yet: expect compiled programs that fit, not tuned numbers.
+The model has 2 key-value heads, so mesh.tensor is at most 2; the other 8 ways split weights and
+rows (fsdp).
 """
 
 from gtalign_jax.config import (

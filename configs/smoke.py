@@ -1,4 +1,6 @@
-"""A tiny random model on the sample prompts: every room, 8 GRPO steps; 45-84 s on 2 CPU cores, 23-36 s with cached programs.
+"""A tiny random model on the sample prompts: every room, 8 GRPO steps.
+
+45-84 s on 2 CPU cores, 23-36 s with cached programs.
 
   gtalign train configs/smoke.py workdir=runs/smoke
 

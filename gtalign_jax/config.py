@@ -1,32 +1,39 @@
 """A run's config: all sections in one frozen dataclass, loaded from one Python file.
 
 `load(path, overrides)` executes a config file (`def config() -> Config`) and applies `key=value`
-overrides; unknown keys fail with the nearest name, values with the rule they break. Sections are
-hashable, so they serve as jit static arguments. Standard library only.
+overrides; `vary(config, {key: value})` does the same inside a config file. Unknown keys fail with
+the nearest name, values with the rule they break. `differences` and `placement_changes` say what is
+new between two starts of a run. Standard library only.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import hashlib
+import importlib
 import json
+import re
 import runpy
+import sys
+import traceback
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gtalign_jax.errors import BadInput
+from gtalign_jax import sections
+from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.sections import (
+  PLACEMENT,
   CheckpointConfig,
   DataConfig,
   EvalConfig,
   GRPOConfig,
-  JudgeConfig,
   LogConfig,
   MeshConfig,
   OptimConfig,
@@ -35,64 +42,52 @@ from gtalign_jax.sections import (
   RolloutConfig,
   SFTConfig,
   Table,
+  divides,
+  placed,
 )
+from gtalign_jax.sections import JudgeConfig as JudgeConfig  # config files import all sections here
 
-__all__ = [
-  "CheckpointConfig",
-  "Config",
-  "DataConfig",
-  "EvalConfig",
-  "GRPOConfig",
-  "JudgeConfig",
-  "LogConfig",
-  "MeshConfig",
-  "OptimConfig",
-  "PolicyConfig",
-  "RewardConfig",
-  "RolloutConfig",
-  "SFTConfig",
-  "Table",
-  "as_dict",
-  "differences",
-  "fingerprint",
-  "flat",
-  "from_dict",
-  "keys",
-  "load",
-  "override",
-]
+PACKAGE = Path(__file__).parent
+# Spellings of other frameworks that users type; each names one of our keys.
+ALIASES = {"grpo.group_size": "rollout.group_size", "steps": "grpo.steps"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
   """One run."""
 
-  workdir: str = "runs/default"
-  model: str = (
-    "HuggingFaceTB/SmolLM2-135M-Instruct"  # hub id | HF directory | .gguf file | random:tiny
-  )
+  workdir: str = placed("runs/default")
+  # hub id | HF directory | .gguf file | random:tiny
+  model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
   seed: int = 0
   policy: PolicyConfig = field(default_factory=PolicyConfig)
   data: DataConfig = field(default_factory=DataConfig)
   rollout: RolloutConfig = field(default_factory=RolloutConfig)
   rewards: RewardConfig = field(default_factory=RewardConfig)
   grpo: GRPOConfig = field(default_factory=GRPOConfig)
-  optim: OptimConfig = field(default_factory=OptimConfig)
+  optim: OptimConfig = field(default_factory=OptimConfig)  # of GRPO; the warm start has sft.optim
   sft: SFTConfig = field(default_factory=SFTConfig)
   eval: EvalConfig = field(default_factory=EvalConfig)
-  mesh: MeshConfig = field(default_factory=MeshConfig)
-  checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-  log: LogConfig = field(default_factory=LogConfig)
+  mesh: MeshConfig = field(default_factory=MeshConfig, metadata=PLACEMENT)
+  checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig, metadata=PLACEMENT)
+  log: LogConfig = field(default_factory=LogConfig, metadata=PLACEMENT)
 
   def __post_init__(self):
-    G, K, g = self.rollout.group_size, self.grpo.train_samples, self.grpo.micro_samples
+    if not 0 <= self.seed < 2**63:  # jax takes 64 bits with a sign, numpy no sign
+      raise BadInput(f"seed={self.seed}: must be at least 0 and below 2**63")
+    G, K = self.rollout.group_size, self.grpo.train_samples
     if K > G:
       raise BadInput(
         f"grpo.train_samples={K} is more than rollout.group_size={G}; use fewer, or 0 for all"
       )
-    if g and (K or G) % g:
-      of = f"grpo.train_samples={K}" if K else f"rollout.group_size={G}"
-      raise BadInput(f"grpo.micro_samples={g} does not divide {of}; use a divisor, or 0 for all")
+    of = "grpo.train_samples" if K else "rollout.group_size"
+    divides(self.grpo.micro_samples, K or G, "grpo.micro_samples", of)
+    budget, buffer = self.rollout.max_new_tokens, self.grpo.overlong_buffer
+    if buffer > budget:
+      raise BadInput(
+        f"grpo.overlong_buffer={buffer} is more than rollout.max_new_tokens={budget}; use fewer "
+        "tokens, or 0 for off"
+      )
     largest = self.rollout.prompt_buckets[-1]
     if self.data.max_prompt_tokens > largest:
       raise BadInput(
@@ -101,100 +96,193 @@ class Config:
       )
 
 
-# Spellings of other frameworks that users type; each names one of our keys.
-ALIASES = {"grpo.group_size": "rollout.group_size", "steps": "grpo.steps"}
-# Keys that may differ between a run and its resumption.
-NOT_COMPARED = ("workdir",)
-
-
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
   """Executes the config file at `path` and applies `key=value` overrides.
 
-  Raises BadInput if the file has no `config()`, a key is unknown or a value breaks a rule.
+  The file may import files of its own package (`configs`) from any working directory, files beside
+  it, and what the working directory holds. Raises BadInput, which names file and line, where the
+  file fails, and where a key is unknown or a value breaks a rule.
   """
   path = Path(path)
   if not path.is_file():
     raise BadInput(
       f"config {str(path)!r} is not a file; pass a file of configs/, e.g. configs/smoke.py"
     )
-  scope = runpy.run_path(str(path))
-  if not callable(scope.get("config")):
+  places = _places(path)
+  with _importable(places):
+    try:
+      # by path, not by name: a config may lie anywhere and be called anything, 3b-long.py too
+      make = runpy.run_path(str(path)).get("config")
+      config = make() if callable(make) else None
+    except (Exception, SystemExit) as error:  # whatever it is, it is the file's: exit 2, not 1
+      raise BadInput(f"{_line(error, places) or path}: {_what(error)}") from error
+  if not callable(make):
     raise BadInput(f"config {str(path)!r} defines no function config(); see configs/smoke.py")
-  config = scope["config"]()
   if not isinstance(config, Config):
     raise BadInput(f"config() of {str(path)!r} returned {type(config).__name__}; return a Config")
   return override(config, overrides)
 
 
+def _places(path: Path) -> list[str]:
+  """Folders that a config file imports from: the one above its package, or its own; and the cwd."""
+  root = path.resolve().parent
+  # a file of a package sees what the package's files see, and none of them as a top-level module:
+  # configs/ablations/linear.py must not answer to `import linear`
+  while (root / "__init__.py").exists():
+    root = root.parent
+  return [str(place) for place in dict.fromkeys((root, Path.cwd()))]
+
+
+@contextlib.contextmanager
+def _importable(places: Sequence[str]) -> Iterator[None]:
+  """Puts `places` first on the import path, and afterwards forgets what was imported from there.
+
+  A file that is edited between two calls is read again, and two clones do not share `configs`.
+  """
+  before = set(sys.modules)
+  sys.path[:0] = places
+  importlib.invalidate_caches()  # files may be younger than the import system's listing
+  try:
+    yield
+  finally:
+    for place in places:  # not a copy of the old path: a config file may have added to it
+      with contextlib.suppress(ValueError):
+        sys.path.remove(place)
+    # whole packages that are new: a part of gtalign_jax that the file was first to import stays
+    new = [name for name in sys.modules if name.partition(".")[0] not in before]
+    for name in [name for name in new if _home(name) in places]:
+      del sys.modules[name]
+
+
+def _home(name: str) -> str:
+  """The folder in which the import system found the package, or else the module, of `name`."""
+  spec = getattr(sys.modules.get(name.partition(".")[0]), "__spec__", None)
+  if spec is None:
+    return ""
+  found = list(spec.submodule_search_locations or [spec.origin or ""])
+  return str(Path(found[0]).parent)
+
+
+def _line(error: BaseException, places: Sequence[str]) -> str:
+  """`file:line` of the innermost config file that `error` came through; "" if there is none."""
+  if isinstance(error, SyntaxError) and error.filename:
+    return f"{error.filename}:{error.lineno}"
+  found = ""
+  for frame in traceback.extract_tb(error.__traceback__):
+    file = Path(frame.filename).resolve()
+    above = {str(folder) for folder in file.parents}
+    library = PACKAGE in file.parents or "site-packages" in file.parts
+    generated = file.suffix != ".py"  # "<string>": the __init__ of a dataclass
+    if above & set(places) and not (library or generated):
+      found = f"{frame.filename}:{frame.lineno}"
+  return found
+
+
+def _what(error: BaseException) -> str:
+  """One line for an error of a config file: ours as it is, others with their type."""
+  if isinstance(error, BadInput):
+    return str(error)
+  # the words of Python 3.11 to 3.13; should they change, the general line below still says it
+  match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+  section = {"Config": Config}.get(match[1], getattr(sections, match[1], None)) if match else None
+  if match and dataclasses.is_dataclass(section):
+    known = [each.name for each in dataclasses.fields(section)]
+    return f"{match[1]} has no key {match[2]!r}{sections.did_you_mean(match[2], known)}"
+  return f"{type(error).__name__}: {first_line(error)}"
+
+
+def vary(config: Config, changes: Mapping[str, Any]) -> Config:
+  """A variant of `config`: `changes` maps dotted keys to values, e.g. {"rewards.variant": "user"}.
+
+  Rules are checked when all changes are in. Raises BadInput at an unknown key, a value of another
+  type, or a broken rule.
+  """
+  nested: dict[str, Any] = {}
+  for key, value in changes.items():
+    key = ALIASES.get(key, key)
+    kind = _field_type(config, key)
+    if not _fits(value, kind):
+      raise BadInput(f"{key}={value}: expected {_describe(kind)}")
+    *above, name = key.split(".")
+    node = nested
+    for section in above:
+      node = node.setdefault(section, {})
+    node[name] = _convert(value, kind)
+  return _rebuild(config, nested)
+
+
 def override(config: Config, assignments: Sequence[str]) -> Config:
-  """Returns `config` with `key=value` strings applied together (rules are checked at the end)."""
+  """`vary` with changes written as `key=value` strings, as on a command line."""
   changes: dict[str, Any] = {}
   for assignment in assignments:
     key, equals, text = assignment.partition("=")
     if not equals:
       raise BadInput(f"override {assignment!r} is not of the form key=value")
     key = ALIASES.get(key, key)
-    node: Any = changes
-    parts = key.split(".")
-    for part in parts[:-1]:
-      node = node.setdefault(part, {})
-    node[parts[-1]] = _parse(key, text, _field_type(config, key))
-  return _rebuild(config, changes)
+    changes[key] = text if _field_type(config, key) is str else _literal(text)
+  return vary(config, changes)
 
 
-def _rebuild(section: Any, changes: Mapping[str, Any]) -> Any:
+def _literal(text: str) -> Any:
+  named = {"true": True, "false": False, "none": None}
+  if text.lower() in named:
+    return named[text.lower()]
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    return text
+
+
+def _rebuild(section: Any, changes: Mapping[str, Any], path: str = "") -> Any:
   new = {}
+  # innermost first, and each section once: its rules see all of its new values together
   for name, value in changes.items():
     old = getattr(section, name)
-    new[name] = _rebuild(old, value) if dataclasses.is_dataclass(old) else value
-  return dataclasses.replace(section, **new)
+    below = f"{path}.{name}" if path else name
+    new[name] = _rebuild(old, value, below) if dataclasses.is_dataclass(old) else value
+  try:
+    return dataclasses.replace(section, **new)
+  except BadInput as error:
+    # OptimConfig serves two places and names its keys as of one: optim.lr may be sft.optim.lr
+    above, _, leaf = path.rpartition(".")
+    misplaced = above and str(error).startswith(f"{leaf}.")
+    raise BadInput(f"{above}.{error}" if misplaced else str(error)) from error
 
 
-def keys(section: Any, prefix: str = "") -> list[str]:
-  """All dotted keys of a config."""
-  found = []
+def _roles(section: Any, prefix: str = "", role: str = "identity") -> dict[str, str]:
+  """Every dotted key of a config with what it is: identity, placement or extendable."""
+  found: dict[str, str] = {}
   for each in dataclasses.fields(section):
-    value = getattr(section, each.name)
+    value, own = getattr(section, each.name), each.metadata.get("role", role)
     if dataclasses.is_dataclass(value):
-      found += keys(value, f"{prefix}{each.name}.")
+      found |= _roles(value, f"{prefix}{each.name}.", own)
     else:
-      found.append(prefix + each.name)
+      found[prefix + each.name] = own
   return found
 
 
+def keys(config: Config) -> list[str]:
+  """All dotted keys of a config."""
+  return list(_roles(config))
+
+
 def _field_type(config: Config, key: str) -> Any:
+  """The type of a key. Raises BadInput with the nearest name where there is no such key."""
+  known = keys(config)
+  if key not in known:
+    below = [each for each in known if each.startswith(key + ".")]
+    if below:
+      raise BadInput(f"key {key!r} is a section; set one of its keys, e.g. {below[0]!r}")
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    # a key under the wrong section, policy.lr for optim.lr, is near nothing
+    same_leaf = [each for each in known if each.split(".")[-1] == key.split(".")[-1]]
+    hint = (near or same_leaf or [""])[0]
+    raise BadInput(f"unknown key {key!r}" + (f"; did you mean {hint!r}?" if hint else ""))
+  *above, name = key.split(".")
   section: Any = config
-  parts = key.split(".")
-  for depth, part in enumerate(parts):
-    names = (
-      {f.name for f in dataclasses.fields(section)} if dataclasses.is_dataclass(section) else set()
-    )
-    if part not in names:
-      known = keys(config)
-      near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-      same_leaf = [k for k in known if k.split(".")[-1] == parts[-1]]
-      hint = (near or same_leaf or [""])[0]
-      raise BadInput(f"unknown key {key!r}" + (f"; did you mean {hint!r}?" if hint else ""))
-    if depth == len(parts) - 1:
-      if dataclasses.is_dataclass(getattr(section, part)):
-        raise BadInput(f"key {key!r} is a section; set one of its keys, e.g. {keys(section)[0]!r}")
-      return typing.get_type_hints(type(section))[part]
+  for part in above:
     section = getattr(section, part)
-  raise AssertionError(key)
-
-
-def _parse(key: str, text: str, kind: Any) -> Any:
-  """Reads `text` as a value of type `kind`."""
-  if kind is str:
-    return text
-  try:
-    value: Any = {"true": True, "false": False, "none": None}.get(text.lower(), ...)
-    value = ast.literal_eval(text) if value is ... else value
-  except (ValueError, SyntaxError, MemoryError, RecursionError):
-    value = text
-  if not _fits(value, kind):
-    raise BadInput(f"{key}={text}: expected {_describe(kind)}")
-  return _convert(value, kind)
+  return typing.get_type_hints(type(section))[name]
 
 
 def _describe(kind: Any) -> str:
@@ -215,7 +303,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return len(values) == len(args) and all(map(_fits, values, args))
   if kind is float:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-  if kind is int:
+  if kind is int:  # True is an int of Python's; as a number of steps it is a mistake
     return isinstance(value, int) and not isinstance(value, bool)
   if kind is Table:
     return isinstance(value, dict)
@@ -235,7 +323,13 @@ def _convert(value: Any, kind: Any) -> Any:
 
 def as_dict(config: Config) -> dict[str, Any]:
   """The config as JSON-ready nested dicts."""
+  # through JSON and back: tuples become lists, as in a file, so that the two compare equal
   return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def stored(config: Config) -> str:
+  """The text of config.json in a work directory."""
+  return json.dumps(as_dict(config), indent=2) + "\n"
 
 
 def from_dict(nested: Mapping[str, Any], where: str | Path) -> Config:
@@ -259,28 +353,78 @@ def _from_dict(kind: Any, value: Any, where: str) -> Any:
   return section(**{key: _from_dict(hints[key], value[key], f"{where}{key}: ") for key in value})
 
 
-def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+def flat(nested: Mapping[str, Any], kind: Any = Config) -> dict[str, Any]:
+  """`{"a": {"b": 1}}` as `{"a.b": 1}` for each section "a"; the value of a Table stays a dict."""
+  hints = typing.get_type_hints(kind)
   out: dict[str, Any] = {}
   for name, value in nested.items():
-    if isinstance(value, dict) and value and prefix + name not in ("data.weights", "rewards.tasks"):
-      out |= flat(value, f"{prefix}{name}.")
+    section = hints.get(name)
+    if dataclasses.is_dataclass(section) and isinstance(value, Mapping):
+      out |= {f"{name}.{key}": each for key, each in flat(value, section).items()}
     else:
-      out[prefix + name] = value
+      out[name] = value
   return out
 
 
 def fingerprint(config: Config) -> str:
-  """Hash of every key that a resumed run must share."""
-  shared = {k: v for k, v in flat(as_dict(config)).items() if k not in NOT_COMPARED}
+  """Hash of every key of identity: of what decides the numbers of a job on any machine."""
+  roles = _roles(config)
+  # numbers of steps are left out too: no job but training has steps, and that compares its own
+  shared = {key: value for key, value in flat(as_dict(config)).items() if roles[key] == "identity"}
   return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def differences(old: Mapping[str, Any], new: Config) -> list[str]:
-  """Lines `key: old -> new` for keys in which a stored config (as_dict) differs from `new`."""
-  before, after = flat(old), flat(as_dict(new))
-  return [
-    f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
-    for key in sorted(before.keys() | after.keys())
-    if key not in NOT_COMPARED and before.get(key, "absent") != after.get(key, "absent")
-  ]
+def differences(
+  old: Mapping[str, Any], new: Config, reached: Mapping[str, int] | None = None
+) -> list[str]:
+  """Lines `key: old -> new` for the keys in which `new` is another run than a stored config.
+
+  old: as `as_dict` wrote it, by this version or another. A key that it lacks had its default; a key
+  that this version does not know counts as changed, for nobody can tell whether it mattered.
+  reached: phase -> last committed step, of "sft" and "grpo"; None = not known.
+  """
+  return _changes(old, new, reached)[0]
+
+
+def placement_changes(
+  old: Mapping[str, Any], new: Config, reached: Mapping[str, int] | None = None
+) -> list[str]:
+  """Lines as of `differences` for the changes that the run goes on with: its placement."""
+  return _changes(old, new, reached)[1]
+
+
+def _changes(
+  old: Mapping[str, Any], new: Config, reached: Mapping[str, int] | None
+) -> tuple[list[str], list[str]]:
+  roles, after = _roles(new), flat(as_dict(new))
+  # an upgrade adds keys: a run of before them had, in effect, their defaults
+  before = flat(as_dict(Config())) | flat(old)
+  identity: list[str] = []
+  placement: list[str] = []
+  for key in sorted(before):
+    if key not in after:
+      identity.append(f"{key}: {before[key]!r} -> unknown to this version of gtalign_jax")
+    elif before[key] != after[key]:
+      role = roles[key]
+      if role == "extendable":
+        extends = _extends(key.partition(".")[0], before[key], after[key], new, reached)
+        role = "placement" if extends else "identity"
+      lines = placement if role == "placement" else identity
+      lines.append(f"{key}: {before[key]!r} -> {after[key]!r}")
+  return identity, placement
+
+
+def _extends(
+  phase: str, old: object, new: int, config: Config, reached: Mapping[str, int] | None
+) -> bool:
+  """Whether a phase of `new` steps goes on from what was done of `old`, and had begun alike.
+
+  A rate that decays does so over all steps, so another number of them changes every update. From or
+  to 0 steps is another job. GRPO and the evaluation before it start from the end of the warm start,
+  which may move only while it is ahead.
+  """
+  optim = config.sft.optim if phase == "sft" else config.optim
+  if not isinstance(old, int) or not old or not new or optim.decay != "constant":
+    return False
+  done = old if reached is None else reached.get(phase, 0)
+  return new >= done and (phase != "sft" or done < old)

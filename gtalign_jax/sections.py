@@ -1,6 +1,11 @@
-"""The sections of a config: one frozen dataclass a room, with every knob, its default and its rule.
+"""The sections of a config: a frozen dataclass per room, with every knob, its default and its rule.
 
-Sections are hashable, so they serve as jit static arguments. Standard library only.
+Sections are hashable, so they serve as jit static arguments. Every name that a knob can take stands
+here once; kernels import it. Standard library only: `gtalign --help` and `score` must start fast.
+
+A knob is *identity* or *placement*. Identity decides the numbers of a run and may not change
+between its starts. Placement, `placed(…)` below, says where and how the run computes: it moves
+numbers in their last bits at most (sums in another order), so a run goes on when it changes.
 """
 
 from __future__ import annotations
@@ -8,9 +13,43 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from gtalign_jax.errors import BadInput
+
+T = TypeVar("T")
+
+DTYPES = ("float32", "bfloat16")
+REMATS = ("none", "full", "dots", "names")  # what the backward pass computes again: models/decoder
+LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+TEMPLATES = ("compact", "full", "released")
+JUDGES = ("rule", "http", "recorded")
+MODES = ("corrected", "paper")
+VARIANTS = ("cobb_douglas", "user", "llm", "linear", "pareto")
+# game/welfare.py; a run reaches Cobb-Douglas and the single utilities, through rewards.variant
+WELFARES = ("cobb_douglas", "utilitarian", "egalitarian", "nash", "ces", "user", "llm")
+SOURCE_NORMS = (
+  "none", "zscore", "minmax", "robustz", "cdf", "quantile", "james", "decentralize", "selfadapt",
+)  # fmt: skip
+LOSSES = ("grpo", "gspo", "cispo")
+ADVANTAGES = ("grpo", "dr_grpo", "rloo", "reinforce_baseline", "gdpo")
+AGGREGATIONS = (
+  "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm",
+)  # fmt: skip
+KL_ESTIMATORS = ("k1", "k2", "k3", "k1+", "k2+", "k3+")
+MISMATCHES = ("off", "token", "sequence")
+MISMATCH_MODES = ("truncate", "mask")
+DECAYS = ("constant", "cosine", "linear")
+
+# Metadata of a field, or of a whole section where `Config` holds it.
+PLACEMENT = {"role": "placement"}
+# A number of steps: more of them extend a run and are placement (config.differences has the rule).
+EXTENDABLE = {"role": "extendable"}
+
+
+def placed(default: T) -> T:
+  """The default of a knob of placement."""
+  return field(default=default, metadata=PLACEMENT)
 
 
 class Table(dict):
@@ -20,26 +59,59 @@ class Table(dict):
     return hash(tuple(sorted(self.items())))
 
 
-def _one_of(section: str, key: str, value: Any, allowed: Sequence[Any]) -> None:
+def did_you_mean(given: str, known: Sequence[str]) -> str:
+  """A hint that ends an error: the name that is nearest to `given`, or nothing."""
+  near = difflib.get_close_matches(given, known, n=1)
+  return f"; did you mean {near[0]}?" if near else ""
+
+
+def one_of(key: str, value: str, allowed: Sequence[str]) -> None:
+  """Raises BadInput where `value` is not one of the names that `key` can take."""
   if value not in allowed:
-    near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise BadInput(f"{section}.{key}={value!r} is not one of {', '.join(map(str, allowed))}{hint}")
+    hint = did_you_mean(str(value), allowed)
+    raise BadInput(f"{key}={value!r} is not one of {', '.join(allowed)}{hint}")
 
 
-def _at_least(section: str, key: str, value: float, low: float) -> None:
-  if not value >= low:
-    raise BadInput(f"{section}.{key}={value}: must be at least {low}")
+# Rules for keys of one section. `not x >= low` rather than `x < low`, so that NaN breaks them.
 
 
-def _ascending(section: str, key: str, lengths: Sequence[int]) -> None:
+def _at_least(section: str, config: Any, low: float, *keys: str) -> None:
+  for key in keys:
+    if not getattr(config, key) >= low:
+      raise BadInput(f"{section}.{key}={getattr(config, key)}: must be at least {low}")
+
+
+def _positive(section: str, config: Any, *keys: str) -> None:
+  for key in keys:
+    if not getattr(config, key) > 0:
+      raise BadInput(f"{section}.{key}={getattr(config, key)}: must be positive")
+
+
+def _fraction(section: str, config: Any, *keys: str) -> None:
+  for key in keys:
+    if not 0.0 <= getattr(config, key) <= 1.0:
+      raise BadInput(f"{section}.{key}={getattr(config, key)}: must lie in [0, 1]")
+
+
+def _band(section: str, config: Any, *keys: str) -> None:
+  for key in keys:
+    low, high = getattr(config, key)
+    if not 0 <= low < high:
+      raise BadInput(f"{section}.{key}={(low, high)}: must be (low, high) with 0 <= low < high")
+
+
+def _ascending(section: str, config: Any, key: str) -> None:
+  lengths = getattr(config, key)
   if list(lengths) != sorted(set(lengths)) or min(lengths, default=1) < 1:
     raise BadInput(f"{section}.{key}={lengths}: must be ascending lengths of at least 1")
 
 
-def _fraction(section: str, key: str, value: float) -> None:
-  if not 0.0 <= value <= 1.0:
-    raise BadInput(f"{section}.{key}={value}: must lie in [0, 1]")
+def divides(part: int, whole: int, key: str, of: str) -> None:
+  """A slice that does not divide its batch would leave a rest of another shape to compile."""
+  if part and whole % part:
+    raise BadInput(
+      f"{key}={part} does not divide {of}={whole}; use a divisor, or 0 for all at once"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,43 +120,43 @@ class PolicyConfig:
 
   param_dtype: str = "float32"  # master weights
   dtype: str = "float32"  # matmuls and activations; bfloat16 on TPU and GPU
-  remat: str = "none"  # what the backward pass recomputes: none | full | dots | names
+  remat: str = placed("none")  # REMATS: memory against a second forward pass, in part or whole
   lora_rank: int = 0  # 0: train every weight; r > 0: train rank-r adapters only
   lora_alpha: float = 16.0  # adapter scale = alpha / rank (or alpha / sqrt(rank))
   lora_rank_stabilised: bool = False  # rsLoRA (Kalajdzievski 2023): alpha / sqrt(rank)
-  lora_targets: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down")
+  lora_targets: tuple[str, ...] = LORA_TARGETS
 
   def __post_init__(self):
-    _one_of("policy", "param_dtype", self.param_dtype, ("float32", "bfloat16"))
-    _one_of("policy", "dtype", self.dtype, ("float32", "bfloat16"))
-    _one_of("policy", "remat", self.remat, ("none", "full", "dots", "names"))
-    _at_least("policy", "lora_rank", self.lora_rank, 0)
+    one_of("policy.param_dtype", self.param_dtype, DTYPES)
+    one_of("policy.dtype", self.dtype, DTYPES)
+    one_of("policy.remat", self.remat, REMATS)
+    _at_least("policy", self, 0, "lora_rank")
+    _positive("policy", self, "lora_alpha")
     for target in self.lora_targets:
-      _one_of("policy", "lora_targets", target, ("q", "k", "v", "o", "gate", "up", "down"))
+      one_of("policy.lora_targets", target, LORA_TARGETS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
   """Which prompts a run reads and how they are worded."""
 
-  root: str = (
-    ""  # folder of <source>/{train,test}.parquet|jsonl, a TFDS folder, or a hub id; "" = sample set
-  )
+  # folder of <source>/{train,test}.parquet|jsonl, a TFDS folder, or a hub id; "" = the sample set
+  root: str = ""
   sources: tuple[str, ...] = ()  # () = every source found under root
   weights: Table = field(default_factory=Table)  # source -> relative share; missing = by size
-  template: str = (
-    "compact"  # compact | full (the project's own words) | released (prompt field as is)
-  )
+  template: str = "compact"  # compact, full: the project's own words; released: the prompt as it is
   train_split: str = "train"
   eval_split: str = "test"
   max_prompt_tokens: int = 256  # longer prompts are left out and counted
   seed: int = 0  # shuffles the order of prompts
 
   def __post_init__(self):
-    _one_of("data", "template", self.template, ("compact", "full", "released"))
-    _at_least("data", "max_prompt_tokens", self.max_prompt_tokens, 1)
+    one_of("data.template", self.template, TEMPLATES)
+    _at_least("data", self, 1, "max_prompt_tokens")
+    _at_least("data", self, 0, "seed")
     for source, weight in self.weights.items():
-      _at_least("data", f"weights[{source!r}]", weight, 0.0)
+      if not weight >= 0:
+        raise BadInput(f"data.weights[{source!r}]={weight}: must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +165,10 @@ class RolloutConfig:
 
   group_size: int = 8  # G: completions sampled per prompt
   max_new_tokens: int = 320  # decode budget per completion, tokens
-  prompt_buckets: tuple[int, ...] = (128, 192, 256)  # padded prompt lengths, tokens
-  prompts_at_once: int = 0  # decoded together; a waiting prompt follows one that ended; 0 = all
-  segment: int = 64  # tokens decoded between looks at the host
+  # The next three cut the work. What a row samples depends on (seed, step, row, token) alone.
+  prompt_buckets: tuple[int, ...] = placed((128, 192, 256))  # padded prompt lengths, tokens
+  prompts_at_once: int = placed(0)  # decoded together; others take the lanes that end; 0 = all
+  segment: int = placed(64)  # tokens decoded between looks at the host
   temperature: float = 1.0
   top_k: int = 0  # 0 = off
   top_p: float = 1.0  # 1 = off
@@ -105,45 +178,44 @@ class RolloutConfig:
   def __post_init__(self):
     if self.group_size < 2:
       raise BadInput(
-        f"rollout.group_size={self.group_size}: a group baseline needs at least 2 samples; use 2 or more"
+        f"rollout.group_size={self.group_size}: a group baseline needs at least 2 samples; "
+        "use 2 or more"
       )
-    _at_least("rollout", "max_new_tokens", self.max_new_tokens, 1)
-    _at_least("rollout", "prompts_at_once", self.prompts_at_once, 0)
-    _at_least("rollout", "segment", self.segment, 1)
-    _at_least("rollout", "temperature", self.temperature, 0.0)
-    _at_least("rollout", "top_k", self.top_k, 0)
-    _fraction("rollout", "top_p", self.top_p)
-    _fraction("rollout", "min_p", self.min_p)
+    _at_least("rollout", self, 1, "max_new_tokens", "segment")
+    _at_least("rollout", self, 0, "prompts_at_once", "temperature", "top_k")
+    _fraction("rollout", self, "top_p", "min_p")
     if not self.prompt_buckets:
       raise BadInput("rollout.prompt_buckets=(): must hold at least one length")
-    _ascending("rollout", "prompt_buckets", self.prompt_buckets)
+    _ascending("rollout", self, "prompt_buckets")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
-  """Who judges a response."""
+  """Who judges a response. Which judge it is, is identity; where it is reached and how, is not."""
 
   kind: str = "rule"  # rule | http | recorded
   model: str = ""  # http: model name sent to the endpoint
-  base_url: str = ""  # http: OpenAI-compatible endpoint, e.g. http://localhost:8000/v1
-  api_key_env: str = "OPENAI_API_KEY"  # http: environment variable that holds the key
-  concurrency: int = 16  # http: requests under way at once
-  deadline_s: float = 60.0  # http: one verdict, all its retries included
-  max_attempts: int = 4  # http: tries per verdict
-  breaker_failures: int = 20  # http: consecutive failures that open the circuit breaker
-  breaker_cooldown_s: float = 10.0  # http: pause before the breaker lets one call through
-  cache: str = ""  # SQLite file of verdicts; "" = <workdir>/judge_cache.sqlite
+  base_url: str = placed("")  # http: OpenAI-compatible endpoint, e.g. http://localhost:8000/v1
+  api_key_env: str = placed("OPENAI_API_KEY")  # http: environment variable that holds the key
+  concurrency: int = placed(16)  # http: requests under way at once
+  deadline_s: float = placed(60.0)  # http: one verdict, all its retries included
+  max_attempts: int = placed(4)  # http: tries per verdict
+  breaker_failures: int = placed(20)  # http: consecutive failures that open the circuit breaker
+  breaker_cooldown_s: float = placed(10.0)  # http: pause before the breaker lets one call through
+  cache: str = placed("")  # SQLite file of verdicts; "" = <workdir>/judge_cache.sqlite
   log: str = ""  # recorded: JSONL of verdicts to replay
-  max_invalid_frac: float = 0.5  # a step or evaluation with more rows without verdict ends the run
+  # a step or evaluation with a larger share of rows without verdict ends the run, unwritten
+  max_invalid_frac: float = placed(0.5)
 
   def __post_init__(self):
-    _one_of("rewards.judge", "kind", self.kind, ("rule", "http", "recorded"))
-    _at_least("rewards.judge", "concurrency", self.concurrency, 1)
-    _at_least("rewards.judge", "max_attempts", self.max_attempts, 1)
-    _fraction("rewards.judge", "max_invalid_frac", self.max_invalid_frac)
+    one_of("rewards.judge.kind", self.kind, JUDGES)
+    _at_least("rewards.judge", self, 1, "concurrency", "max_attempts", "breaker_failures")
+    _at_least("rewards.judge", self, 0, "breaker_cooldown_s")
+    _positive("rewards.judge", self, "deadline_s")
+    _fraction("rewards.judge", self, "max_invalid_frac")
     if self.kind == "http" and not (self.base_url and self.model):
       raise BadInput(
-        "rewards.judge.kind='http' needs rewards.judge.base_url and rewards.judge.model"
+        "rewards.judge.kind='http' needs rewards.judge.base_url and rewards.judge.model; set both"
       )
     if self.kind == "recorded" and not self.log:
       raise BadInput("rewards.judge.kind='recorded' needs rewards.judge.log=FILE.jsonl")
@@ -154,7 +226,7 @@ class RewardConfig:
   """The mutual-welfare reward; weights as in the paper (corrected mode reads the same names)."""
 
   mode: str = "corrected"  # corrected | paper
-  variant: str = "cobb_douglas"  # cobb_douglas | user | llm | linear | pareto (paper mode only)
+  variant: str = "cobb_douglas"  # VARIANTS; pareto exists in paper mode only
   alpha: float = 0.5  # Cobb-Douglas exponent of user utility
   floor: float = 1e-4  # added to U and L
   user_answer: float = 0.5
@@ -170,47 +242,47 @@ class RewardConfig:
   brief_scale: float = 500.0  # characters of reasoning at which brief falls to 1/e
   cq_max_words: int = 15  # words a CQ response may have outside its question
   aq_min_words: int = 5  # words an AQ response must have outside its question
-  source_norm: str = "none"  # none|zscore|minmax|robustz|cdf|quantile|james|decentralize|selfadapt
+  source_norm: str = "none"  # SOURCE_NORMS: scores of each source put on one scale
   tasks: Table = field(default_factory=Table)  # own tasks: data_source -> "package.module:function"
   judge: JudgeConfig = field(default_factory=JudgeConfig)
 
   def __post_init__(self):
-    _one_of("rewards", "mode", self.mode, ("corrected", "paper"))
-    _one_of("rewards", "variant", self.variant, ("cobb_douglas", "user", "llm", "linear", "pareto"))
+    one_of("rewards.mode", self.mode, MODES)
+    one_of("rewards.variant", self.variant, VARIANTS)
     if self.variant == "pareto" and self.mode != "paper":
       raise BadInput("rewards.variant='pareto' exists in rewards.mode='paper' only; set both")
-    norms = [
-      "none",
-      "zscore",
-      "minmax",
-      "robustz",
-      "cdf",
-      "quantile",
-      "james",
-      "decentralize",
-      "selfadapt",
-    ]
-    _one_of("rewards", "source_norm", self.source_norm, norms)
-    _fraction("rewards", "alpha", self.alpha)
+    one_of("rewards.source_norm", self.source_norm, SOURCE_NORMS)
+    _fraction("rewards", self, "alpha")
+    # a negative weight would reward what the term punishes
+    _at_least("rewards", self, 0, "floor", "user_answer", "user_length", "user_brief")
+    _at_least("rewards", self, 0, "llm_format", "llm_decision", "llm_answer", "llm_length")
+    _at_least("rewards", self, 0, "cq_max_words", "aq_min_words")
+    _positive("rewards", self, "length_slope", "brief_scale")
+    _band("rewards", self, "response_words", "completion_words")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOConfig:
-  """The policy optimisation; names and defaults follow verl, TRL's names in comments."""
+  """The policy optimisation; names and defaults follow verl, TRL's names in comments.
 
-  steps: int = 100  # optimiser batches of fresh rollouts
-  prompts_per_step: int = 8  # P: prompts a step, over all devices
-  train_samples: int = 0  # of each group those of widest reward spread are trained on; 0 = all
+  Its optimiser is the section `optim` and its checkpoints `checkpoint`: those names are older than
+  the warm start, which has its own under `sft`.
+  """
+
+  steps: int = field(default=100, metadata=EXTENDABLE)  # optimiser batches of fresh rollouts
+  prompts_per_step: int = 8  # P: prompts per step, over all devices
+  train_samples: int = 0  # of each group, those of widest reward spread are trained on; 0 = all
   inner_epochs: int = 1  # passes over one rollout (TRL num_iterations)
-  micro_prompts: int = 0  # prompts per gradient accumulation slice; 0 = all at once
-  micro_samples: int = 0  # completions of each prompt per slice; 0 = all at once
+  # Slices: gradients add up to those of the whole batch, in another order of sums.
+  micro_prompts: int = placed(0)  # prompts per gradient accumulation slice; 0 = all at once
+  micro_samples: int = placed(0)  # completions of each prompt per slice; 0 = all at once
   # completion tokens that slices are cut to, below max_new_tokens; () = its quarters
-  length_buckets: tuple[int, ...] = ()
-  kind: str = "grpo"  # grpo | gspo | cispo
-  advantage: str = "grpo"  # grpo | dr_grpo | rloo | reinforce_baseline | gdpo
+  length_buckets: tuple[int, ...] = placed(())
+  kind: str = "grpo"  # LOSSES: they differ only from the second update of a rollout on
+  advantage: str = "grpo"  # ADVANTAGES
   gdpo_weights: tuple[float, float] = (0.5, 0.5)  # weights of (U, L) in gdpo
   aggregation: str = "token-mean"  # how per-token losses become one number (FORMULAS: verl names)
-  clip_low: float = 0.2
+  clip_low: float = 0.2  # the ratio is clipped to [1 - clip_low, 1 + clip_high]
   clip_high: float = 0.2
   dual_clip: float | None = None  # c of dual clip; 3 in the paper's recipe
   kl_coef: float = 0.0  # weight of KL to the start policy in the loss
@@ -222,32 +294,27 @@ class GRPOConfig:
   mask_truncated: bool = False  # leave rows that hit the budget out of the loss
 
   def __post_init__(self):
-    _one_of("grpo", "kind", self.kind, ("grpo", "gspo", "cispo"))
-    kinds = ("grpo", "dr_grpo", "rloo", "reinforce_baseline", "gdpo")
-    _one_of("grpo", "advantage", self.advantage, kinds)
-    aggregations = (
-      "token-mean",
-      "seq-mean-token-mean",
-      "seq-mean-token-sum",
-      "seq-mean-token-sum-norm",
-    )
-    _one_of("grpo", "aggregation", self.aggregation, aggregations)
-    estimators = ("k1", "k2", "k3", "k1+", "k2+", "k3+")
-    _one_of("grpo", "kl_estimator", self.kl_estimator, estimators)
-    _one_of("grpo", "mismatch", self.mismatch, ("off", "token", "sequence"))
-    _one_of("grpo", "mismatch_mode", self.mismatch_mode, ("truncate", "mask"))
-    _at_least("grpo", "steps", self.steps, 0)
-    _at_least("grpo", "prompts_per_step", self.prompts_per_step, 1)
+    one_of("grpo.kind", self.kind, LOSSES)
+    one_of("grpo.advantage", self.advantage, ADVANTAGES)
+    one_of("grpo.aggregation", self.aggregation, AGGREGATIONS)
+    one_of("grpo.kl_estimator", self.kl_estimator, KL_ESTIMATORS)
+    one_of("grpo.mismatch", self.mismatch, MISMATCHES)
+    one_of("grpo.mismatch_mode", self.mismatch_mode, MISMATCH_MODES)
+    _at_least("grpo", self, 0, "steps", "micro_prompts", "micro_samples", "overlong_buffer")
+    _at_least("grpo", self, 1, "prompts_per_step", "inner_epochs")
+    _at_least("grpo", self, 0, "kl_coef", "clip_high")
     if self.train_samples:
-      _at_least("grpo", "train_samples", self.train_samples, 2)
-    _at_least("grpo", "inner_epochs", self.inner_epochs, 1)
-    _at_least("grpo", "kl_coef", self.kl_coef, 0.0)
-    _ascending("grpo", "length_buckets", self.length_buckets)
-    if self.micro_prompts and self.prompts_per_step % self.micro_prompts:
-      raise BadInput(
-        f"grpo.micro_prompts={self.micro_prompts} does not divide "
-        f"grpo.prompts_per_step={self.prompts_per_step}; use a divisor, or 0 for one slice"
-      )
+      _at_least("grpo", self, 2, "train_samples")
+    _fraction("grpo", self, "clip_low")  # beyond 1 the lower bound of a ratio would be negative
+    if self.dual_clip is not None and not self.dual_clip > 1:
+      raise BadInput(f"grpo.dual_clip={self.dual_clip}: must be more than 1, or none for off")
+    _band("grpo", self, "mismatch_bounds")
+    if not (min(self.gdpo_weights) >= 0 and sum(self.gdpo_weights) > 0):
+      raise BadInput(f"grpo.gdpo_weights={self.gdpo_weights}: must be at least 0 and not both 0")
+    _ascending("grpo", self, "length_buckets")
+    divides(
+      self.micro_prompts, self.prompts_per_step, "grpo.micro_prompts", "grpo.prompts_per_step"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,56 +332,53 @@ class OptimConfig:
   max_grad_norm: float = 1.0  # global-norm clip
 
   def __post_init__(self):
-    _one_of("optim", "decay", self.decay, ("constant", "cosine", "linear"))
-    if self.lr <= 0:
-      raise BadInput(f"optim.lr={self.lr}: must be positive")
-    _at_least("optim", "warmup", self.warmup, 0)
-    if self.max_grad_norm <= 0:
-      raise BadInput(f"optim.max_grad_norm={self.max_grad_norm}: must be positive")
+    one_of("optim.decay", self.decay, DECAYS)
+    _positive("optim", self, "lr", "eps", "max_grad_norm")
+    _at_least("optim", self, 0, "warmup", "weight_decay")
+    _fraction("optim", self, "final_lr_frac")
+    for key in ("b1", "b2"):
+      if not 0 <= getattr(self, key) < 1:  # at 1 a moment would stay 0, divided by 1 - 1
+        raise BadInput(f"optim.{key}={getattr(self, key)}: must lie in [0, 1), 1 excluded")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
   """Supervised warm start on chains synthesised from labels."""
 
-  steps: int = 0  # 0 = no warm start
-  batch_size: int = 8  # chains an update
-  micro_batch: int = 0  # chains per gradient accumulation slice; 0 = all at once
+  steps: int = field(default=0, metadata=EXTENDABLE)  # optimiser updates; 0 = no warm start
+  batch_size: int = 8  # chains per update
+  micro_batch: int = placed(0)  # chains per gradient accumulation slice; 0 = all at once
   max_tokens: int = 640  # prompt + chain; longer ones are left out and counted
-  length_bucket: int = 32  # slices are padded to a multiple of so many tokens
+  length_bucket: int = placed(32)  # slices are padded to a multiple of so many tokens
   data: str = ""  # JSONL of chains (gtalign synthesize); "" = synthesise from the training prompts
-  every: int = 20  # steps between checkpoints of the warm start
+  every: int = placed(20)  # steps between checkpoints of the warm start
   optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, warmup=3, decay="linear"))
 
   def __post_init__(self):
-    _at_least("sft", "steps", self.steps, 0)
-    _at_least("sft", "batch_size", self.batch_size, 1)
-    _at_least("sft", "length_bucket", self.length_bucket, 1)
-    if self.micro_batch and self.batch_size % self.micro_batch:
-      raise BadInput(
-        f"sft.micro_batch={self.micro_batch} does not divide sft.batch_size={self.batch_size}; "
-        "use a divisor, or 0 for one slice"
-      )
+    _at_least("sft", self, 0, "steps", "micro_batch")
+    _at_least("sft", self, 1, "batch_size", "length_bucket", "every")
+    _at_least("sft", self, 2, "max_tokens")  # a token of prompt and one of chain
+    divides(self.micro_batch, self.batch_size, "sft.micro_batch", "sft.batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
   """Evaluation on held-out prompts."""
 
-  every: int = 20  # GRPO steps between evaluations; 0 = only at the end
+  every: int = placed(20)  # GRPO steps between evaluations; 0 = only at the end
   prompts: int = 16  # held-out prompts, spread evenly over the sources
   group_size: int = 2  # completions per prompt
-  temperature: float = 1.0
-  bootstrap: int = 2000  # resamples of the paired intervals
+  temperature: float = 1.0  # 0 = greedy
+  bootstrap: int = placed(2000)  # resamples of the paired intervals, drawn for the report alone
 
   def __post_init__(self):
-    _at_least("eval", "prompts", self.prompts, 1)
-    _at_least("eval", "group_size", self.group_size, 1)
+    _at_least("eval", self, 0, "every", "temperature")
+    _at_least("eval", self, 1, "prompts", "group_size", "bootstrap")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-  """Device mesh; one device is (1, 1, 1). -1 takes what the other axes leave."""
+  """Device mesh; one device is (1, 1, 1). -1 takes what the other axes leave. Placement."""
 
   data: int = -1
   fsdp: int = 1
@@ -328,20 +392,22 @@ class MeshConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-  """When the run is saved."""
+  """When the run is saved (the warm start: sft.every). Placement."""
 
   every: int = 10  # GRPO steps between checkpoints; the last step is always saved
   keep: int = 2  # newest checkpoints kept, besides the best one
 
   def __post_init__(self):
-    _at_least("checkpoint", "every", self.every, 1)
-    _at_least("checkpoint", "keep", self.keep, 1)
+    _at_least("checkpoint", self, 1, "every", "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogConfig:
-  """Where numbers go besides metrics.jsonl."""
+  """Where numbers go besides metrics.jsonl. Placement."""
 
   tensorboard: bool = False  # needs the extra `tensorboard`
   wandb: str = ""  # W&B project name; needs the extra `wandb`
-  samples: int = 4  # completions a step kept in samples/step_*.jsonl
+  samples: int = 4  # completions per step kept in samples/step_*.jsonl
+
+  def __post_init__(self):
+    _at_least("log", self, 0, "samples")

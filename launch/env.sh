@@ -6,12 +6,12 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 # Programs compiled once are read back by the next run and by all test workers.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$ROOT/.cache/jax}"
-# Memory that is freed goes back to the system: peak 5.1 -> 4.3 GiB in `gtalign bench` on 2 CPU cores, for 4-10 %
-# more time a step (docs/performance.md).
+# Memory that is freed goes back to the system: peak 5.1 -> 4.3 GiB in `gtalign bench` on 2 CPU
+# cores, for 4-10 % more time per step (docs/performance.md).
 export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-1}"
 export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-1048576}"
-# What is mapped again for every step comes in huge pages where the kernel finds free ones: a tenth of the page
-# faults, and updates up to 1.15 times as fast (docs/performance.md).
+# What is mapped again for every step comes in huge pages where the kernel finds free ones: a tenth
+# of the page faults, and updates up to 1.15 times as fast (docs/performance.md).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 # Log lines reach a file or a pipe when they are written, not when a buffer is full.
 export PYTHONUNBUFFERED=1
@@ -52,8 +52,9 @@ make_venv() {
   fi
 }
 
-# pip_into DIR ARGS…: installs by uv where it is (faster), else, or if uv fails, by pip. Without byte code,
-# as uv does: most modules of the packages are never imported, and one that is writes its own (90 s -> 37 s).
+# pip_into DIR ARGS…: installs by uv where it is (faster), else, or if uv fails, by pip. Without
+# byte code, as uv does: most modules of the packages are never imported, and one that is writes its
+# own (90 s -> 37 s).
 pip_into() {
   local venv="$1"
   shift

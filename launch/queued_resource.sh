@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains on a TPU slice that is queued for, and queues again when a spot slice is taken away: the run
-# goes on from its last checkpoint until it is done.
+# Trains on a TPU slice that is queued for, and queues again when a spot slice is taken away: the
+# run goes on from its last checkpoint until it is done.
 #
 #   TPU=my-slice ZONE=us-west4-a ACCELERATOR=v5litepod-16 \
-#     ./launch/queued_resource.sh configs/quickstart.py workdir=/mnt/shared/run
+#     ./launch/queued_resource.sh configs/devices16.py workdir=/mnt/shared/run
 #
 # Same settings as tpu_vm.sh; PROVISIONING is --spot (default), --reserved, --guaranteed or empty.
 # The slice is deleted when the run is done, its input is bad, or it failed GTALIGN_MAX_RESTARTS (8)

@@ -5,7 +5,8 @@
 #
 # Run it again after any interruption: the install is kept and the run resumes; a finished run says
 # so and ends at once. PYTHON picks the interpreter, GTALIGN_EXTRA the extra (cpu | tpu | cuda12 |
-# cuda13), GTALIGN_CONFIG the config.
+# cuda13), GTALIGN_CONFIG the config: by default configs/quickstart.py, which is sized for 2 CPU
+# cores, and on accelerators configs/devices8.py, whose batches split over 1, 2, 4 or 8 of them.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -22,8 +23,8 @@ urllib.request.urlopen(f"{host}/{sys.argv[1]}/resolve/main/config.json", timeout
 PY
 }
 
-# Where the model comes from is written down: a run must resume with the weights it began with, hub or
-# no hub. Offline, the hub id stands for the installed package (see gtalign_jax/models/locate.py).
+# Where the model comes from is written down: a run must resume with the weights it began with, hub
+# or no hub. Offline, the hub id stands for the installed package (gtalign_jax/models/locate.py).
 get_model() {
   local stamp="$VENV/.model"
   if [[ ! -f "$stamp" ]]; then
@@ -49,7 +50,9 @@ if [[ " $* " != *" model="* ]]; then
 fi
 export GTALIGN_INSTALL_SECONDS=$((SECONDS - began))
 say "install: $GTALIGN_INSTALL_SECONDS s"
+config=configs/quickstart.py
+[[ "${GTALIGN_EXTRA:-cpu}" == cpu ]] || config=configs/devices8.py
 status=0
-"$VENV/bin/gtalign" train "${GTALIGN_CONFIG:-configs/quickstart.py}" "$@" || status=$?
+"$VENV/bin/gtalign" train "${GTALIGN_CONFIG:-$config}" "$@" || status=$?
 say "quickstart: $((SECONDS - began)) s in all, of which install $GTALIGN_INSTALL_SECONDS s"
 exit "$status"

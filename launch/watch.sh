@@ -4,8 +4,8 @@
 #   ./launch/watch.sh gtalign train configs/quickstart.py workdir=runs/mine
 #
 # Exit 0 (done) and 2 (bad input: it would fail again) end the loop, and so does a signal to this
-# script, which is passed on so that the run can end in order. Anything else is restarted after a pause
-# that doubles from 5 s to 300 s; GTALIGN_MAX_RESTARTS (8) failures in a row end it with the
+# script, which is passed on so that the run can end in order. Anything else is restarted after a
+# pause that doubles from 5 s to 300 s; GTALIGN_MAX_RESTARTS (8) failures in a row end it with the
 # last exit code. A run that lasted GTALIGN_HEALTHY_SECONDS (600) starts the count anew.
 set -euo pipefail
 

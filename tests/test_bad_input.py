@@ -80,6 +80,17 @@ def test_missing_and_broken_config_files(capfd, tmp_path):
   assert "defines no function config()" in refuse(capfd, tmp_path, str(empty))
 
 
+def test_a_mistake_inside_a_config_file(capfd, tmp_path):
+  wrong = tmp_path / "wrong.py"
+  wrong.write_text(
+    "from gtalign_jax.config import *\n"
+    "def config():\n"
+    "  return Config(optim=OptimConfig(warmpu=1))\n"
+  )
+  line = refuse(capfd, tmp_path, str(wrong))
+  assert f"{wrong}:3: OptimConfig has no key 'warmpu'; did you mean warmup" in line
+
+
 def test_unknown_command_and_arguments(capfd, tmp_path):
   assert "did you mean 'train'" in refuse(capfd, tmp_path, command="trian", workdir=False)
   assert "required" in refuse(capfd, tmp_path, command="train", workdir=False)

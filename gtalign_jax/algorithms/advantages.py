@@ -18,11 +18,8 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.ops import stats
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.sections import GRPOConfig
+from gtalign_jax.sections import ADVANTAGES, GRPOConfig, one_of
 from gtalign_jax.types import Array, Experience
-
-KINDS = ("grpo", "dr_grpo", "rloo", "reinforce_baseline", "gdpo")
-
 
 # ---------------------------------------------------------------- on the page (train/grpo.py)
 
@@ -107,8 +104,7 @@ def group_advantages(
     gdpo (Liu et al. 2026)              sum over C of weights_C * grpo(reward_C), then whitened
   A group of equal rewards gives exactly 0. Raises BadInput for an unknown kind or a wrong rank.
   """
-  if kind not in KINDS:
-    raise BadInput(f"grpo.advantage={kind!r} is not one of {', '.join(KINDS)}")
+  one_of("grpo.advantage", kind, ADVANTAGES)
   xp, reward = floats(reward_PG)
   wanted = 3 if kind == "gdpo" else 2
   if reward.ndim != wanted:

@@ -14,18 +14,16 @@ import numpy as np
 
 from gtalign_jax.arrays import floats, namespace
 from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import (
+  AGGREGATIONS,
+  KL_ESTIMATORS,
+  LOSSES,
+  MISMATCH_MODES,
+  MISMATCHES,
+  one_of,
+)
 from gtalign_jax.types import Array
 
-KINDS = ("grpo", "gspo", "cispo")
-AGGREGATIONS = (
-  "token-mean",
-  "seq-mean-token-mean",
-  "seq-mean-token-sum",
-  "seq-mean-token-sum-norm",
-)
-KL_ESTIMATORS = ("k1", "k2", "k3", "k1+", "k2+", "k3+")
-MISMATCHES = ("off", "token", "sequence")
-MISMATCH_MODES = ("truncate", "mask")
 LIMIT = 20.0  # nats; bound on log-ratios before exp
 
 
@@ -51,11 +49,6 @@ def _stop(xp: Any, x: Array) -> Array:
   return x if xp is np else jax.lax.stop_gradient(x)
 
 
-def _checked(key: str, value: str, allowed: tuple[str, ...]) -> None:
-  if value not in allowed:
-    raise BadInput(f"grpo.{key}={value!r} is not one of {', '.join(allowed)}")
-
-
 def aggregate(
   loss_BT: Any,
   mask_BT: Any,
@@ -73,7 +66,7 @@ def aggregate(
   max_tokens: T_max, the completion budget (default: T). totals: sizes of the whole optimiser batch
   where these rows are a slice of it; the results of the slices then add up to the whole.
   """
-  _checked("aggregation", aggregation, AGGREGATIONS)
+  one_of("grpo.aggregation", aggregation, AGGREGATIONS)
   xp, loss_BT = floats(loss_BT)
   keep_BT = xp.asarray(mask_BT) != 0
   whole = _totals(xp, keep_BT, totals, loss_BT.dtype)
@@ -100,7 +93,7 @@ def kl_terms(xp: Any, logp_BT: Array, ref_logp_BT: Array, estimator: str = "k3")
   k1 = delta, k2 = delta^2 / 2, k3 = exp(-delta) + delta - 1; a `+` suffix gives that value the
   gradient of k2, which is the gradient of the KL itself.
   """
-  _checked("kl_estimator", estimator, KL_ESTIMATORS)
+  one_of("grpo.kl_estimator", estimator, KL_ESTIMATORS)
   delta_BT = logp_BT - ref_logp_BT
   half_square_BT = delta_BT * delta_BT / 2
   if estimator[:2] == "k1":
@@ -127,8 +120,8 @@ def mismatch_weights(
   level: token (a weight a token) or sequence (one a row, from the sum over its tokens); the exponent
   is clamped to +-20. mode: truncate (clip to bounds) or mask (zero outside them). [B, T] or [B, 1].
   """
-  _checked("mismatch", level, MISMATCHES[1:])
-  _checked("mismatch_mode", mode, MISMATCH_MODES)
+  one_of("grpo.mismatch", level, MISMATCHES[1:])
+  one_of("grpo.mismatch_mode", mode, MISMATCH_MODES)
   xp, old_logp_BT, sampler_logp_BT = floats(old_logp_BT, sampler_logp_BT)
   keep_BT = xp.asarray(mask_BT) != 0
   log_BT = xp.where(keep_BT, old_logp_BT - sampler_logp_BT, xp.zeros_like(old_logp_BT))
@@ -203,8 +196,8 @@ def policy_loss(
   sampling/sampling_logp_difference/{mean,max} (with sampler_logp_BT). Nothing that counts: all 0.
   Raises BadInput for an unknown name.
   """
-  _checked("kind", kind, KINDS)
-  _checked("mismatch", mismatch, MISMATCHES)
+  one_of("grpo.kind", kind, LOSSES)
+  one_of("grpo.mismatch", mismatch, MISMATCHES)
   xp = namespace(logp_BT, old_logp_BT, advantage_B, mask_BT, ref_logp_BT, sampler_logp_BT)
   keep_BT = xp.asarray(mask_BT) != 0
   dtype = _wide(xp, logp_BT)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from gtalign_jax import sections
 from gtalign_jax.errors import BadInput
 
 
@@ -19,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--prompt-tokens", type=int, default=236)
   parser.add_argument("--new-tokens", type=int, default=128)
   parser.add_argument("--micro-prompts", type=int, default=1, help="prompts per gradient slice")
-  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-  parser.add_argument("--remat", default="none", choices=("none", "full", "dots", "names"))
+  parser.add_argument("--dtype", default="float32", choices=sections.DTYPES)
+  parser.add_argument("--remat", default="none", choices=sections.REMATS)
   parser.add_argument("--repeats", type=int, default=3)
   parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from gtalign_jax import jsonl
+from gtalign_jax import jsonl, sections
 from gtalign_jax.errors import BadInput
 
 
@@ -17,7 +17,7 @@ def sampling_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--max-new-tokens", type=int, default=None)
   parser.add_argument("--temperature", type=float, default=1.0, help="0 = greedy")
   parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--template", default="compact", choices=("compact", "full", "released"))
+  parser.add_argument("--template", default="compact", choices=sections.TEMPLATES)
   parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
 
 

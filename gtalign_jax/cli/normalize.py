@@ -9,7 +9,7 @@ import sys
 from gtalign_jax import jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
-from gtalign_jax.rewards.normalize import METHODS, normalize
+from gtalign_jax.rewards.normalize import normalize
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="OUT.jsonl",
     help="the same rows with `normalized`, which is null where the score is null",
   )
-  parser.add_argument("--method", required=True, choices=list(METHODS), help="how to normalise")
+  parser.add_argument("--method", required=True, choices=SOURCE_NORMS, help="how to normalise")
   arguments.json_flag(parser)
 
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from pathlib import Path
 
-from gtalign_jax.config import load
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  parser.add_argument("config", metavar="CONFIG.py")
-  parser.add_argument("overrides", nargs="*", metavar="key=value")
-  parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
+from gtalign_jax.cli import train
+from gtalign_jax.cli.train import add_arguments as add_arguments
+from gtalign_jax.config import Config
 
 
 def run(args: argparse.Namespace) -> int:
   """Runs the supervised warm start; the policy is then in `<workdir>/model`."""
-  config = load(args.config, args.overrides)
-  from gtalign_jax.train import loop
 
-  workdir = loop.warm_start(config)
-  if workdir is None:  # the main process says it
-    return 0
-  sys.stdout.write(f"{workdir / 'model'}\n")
-  if args.json:
-    sys.stdout.write(json.dumps({"workdir": str(workdir), "done": True}) + "\n")
-  return 0
+  def job(config: Config) -> tuple[Path | None, str]:
+    from gtalign_jax.train import loop
+
+    workdir = loop.warm_start(config)
+    return workdir, "" if workdir is None else str(workdir / "model")
+
+  return train.finish(args, job)

@@ -17,13 +17,12 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.game import equilibrium
 from gtalign_jax.game import payoff as matrices
 from gtalign_jax.game.welfare import welfare
-from gtalign_jax.sections import RewardConfig
+from gtalign_jax.sections import VARIANTS, RewardConfig
 from gtalign_jax.types import Array
 
 # The paper's pareto variant has its own weights of the LLM's utility (paper mode only). Not in the
 # config as the others are: this variant is there to reproduce published numbers.
 PARETO = {"pareto": 0.2, "pay": 0.2, "format": 0.2, "answer": 0.35, "length": 0.05}
-VARIANTS = ("cobb_douglas", "user", "llm", "linear", "pareto")
 
 
 class Features(NamedTuple):

@@ -7,15 +7,13 @@ A library: the reward takes cobb_douglas, user, llm and their mean; the others a
 
 from __future__ import annotations
 
-import difflib
 import math
 from types import ModuleType
 
 from gtalign_jax.arrays import floats
 from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import WELFARES, one_of
 from gtalign_jax.types import Array
-
-NAMES = ("cobb_douglas", "utilitarian", "egalitarian", "nash", "ces", "user", "llm")
 
 
 def welfare(
@@ -34,10 +32,7 @@ def welfare(
   and inf (max); user, llm the one utility. Raises BadInput on an unknown name, or an alpha that is
   not in [0, 1].
   """
-  if name not in NAMES:
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise BadInput(f"welfare={name!r} is not one of {', '.join(NAMES)}{hint}")
+  one_of("welfare", name, WELFARES)
   if not 0.0 <= alpha <= 1.0:
     raise BadInput(f"alpha={alpha}: must lie in [0, 1]")
   xp, user, llm = floats(user, llm)

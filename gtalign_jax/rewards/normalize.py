@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import SOURCE_NORMS, one_of
 
 E = 1e-6  # below this a spread counts as none
 JAMES_ROWS = 50  # rows at which james trusts source and batch equally
@@ -84,8 +85,7 @@ def normalize(
   Invalid rows (None, NaN or infinite) are left out of every statistic and come back as NaN.
   Raises BadInput on an unknown method or unequal lengths.
   """
-  if method not in METHODS:
-    raise BadInput(f"method={method!r} is not one of {', '.join(METHODS)}")
+  one_of("method", method, SOURCE_NORMS)
   if len(scores) != len(sources):
     raise BadInput(f"{len(scores)} scores but {len(sources)} sources; one source per score")
   scores = np.array([np.nan if x is None else x for x in scores], np.float64)

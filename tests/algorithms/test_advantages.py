@@ -27,7 +27,7 @@ def rewards(case, kind):
   return case["pair"] if kind == "gdpo" else case["reward"]
 
 
-@pytest.mark.parametrize("kind", advantages.KINDS)
+@pytest.mark.parametrize("kind", advantages.ADVANTAGES)
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name, kind):
   case = CASES[name]
@@ -50,7 +50,7 @@ def test_x64_on_the_device():
     np.testing.assert_allclose(out, case["grpo"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", advantages.KINDS)
+@pytest.mark.parametrize("kind", advantages.ADVANTAGES)
 @pytest.mark.parametrize("value", [0.1, 0.7, 1 / 3, 1e4 + 0.1])
 def test_equal_rewards_are_exactly_zero_in_f32(kind, value):
   """The f32 mean of equal numbers is often one rounding off; sigma + 1e-6 would magnify it."""

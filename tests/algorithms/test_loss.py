@@ -61,7 +61,7 @@ def test_numpy_float64_loss(cell):
   np.testing.assert_allclose(value, cell["loss"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", loss.KINDS)
+@pytest.mark.parametrize("kind", loss.LOSSES)
 def test_jax_losses_and_gradients(kind):
   cells = [cell for cell in DATA["policy"] if cell["kind"] == kind]
   with jax.enable_x64(True):
@@ -93,7 +93,7 @@ def test_bf16_is_computed_in_f32():
   assert value.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("kind", loss.KINDS)
+@pytest.mark.parametrize("kind", loss.LOSSES)
 @pytest.mark.parametrize("aggregation", loss.AGGREGATIONS)
 def test_nothing_counts(kind, aggregation):
   junk = np.full((3, 4), np.nan, np.float32)
@@ -184,7 +184,7 @@ def test_slices_add_up_to_the_whole(aggregation, data):
   """Any split of the rows, and any padding, leaves loss and metrics where they are."""
   cut = data.draw(st.integers(1, 4))
   pad = data.draw(st.integers(0, 3))
-  kind = data.draw(st.sampled_from(loss.KINDS))
+  kind = data.draw(st.sampled_from(loss.LOSSES))
   chosen = {
     "kind": kind, "aggregation": aggregation, "max_tokens": 9, "kl_coef": 0.1, "mismatch": "token",
   }  # fmt: skip

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gtalign_jax.errors import BadInput
-from gtalign_jax.game.welfare import NAMES, welfare
+from gtalign_jax.game.welfare import welfare
+from gtalign_jax.sections import WELFARES
 
 utility = st.floats(0.0, 1e3)
 positive = st.floats(1e-3, 1e3)
 alphas = st.floats(0.05, 0.95)
 rhos = st.one_of(st.floats(-50, 0.9), st.sampled_from([0.0, 1.0, -math.inf, math.inf, 1e-9]))
-names = st.sampled_from(NAMES)
+names = st.sampled_from(WELFARES)
 NEAR = 1e-9
 
 
@@ -29,7 +30,7 @@ def test_monotone(name, user, llm, more, alpha, rho):
   assert welfare(name, user, llm + more, alpha, rho) >= value - slack
 
 
-@given(st.sampled_from([n for n in NAMES if n not in ("user", "llm")]), utility, utility, rhos)
+@given(st.sampled_from([n for n in WELFARES if n not in ("user", "llm")]), utility, utility, rhos)
 def test_symmetric_at_even_weights(name, user, llm, rho):
   assert welfare(name, user, llm, rho=rho) == pytest.approx(welfare(name, llm, user, rho=rho))
 
@@ -60,7 +61,7 @@ def test_pigou_dalton(kind, mean, gap, transfer):
   assert after > before
 
 
-@given(st.sampled_from([n for n in NAMES if n != "nash"]), positive, positive, alphas, rhos)
+@given(st.sampled_from([n for n in WELFARES if n != "nash"]), positive, positive, alphas, rhos)
 def test_lies_between_the_utilities(name, user, llm, alpha, rho):
   value = welfare(name, user, llm, alpha, rho)
   assert min(user, llm) * (1 - NEAR) <= value <= max(user, llm) * (1 + NEAR)
@@ -95,7 +96,7 @@ def test_golden_values():
   assert welfare("cobb_douglas", 0.0, 4.0, alpha=0.0) == 4.0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WELFARES)
 def test_negative_counts_as_zero_and_nan_stays(name):
   assert welfare(name, -3.0, -2.0) == 0.0
   assert welfare(name, -3.0, 2.0) == welfare(name, 0.0, 2.0)
@@ -104,7 +105,7 @@ def test_negative_counts_as_zero_and_nan_stays(name):
   assert both[1] == 1.0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WELFARES)
 @pytest.mark.parametrize("rho", [-2.0, 0.0, 0.5, -math.inf, math.inf])
 def test_gradients_are_finite_and_zero_at_the_boundary(name, rho):
   grid = [-1.0, 0.0, 1e-45, 1e-38, 1e-30, 1e-7, 1.0, 1e15]
@@ -121,7 +122,7 @@ def test_gradients_are_finite_and_zero_at_the_boundary(name, rho):
     assert (np.asarray(by_llm)[np.asarray(llm) <= 0] == 0).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WELFARES)
 @pytest.mark.parametrize("rho", [-3.0, 0.5, 1e-9])
 def test_gradient_is_the_slope_inside(name, rho):
   with jax.enable_x64(True):
@@ -135,7 +136,7 @@ def test_gradient_is_the_slope_inside(name, rho):
     np.testing.assert_allclose(slopes, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WELFARES)
 def test_same_numbers_under_jit_and_dtype_kept(name):
   rng = np.random.default_rng(1)
   user, llm = rng.uniform(-0.2, 2, (2, 500))

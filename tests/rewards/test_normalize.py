@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 from gtalign_jax.cli.main import main
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards.normalize import METHODS, normalize
+from gtalign_jax.sections import SOURCE_NORMS
 
 # Thousandths: no spread lands within rounding of 1e-6, where zscore, minmax and robustz jump.
 values = st.one_of(st.integers(-3, 3).map(float), st.floats(-100, 100).map(lambda x: round(x, 3)))
 rows = st.lists(st.tuples(st.sampled_from("abc"), st.one_of(st.none(), values)), max_size=30)
 E = 1e-6
+
+
+def test_every_name_of_the_config_has_its_method():
+  assert tuple(METHODS) == SOURCE_NORMS
 
 
 def percentile(ordered, share):
@@ -59,7 +64,7 @@ def by_hand(method, x, own, batch):
   return x
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SOURCE_NORMS)
 @given(rows=rows)
 def test_every_method_by_hand(method, rows):
   sources, scores = [s for s, _ in rows], [x for _, x in rows]
@@ -74,7 +79,7 @@ def test_every_method_by_hand(method, rows):
     assert value == pytest.approx(by_hand(method, x, own, batch), rel=1e-6, abs=1e-7)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SOURCE_NORMS)
 @given(rows=rows, seed=st.integers(0, 9))
 def test_invalid_rows_and_order_change_nothing(method, rows, seed):
   sources, scores = [s for s, _ in rows], [x for _, x in rows]

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from samples import CELLS, chain, row
 
 from gtalign_jax.rewards import judges, score
-from gtalign_jax.sections import JudgeConfig, RewardConfig
+from gtalign_jax.sections import VARIANTS, JudgeConfig, RewardConfig
 
-VARIANTS = ("cobb_douglas", "user", "llm", "linear", "pareto")
 SOURCES = ("math-hard", "minerva", "ambig_qa", "abg-coqa", "medium", "wildguard", "advbench")
 COLUMNS = ("score", "user_reward", "llm_reward", "utility", "answer_reward", "format", "payoff_reward")  # fmt: skip
 JUDGE = judges.make(JudgeConfig())

@@ -1,0 +1,100 @@
+"""Every config that is shipped, run for two steps on a tiny model over the tests' 8 devices.
+
+Lengths and batches are made small; the algorithm, the reward, the judge, adapters and the axes of
+the mesh are the config's own.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import judge_servers
+import pytest
+
+from gtalign_jax.cli.main import main
+from gtalign_jax.config import load
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(
+  path.relative_to(ROOT / "configs").with_suffix("").as_posix()
+  for path in (ROOT / "configs").rglob("*.py")
+  if path.name != "__init__.py"
+)
+CHAINS = ROOT / "tests" / "train" / "short_chains.jsonl"
+SMALL = (
+  "model=random:tiny",
+  f"data.root={CHAINS}",
+  "data.template=released",
+  "data.max_prompt_tokens=64",
+  "rollout.max_new_tokens=24",
+  "rollout.prompt_buckets=(64,)",
+  "rollout.prompts_at_once=0",
+  "rollout.segment=24",
+  "grpo.steps=2",
+  "grpo.prompts_per_step=8",
+  "grpo.micro_prompts=8",
+  "grpo.length_buckets=(24,)",
+  "sft.steps=1",
+  "sft.batch_size=8",
+  "sft.micro_batch=8",
+  "sft.max_tokens=96",
+  "sft.length_bucket=96",
+  f"sft.data={CHAINS}",
+  "eval.every=0",
+  "eval.prompts=8",
+  "eval.group_size=2",
+  "eval.bootstrap=100",
+)
+MORE = {
+  # mesh.tensor fits the tiny model's 2 key-value heads; of fsdp over 16 devices, half is left on 8
+  "qwen3b_v5e16": ("mesh.fsdp=4",),
+  # long enough to write <response>, without which nothing is put to a judge
+  "http_judge": ("sft.steps=60", "sft.optim.lr=2e-2"),
+}
+
+
+def train(name, workdir, *more):
+  """Two steps of a config; its GRPO rows of metrics.jsonl."""
+  path = ROOT / "configs" / f"{name}.py"
+  own = [] if load(path).sft.steps else ["sft.steps=0"]
+  if name.startswith("ablations/"):
+    # the warm start and the arithmetic are the quickstart's, which has a test of its own; f32
+    # without recomputation compiles in half the time
+    own = ["sft.steps=0", "policy.dtype=float32", "policy.remat=none"]
+  given = [*SMALL, *own, *MORE.get(name, ()), *more, f"workdir={workdir}"]
+  assert main(["train", str(path), *given]) == 0
+  assert (workdir / "DONE").exists()
+  rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  return [row for row in rows if row["phase"] == "grpo"]
+
+
+def test_all_are_found():
+  assert {"smoke", "quickstart", "lora", "gpu", "devices8", "ablations/rloo"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_says_its_command_and_has_a_work_directory_of_its_own(name):
+  path = ROOT / "configs" / f"{name}.py"
+  assert f"configs/{name}.py" in path.read_text().split('"""')[1]
+  assert load(path).workdir == f"runs/{Path(name).name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "http_judge"])
+def test_two_steps(tmp_path, monkeypatch, name):
+  monkeypatch.chdir(tmp_path)  # a config finds the one that it varies from anywhere
+  rows = train(name, tmp_path / "run")
+  assert len(rows) == 2
+  for row in rows:
+    assert math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
+  if load(ROOT / "configs" / f"{name}.py").grpo.inner_epochs > 1:
+    # with one update per rollout every ratio is 1, and all losses are the same
+    assert rows[-1]["ratio/max"] > 1
+
+
+@pytest.mark.slow
+def test_two_steps_with_a_model_as_judge(tmp_path):
+  with judge_servers.serve(lambda messages: "VERDICT: 1") as server:
+    rows = train("http_judge", tmp_path / "run", f"rewards.judge.base_url={server.url}")
+  assert len(rows) == 2 and all(row["judge/invalid_frac"] == 0 for row in rows)
+  assert {request["model"] for request in server.requests} == {"Qwen/Qwen2.5-7B-Instruct"}
