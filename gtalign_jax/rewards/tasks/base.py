@@ -110,7 +110,8 @@ def same_credit(verdict: float) -> Answer:
 
 def bad_label(where: str, source: str, truth: Any, rule: str) -> str:
   """The line that says what a ground truth must be."""
+  shown = repr(truth[:40] if isinstance(truth, str) else truth)[:60]
   return (
-    f"{where}: ground_truth={str(truth)[:40]!r} must be {rule} for data_source {source!r}; correct "
+    f"{where}: ground_truth={shown} must be {rule} for data_source {source!r}; correct "
     "it, or give the source a task of its own with rewards.tasks"
   )
