@@ -6,8 +6,10 @@ the metrics of an uninterrupted run. `DONE` marks the end.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -42,6 +44,22 @@ def _finish(run: Run, trainable, model: bool) -> None:
   replace(run.workdir / "DONE", "")
 
 
+@contextlib.contextmanager
+def _opened(config: Config, scored: bool = True) -> Iterator[Run]:
+  """The run's resources, once nothing speaks against it; nothing is written before."""
+  main = distributed.is_main()
+  with (
+    distributed.Interrupts() as interrupts,
+    preflight.claimed(config, main) as workdir,
+    Run(config, workdir, interrupts) as run,
+  ):
+    sets = {config.data.train_split: run.train_set, config.data.eval_split: run.test_set}
+    records = {split: each.records for split, each in sets.items()}
+    preflight.check(config, records, sets, run.held.trainable, main, scored)
+    preflight.claim(config, main)
+    yield run
+
+
 def train(config: Config) -> Path | None:
   """Runs the main job of `config`. Does nothing where it is DONE.
 
@@ -52,8 +70,7 @@ def train(config: Config) -> Path | None:
     log.info("%s is DONE; nothing to do", workdir)
     return workdir
   distributed.initialize()
-  preflight.open_workdir(config, distributed.is_main())
-  with distributed.Interrupts() as interrupts, Run(config, workdir, interrupts) as run:
+  with _opened(config) as run:
     trainable = run.held.trainable
     run.writer.resume(_committed(workdir))
     run.evaluate_once("base", trainable)
@@ -77,8 +94,7 @@ def warm_start(config: Config) -> Path | None:
     log.info("%s is DONE; nothing to do", workdir)
     return workdir
   distributed.initialize()
-  preflight.open_workdir(config, distributed.is_main())
-  with distributed.Interrupts() as interrupts, Run(config, workdir, interrupts) as run:
+  with _opened(config, scored=False) as run:
     run.writer.resume(_committed(workdir))
     trainable = sft.train(run, run.held.trainable)
     _finish(run, trainable, model=True)
