@@ -76,7 +76,7 @@ def pay(readings: Sequence[Reading]) -> Array:
 def pareto_scores(
   rows: Sequence[dict[str, Any]], readings: Sequence[Reading], games: Games, judge: Judge
 ) -> Array:
-  """po of each row [B], of the pareto variant: as the row brings it, else the judge's; none is 0."""
+  """po of each row [B], for the pareto variant: as the row brings it, else the judge's, else 0."""
   asked = [
     at
     for at, (row, each) in enumerate(zip(rows, readings, strict=True))

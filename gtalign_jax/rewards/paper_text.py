@@ -19,7 +19,7 @@ from gtalign_jax.types import BLOCKS
 MAX_LITERAL = 20_000  # characters; ast.literal_eval builds a tree, so it sees bounded text only
 _QUOTES = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")  # curly quotes, straightened
 
-# `^<thinking>.*?</thinking>\s*<payoff>.*?</payoff>\s*<analyze>.*?</analyze>\s*<response>.*?</response>$`
+# The pattern, `^<thinking>.*?</thinking>\s*<payoff>.*?</payoff>\s*` and so on to `</response>$`,
 # backtracks; only whether a match exists is needed, and taking each joint at its first place leaves
 # the most text to the next one. White space after one closing tag is scanned once: linear.
 _JOINTS = tuple(re.compile(rf"</{before}>\s*+<{after}>") for before, after in pairwise(BLOCKS))

@@ -21,8 +21,9 @@ def strict(text: str) -> tuple[Numbers | None, str | None]:
   """
   try:
     numbers = _numbers(_STRICT.decode(text))
-    # Six cells and twelve roles have one colon each, and so has each pair that a later one replaced.
-    # An object_pairs_hook would find these too, but puts the decoder on its slow path.
+    # Six cells and twelve roles have one colon each, and so has each pair that a later one took
+    # the place of. An object_pairs_hook would see those too, but makes the decoder build a list of
+    # pairs for each object.
     return (numbers, None) if text.count(":") == PAIRS else (None, "payoff_keys")
   except Refused as refusal:
     return None, refusal.args[0]

@@ -1,4 +1,4 @@
-"""One row of completions, read: its chain, its lengths, its task, and the verdict that it brings."""
+"""One row of completions, read: its chain, its lengths, its task, the verdict that it brings."""
 
 from __future__ import annotations
 

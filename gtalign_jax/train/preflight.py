@@ -91,7 +91,7 @@ def check_place(workdir: str) -> None:
 
 
 def check_identity(config: Config) -> None:
-  """Raises BadInput with the keys that differ where the directory holds a run of another identity."""
+  """Raises BadInput with the keys that differ where the directory holds another run."""
   stored = Path(config.workdir) / "config.json"
   if not stored.exists():
     return
@@ -154,8 +154,8 @@ def check_prompts(encoded: Mapping[str, Encoded], data_config: DataConfig) -> No
     total = len(each.ids) + each.left_out
     if not each.ids:
       raise BadInput(
-        f"no prompt is left of the {total} of split {split!r}; raise data.max_prompt_tokens={limit}, "
-        "or name another data.train_split, data.eval_split"
+        f"no prompt is left of the {total} of split {split!r}; raise "
+        f"data.max_prompt_tokens={limit}, or name another data.train_split, data.eval_split"
       )
     if each.left_out:
       # most of the data gone is no detail: the run would learn from the short prompts alone

@@ -1,4 +1,4 @@
-"""Verdicts on disk: SQLite, keyed by judge, prompt and completion; shared by threads and processes."""
+"""Verdicts on disk (SQLite), keyed by judge, prompt and completion; threads may share it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The judge behind any OpenAI-compatible endpoint.
 
 Requests run in an event loop on a thread of their own, so that a batch is judged at once wherever
-`judge` is called from. A failure is no verdict, never 0. What is retried: no connection, a time-out,
-429, 408, 409 and 5xx, and replies without a readable verdict; with growing, jittered pauses, or as long
-as Retry-After says, and never beyond the deadline of the verdict.
+`judge` is called from. A failure is no verdict, never 0. What is retried: no connection, a
+time-out, 429, 408, 409 and 5xx, and replies without a readable verdict; with growing, jittered
+pauses, or as long as Retry-After says, and never beyond the deadline of the verdict.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class HttpJudge:
     self._client = openai.AsyncOpenAI(
       base_url=config.base_url,
       api_key=self._key or "none",  # local servers want none, the client wants one
-      max_retries=0,
+      max_retries=0,  # ours keep to one deadline for all tries of a verdict
       timeout=config.deadline_s,
     )
     path = config.cache or (Path(workdir) / "judge_cache.sqlite" if workdir else "")

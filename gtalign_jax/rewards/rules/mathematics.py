@@ -1,8 +1,8 @@
 """The rule for mathematics: the reply's final answer equals the truth.
 
-Found in this order: the last \\boxed{…}; what follows the last "answer is" or "answer:"; the last bold
-text; the last formula; the last number. Compared as text without LaTeX dressing, then as exact numbers,
-else by math-verify in a process of its own. See docs/judges.md for what this cannot see.
+Found in this order: the last \\boxed{…}; what follows the last "answer is" or "answer:"; the last
+bold text; the last formula; the last number. Compared as text without LaTeX dressing, then as exact
+numbers, else by math-verify in a process of its own. docs/judges.md says what this cannot see.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def equal(found: str, truth: str) -> bool | None:
   if _HEDGE.search(found) and not _HEDGE.search(truth):
     return False
   left, right = normal(found), normal(truth)
+  # "x = 2y = 6": the last side is what the reply ends at
   if "=" in left and "=" not in right:
     left = _side(left)
   if left == right:
@@ -88,7 +89,7 @@ def equal(found: str, truth: str) -> bool | None:
 
 
 def normal(answer: str) -> str:
-  """An answer without what changes its look only: spacing commands, units, `x =`, thousands commas."""
+  """An answer without what changes its look only: spacing, units, `x =`, thousands commas."""
   answer = _SPACING.sub("", _DEGREE.sub("", _unit(answer)).strip())
   answer = answer.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("{,}", ",")
   answer = _SHORT_FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", answer)
@@ -151,6 +152,7 @@ def _last_box(text: str) -> str | None:
   if not starts:
     return None
   depth = 1
+  # bounded, because a box that is never closed would be scanned to the end of a long text
   for at in range(starts[-1], min(len(text), starts[-1] + 10 * MAX_ANSWER)):
     depth += {"{": 1, "}": -1}.get(text[at], 0)
     if depth == 0:

@@ -1,7 +1,7 @@
-"""math-verify in a process of its own: a comparison that never ends is killed, wherever it was asked.
+"""math-verify in a process of its own: a comparison that never ends is killed.
 
-math-verify's own limits use signals, which work in a main thread only, and sympy can fill the memory.
-The process starts at the first comparison that needs it and answers JSON lines.
+math-verify's own limits use signals, which work in a main thread only, and sympy can fill the
+memory. The process starts at the first comparison that needs it and answers JSON lines.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ sys.stdout.write("ready\n"); sys.stdout.flush()
 for line in sys.stdin:
   truth, found = json.loads(line)
   try:
-    read = [parse("$" + each + "$", parsing_timeout=None, raise_on_error=False) for each in (truth, found)]
+    read = [
+      parse("$" + each + "$", parsing_timeout=None, raise_on_error=False) for each in (truth, found)
+    ]
     same = verify(*read, timeout_seconds=None, raise_on_error=False)
   except Exception:
     same = False
@@ -62,7 +64,7 @@ class Verifier:
         child.questions.flush()
         return json.loads(self._line(child, DEADLINE_S))
       except (OSError, ValueError, TimeoutError):
-        self._stop()
+        self._stop()  # its late answer would be taken for that of the next question
         return None
 
   def close(self) -> None:
@@ -75,7 +77,7 @@ class Verifier:
       [sys.executable, "-c", _CHILD],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,  # its libraries warn of what they cannot parse
     )
     assert process.stdin and process.stdout  # both are pipes
     self._child = _Child(process, process.stdin, process.stdout)

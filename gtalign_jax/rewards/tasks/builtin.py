@@ -24,10 +24,10 @@ Credit = Callable[[float, Example], Answer]
 class Builtin:
   """One row of the table; called with an example, it gives the example's Task.
 
-  kind: what is judged; names of the judges' caches. rule: the offline verdict. credit, paper: what
-  a verdict is worth in the two modes. labels: ground truths that the task knows (one that ends in
-  ### is a beginning); () = any text. truth: the label as the judge sees it. label_for: who reads the
-  ground truth: the "judge", the "credit" as well, or "nobody".
+  kind: `Question.task`. rule: the offline verdict. credit, paper: what a verdict is worth in the
+  two modes. labels: ground truths that the task knows (one that ends in ### is a beginning); () =
+  any text. truth: the label as the judge sees it. label_for: who reads the ground truth: the
+  "judge", the "credit" too, or "nobody".
   """
 
   kind: str
