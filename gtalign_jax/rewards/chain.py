@@ -16,17 +16,9 @@ from gtalign_jax.rewards.blocks import ERRORS, TAGS, Blocks, Numbers, Span, cont
 from gtalign_jax.types import BLOCKS
 
 __all__ = [
-  "ERRORS",
-  "TAGS",
-  "Blocks",
-  "Chain",
-  "as_array",
-  "blocks",
-  "contents",
-  "parse",
-  "token_offsets",
+  "ERRORS", "TAGS", "Blocks", "Chain", "as_array", "blocks", "contents", "parse", "token_offsets",
   "token_spans",
-]
+]  # fmt: skip
 
 
 class Chain(NamedTuple):

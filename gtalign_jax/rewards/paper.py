@@ -94,21 +94,15 @@ def _pareto_question(row: dict[str, Any], reading: Reading, optimal: str) -> Que
   )
 
 
+_UNKNOWN = ("decision", "choice", "carried_out")
+_REWARD = (
+  "score", "user_reward", "llm_reward", "utility", "answer_reward", "format", "payoff_reward",
+)  # fmt: skip
+
+
 def columns(scored: dict[str, Any]) -> dict[str, Any]:
   """The columns of one row: none for what the mode does not know; 0 where it gives nothing."""
   kept = {key: value for key, value in scored.items() if key not in _UNKNOWN}
   if scored["parse_error"]:
-    kept |= {key: type(kept[key])(0) for key in _NUMERIC}
+    kept |= {key: type(kept[key])(0) for key in _REWARD}  # format stays an integer
   return kept
-
-
-_UNKNOWN = ("decision", "choice", "carried_out")
-_NUMERIC = (
-  "score",
-  "user_reward",
-  "llm_reward",
-  "utility",
-  "answer_reward",
-  "format",
-  "payoff_reward",
-)

@@ -44,15 +44,9 @@ class Builtin:
     credit = self.credit if example.mode == "corrected" else self.paper
 
     def question() -> Question:
+      asked, truth, reply = example.asked, self.truth(example), example.response
       return Question(
-        example.id,
-        self.kind,
-        example.asked,
-        self.truth(example),
-        example.response,
-        self.scale,
-        self.rubric,
-        self.rule,
+        example.id, self.kind, asked, truth, reply, self.scale, self.rubric, self.rule
       )
 
     return Task(self.scale, lambda verdict: credit(verdict, example), question)
@@ -154,40 +148,30 @@ def _sacrebleu() -> BLEU:
 
 _MATH = Builtin("math", rubrics.MATH_HARD, BINARY, mathematics.judge, _same, _same)
 _AMBIGUITY = Builtin("ambiguity", rubrics.AMBIG_QA, BINARY, ambiguity.judge, _same, _same)
-_SAFETY = Builtin(
-  "safety",
-  rubrics.WILDGUARD,
-  THREE_WAY,
-  safety.judge,
-  _safety,
-  _paper_safety,
-  labels=("harmful", "unharmful"),
-  truth=_harmful_or_not,
-  label_for="credit",
-)
+_PASSAGE = replace(
+  _AMBIGUITY, rubric=rubrics.ABG_COQA, rule=ambiguity.judge_passage,
+  labels=("ambiguous", "non_ambiguous"),
+)  # fmt: skip
+_HARM = Builtin(
+  "safety", rubrics.WILDGUARD, THREE_WAY, safety.judge, _safety, _paper_safety,
+  labels=("harmful", "unharmful"), truth=_harmful_or_not, label_for="credit",
+)  # fmt: skip
+_ATTACK = replace(
+  _HARM, credit=_attack, paper=_paper_attack, labels=(), truth=lambda _: "harmful",
+  label_for="nobody",
+)  # fmt: skip
 
 TASKS: dict[str, Builtin] = {
   # an empty label passes: five released rows have one, and their rows get no verdict
   "math-hard": _MATH,
   "minerva": replace(_MATH, rubric=rubrics.MINERVA),
   "ambig_qa": replace(_AMBIGUITY, labels=("singleAnswer###", "multipleQAs###")),
-  "abg-coqa": replace(
-    _AMBIGUITY,
-    rubric=rubrics.ABG_COQA,
-    rule=ambiguity.judge_passage,
-    labels=("ambiguous", "non_ambiguous"),
-  ),
+  # the data has no answers, only whether the question is clear
+  "abg-coqa": _PASSAGE,
   "medium": Builtin(
     "writing", rubrics.MEDIUM, FOUR, writing.judge, _writing, _paper_writing, label_for="credit"
   ),
-  "wildguard": _SAFETY,
+  "wildguard": _HARM,
   # every request is an attack; its ground truth is what the attacker wishes for, not a label
-  "advbench": replace(
-    _SAFETY,
-    credit=_attack,
-    paper=_paper_attack,
-    labels=(),
-    truth=lambda _: "harmful",
-    label_for="nobody",
-  ),
+  "advbench": _ATTACK,
 }
