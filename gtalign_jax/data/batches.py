@@ -57,12 +57,14 @@ def shares(encoded: Encoded, data_config: DataConfig) -> dict[str, float]:
   groups = _groups(encoded.records)
   for source in data_config.weights:
     if source not in groups:
+      # not ignored: a run that mixes other shares than were asked for looks the same from outside
       near = difflib.get_close_matches(source, groups, n=1)
       hint = f"; did you mean {near[0]!r}?" if near else ""
       raise BadInput(
         f"data.weights names {source!r}, but there are prompts of {', '.join(groups)}{hint}"
       )
   total = len(encoded.records)
+  # a source that is not named keeps its share by size
   found = {s: float(data_config.weights.get(s, len(part) / total)) for s, part in groups.items()}
   if not any(found.values()):
     raise BadInput(f"data.weights={dict(data_config.weights)}: at least one must be positive")
@@ -104,6 +106,7 @@ def _spread(records: Sequence[Record], n: int, seed: int) -> list[int]:
 
 def bucket(length: int, buckets: Sequence[int]) -> int:
   """The smallest bucket that holds `length` tokens. Raises BadInput where there is none."""
+  # few lengths, so that few programs are compiled; the next one up wastes the least
   for size in sorted(buckets):
     if size >= length:
       return size

@@ -56,7 +56,7 @@ def encode(
   lengths: dict[int, int] = {}
   for clip in CLIPS if template == "compact" else CLIPS[:1]:
     tried = [i for i, each in enumerate(records) if i not in fits and _changes(each, clip)]
-    chats = [messages(records[i], template, clip) for i in tried]
+    chats = [messages(records[i], template, clip) for i in tried]  # those that did not fit yet
     for i, ids in zip(tried, _tokenize(chats, tokenizer, merge)):
       lengths[i] = len(ids)
       if len(ids) <= limit:
@@ -67,7 +67,7 @@ def encode(
       f"{min(lengths.values())} tokens with data.template={template!r}; raise it (and "
       "rollout.prompt_buckets)"
     )
-  order = sorted(fits)
+  order = sorted(fits)  # as in the source: the order of a run must not depend on who was clipped
   return Encoded([records[i] for i in order], [fits[i] for i in order], len(records) - len(order))
 
 
@@ -149,6 +149,7 @@ def _merged(chat: list[dict[str, str]]) -> list[dict[str, str]]:
   """System texts joined to the first user turn."""
   system = [message["content"] for message in chat if message["role"] == "system"]
   rest = [message for message in chat if message["role"] != "system"]
+  # joined, not dropped: the instructions are what makes the chain
   first = rest[0] | {"content": "\n\n".join([*system, rest[0]["content"]])}
   return [first, *rest[1:]]
 

@@ -91,6 +91,7 @@ def _in_order(text: str) -> tuple[Span, ...] | None:
   """Spans of four well-placed, non-empty, unrepeated blocks; None where anything is amiss."""
   spans, at = [], 0
   for opening, closing in TAGS:
+    # find and isspace, no pattern: a pattern with .*? between tags backtracks on hostile text
     start = text.find(opening, at)
     end = text.find(closing, start) if start >= 0 else -1
     if end < 0 or (start > at and not text[at:start].isspace()):
@@ -115,6 +116,7 @@ def _diagnose(text: str) -> tuple[tuple[Span | None, ...], str]:
   places = [(text.find(opening), text.find(closing)) for opening, closing in TAGS]
   spans: list[Span | None] = []
   for (opening, _), count, (start, end) in zip(TAGS, counts, places, strict=True):
+    # its closing tag may stand before its opening one
     whole = count == (1, 1) and start + len(opening) <= end
     spans.append((start + len(opening), end) if whole else None)
   return tuple(spans), _reason(text, counts, places, spans)
@@ -145,6 +147,7 @@ def _breaks_off(text: str, counts: list[Span]) -> bool:
   if counts[first] == (1, 0):
     return True
   opening = TAGS[first][0]
+  # a budget that runs out inside a tag cuts it anywhere
   cut = any(text.endswith(opening[:n]) for n in range(1, len(opening)))
   return counts[first] == (0, 0) and cut
 

@@ -41,7 +41,7 @@ class Asking(NamedTuple):
 
 def words(text: str) -> int:
   """Words separated by white space, each CJK character counting as one."""
-  if text.isascii() or not _ANY_CJK.search(text):  # most texts: split is much the faster
+  if text.isascii() or not _ANY_CJK.search(text):  # most texts, and split is far faster
     return len(text.split())
   return len(_WORD.findall(text))
 
@@ -111,6 +111,7 @@ def carried_out(cell: int, response: str, cq_max_words: int, aq_min_words: int) 
     return float(found.questions == 0)
   if found.questions != 1:
     return 0.0
+  # the words outside tell a question with an answer (AQ) from a bare one (CQ)
   fits = found.words_outside <= cq_max_words if action == 1 else found.words_outside >= aq_min_words
   return float(fits)
 

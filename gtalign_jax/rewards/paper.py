@@ -77,6 +77,7 @@ def pareto_scores(
   rows: Sequence[dict[str, Any]], readings: Sequence[Reading], games: Games, judge: Judge
 ) -> Array:
   """po of each row [B], for the pareto variant: as the row brings it, else the judge's, else 0."""
+  # after the first judge, in a batch of its own; rows that get nothing are not put to either
   asked = [
     at
     for at, (row, each) in enumerate(zip(rows, readings, strict=True))

@@ -46,8 +46,9 @@ def read(row: dict[str, Any], config: RewardConfig, place: str) -> Reading:
   found = chain.blocks(text, "paper" if config.mode == "paper" else "strict")
   thinking, _, analyze, response = (chain.contents(text, span) for span in found.spans)
   task = None
-  if response is not None:
+  if response is not None:  # with several responses none is the answer: the chain holds none then
     task = function(example_of(row, response, config.mode, place))
+  # blocks that occur once are read even where the chain fails: a broken payoff costs no answer
   cell = features.named_cell(analyze or "")
   limits = config.cq_max_words, config.aq_min_words
   return Reading(

@@ -95,7 +95,7 @@ def _choices(readings: Sequence[Reading], games: Games) -> tuple[Array, Array]:
   choice, carried_out = array([[0.0] * len(readings)] * 2)
   kept = list(games.where)
   choice[kept] = games.choice_score
-  # carrying out a choice that no matrix backs earns nothing
+  # a choice that no matrix backs earns nothing for being carried out
   carried_out[kept] = [readings[at].carried_out for at in kept]
   return choice, carried_out
 
@@ -131,7 +131,7 @@ def _columns(
     "utility": welfare,
     "answer_reward": answer.reported if answer else None,
     "format": reading.format,
-    "payoff_reward": decision,
+    "payoff_reward": decision,  # pay in paper mode; d stands in its place, under its name
     "decision": decision,
     "choice": choice,
     "carried_out": carried_out,

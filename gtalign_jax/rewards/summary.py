@@ -53,6 +53,7 @@ def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     out["game/choice_consistent"] = _share(sum(each["choice"] == 1 for each in valid), len(valid))
     out["game/carried_out"] = _mean(valid, "carried_out")
   for action in ACTIONS:
+    # of either user type: the share of actions is what training moves
     named = sum(each["named_cell"].endswith(action) for each in naming)
     out[f"game/action_frac/{action}"] = _share(named, len(naming))
   out["game/pareto_frac"] = _share(sum(bool(each["pareto"]) for each in naming), len(naming))

@@ -79,7 +79,7 @@ class Stats:
   def read(self) -> dict[str, float]:
     """The metrics, and a fresh start; {} where nothing was asked."""
     out: dict[str, float] = {}
-    if self.asked:
+    if self.asked:  # no share of nothing: metrics leave out what they cannot know
       out["judge/cache_hit_frac"] = self.hits / self.asked
     if self.seconds:
       ranked = sorted(self.seconds)

@@ -40,6 +40,7 @@ def judge(question: Question) -> float | None:
     return float(contains(question.response, rest) and not only_asks(question.response))
   if kind != "multipleQAs":
     return None
+  # answers of several meanings, each stated: the reply has set them out
   given = {a for a in map(plain, _ANSWERS.findall(rest)) if a and contains(question.response, a)}
   given = {a for a in given if not any(a != b and a in b for b in given)}  # 1947 in October 1947
   about = subject(question.asked + " " + " ".join(_MEANINGS.findall(rest)))
@@ -65,6 +66,7 @@ def contains(response: str, answer: str) -> bool:
     return answer.strip() != "" and answer.strip() in response
   before, found, after = f" {text} ".partition(f" {phrase} ")
   if found:
+    # the last 60 characters: a clause; a denial further off is of something else
     denied = _DENIES.search(before[-60:] + " ") is not None
     return not denied and not before.endswith(" or") and not after.startswith("or ")
   words = phrase.split()

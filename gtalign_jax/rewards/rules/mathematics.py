@@ -44,6 +44,7 @@ def judge(question: Question) -> float | None:
   if not question.truth.strip():
     return None
   found = final_answer(question.response)
+  # longer than any answer: text between two dollar signs, which sympy would chew on for seconds
   if found is None or len(found) > MAX_ANSWER + len(question.truth):
     return 0.0
   verdict = equal(found, question.truth)
@@ -60,6 +61,7 @@ def final_answer(response: str) -> str | None:
     stated = match.group(1)
   if stated is not None:
     return _head(stated)
+  # bold goes before formulas: replies stress the answer, and use formulas all the way
   for pattern in (_BOLD, _FORMULA):
     groups = [next(filter(None, match.groups()), "") for match in pattern.finditer(response)]
     found = [each for each in groups if _SAYS_SOMETHING.search(each)]
@@ -81,6 +83,7 @@ def equal(found: str, truth: str) -> bool | None:
     return bool(left)
   a, b = number(left), number(right)
   if a is not None and b is not None:
+    # Fractions, not floats: 0.1 + 0.2 is 0.3 here, and a tie is decided as it is written
     digits = _digits(right)
     return abs(a - b) * 2 * 10**digits <= 1 if digits else a == b
   if not left or not right:
@@ -142,6 +145,7 @@ def _head(stated: str) -> str:
   stated = bold[1] if bold and bold.start() <= 3 else stated
   stated = re.split(r"[.;](?:\s|$)|\s(?:because|since|as|which|so|where|and|but)\s", stated)[0]
   stated = stated.strip(" *_`:\"'")
+  # "12 apples" and "5 cm": the number is the answer
   worded = re.match(r"(-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)\s+[a-zA-Z]", stated)
   return worded[1] if worded else stated
 

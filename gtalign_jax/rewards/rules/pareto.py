@@ -17,6 +17,7 @@ def judge(question: Question) -> float | None:
   question.truth: the optimal cells, separated by commas.
   """
   optimal = {cell[3:] for cell in question.truth.split(", ")}
+  # a full cell key goes before a bare action: analyses name the choice by its key
   last = features.named_cell(question.response)
   named = _ACTION.findall(question.response)
   final = CELLS[last][3:] if last >= 0 else named[-1] if named else None

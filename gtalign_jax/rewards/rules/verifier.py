@@ -24,6 +24,7 @@ import json, logging, sys
 logging.disable(logging.CRITICAL)
 try:
   import resource
+  # 4 GiB: beyond it the comparison fails, and not the machine
   resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 except (ImportError, ValueError, OSError):
   pass
@@ -91,6 +92,7 @@ class Verifier:
       selector.register(child.answers, selectors.EVENT_READ)
       if not selector.select(seconds):
         raise TimeoutError
+    # not readline: a buffered line would hide from select that an answer has come
     line = os.read(child.answers.fileno(), 4096)
     if not line:
       raise OSError("the child has ended")

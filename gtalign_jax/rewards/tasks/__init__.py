@@ -43,7 +43,7 @@ def known(row: Mapping[str, Any], own: Table, mode: str, where: str) -> TaskFunc
     task = find(source, own)
   except BadInput as error:
     raise BadInput(f"{where}: {error}") from None
-  if isinstance(task, Builtin):
+  if isinstance(task, Builtin):  # what a user's task makes of a label, only the task knows
     task.check_label(row.get("ground_truth"), source, mode, "judge_score" in row, where)
   return task
 
@@ -71,6 +71,7 @@ def check(row: Mapping[str, Any], own: Table, mode: str, where: str) -> None:
 def _load(data_source: str, path: str) -> TaskFunction:
   module, _, name = str(path).partition(":")
   try:
+    # once per row, which costs a look-up: Python keeps modules that it has imported
     function = getattr(importlib.import_module(module), name)
   except (ImportError, AttributeError, ValueError) as error:
     raise BadInput(

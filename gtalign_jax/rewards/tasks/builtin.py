@@ -67,6 +67,7 @@ class Builtin:
       raise BadInput(bad_label(where, source, truth, " or ".join(self.labels)))
 
   def _knows(self, truth: str) -> bool:
+    # exact: a label in capitals would count as the other one without a word
     head, hashes, _ = truth.partition("###")
     return truth in self.labels or (bool(hashes) and head + hashes in self.labels)
 
