@@ -32,6 +32,11 @@ VERDICT: 1, VERDICT: 0.5 or VERDICT: 0"""
 _PARETO_SCALE = Scale(0.0, 1.0)
 
 
+def words(text: str) -> int:
+  """Words separated by white space; a Chinese sentence is one."""
+  return len(text.split())
+
+
 def reread(reading: Reading, row: dict[str, Any], config: RewardConfig, place: str) -> Reading:
   """The row as paper mode counts it. A row with an error gets nothing and is not judged.
 
@@ -44,9 +49,6 @@ def reread(reading: Reading, row: dict[str, Any], config: RewardConfig, place: s
   return reading._replace(
     format=0 if error else reading.format,
     error=error,
-    # str.split: a Chinese sentence is one word there
-    response_words=len((chain.contents(text, reading.spans[3]) or "").split()),
-    completion_words=len(text.split()),
     # what stands before the first tag counts, even if that tag is a decoy at the start of thinking
     brief_chars=float(max(text.find("<response>"), 0)),
     task=None if error else reading.task,
@@ -58,6 +60,8 @@ def _error(reading: Reading, variant: str) -> str | None:
     return reading.error
   if variant == "pareto" and reading.spans[2] is None:
     return "missing_block"
+  if all(type(each) is float for each in reading.numbers):
+    return None  # nearly always: only integers are of any size
   # the sum of an integer that no float holds and a float raises in the released code, which then
   # gives the row up
   return "payoff_value" if paper_text.pay(reading.numbers) is None else None

@@ -42,11 +42,13 @@ _STRICT = json.JSONDecoder(parse_constant=_no_constant)
 
 def _numbers(table: object) -> Numbers:
   numbers: list[float] = []
-  for pair in cells(table):
-    # type(), as a boolean is an instance of int: true for 1 is no payoff
-    if not all(type(each) in (float, int) for each in pair):
+  for llm, user in cells(table):
+    # type(), as a boolean is an instance of int: true for 1 is no payoff. Spelled out for both: a
+    # loop over the pair costs 4 of the 65 microseconds of a row
+    if type(llm) not in (float, int) or type(user) not in (float, int):
       raise Refused("payoff_value")
-    numbers += map(float, pair)
+    numbers.append(float(llm))
+    numbers.append(float(user))
   if not all(map(math.isfinite, numbers)):  # 1e999 is JSON and reads as infinity
     raise Refused("payoff_value")
   return tuple(numbers)

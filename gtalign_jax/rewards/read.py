@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gtalign_jax import jsonl
@@ -36,8 +37,16 @@ class Reading(NamedTuple):
   verdict: float | None
 
 
-def read(row: dict[str, Any], config: RewardConfig, place: str) -> Reading:
-  """Reads one row. Raises BadInput, naming `place`, where the row itself is malformed."""
+def read(
+  row: dict[str, Any],
+  config: RewardConfig,
+  place: str,
+  words: Callable[[str], int] = features.words,
+) -> Reading:
+  """Reads one row. words: counts those of a text.
+
+  Raises BadInput, naming `place`, where the row itself is malformed.
+  """
   text = row.get("completion")
   if not isinstance(text, str):
     raise BadInput(f"{place}: completion={str(text)[:40]!r} must be text")
@@ -54,8 +63,8 @@ def read(row: dict[str, Any], config: RewardConfig, place: str) -> Reading:
   return Reading(
     id=str(row.get("id")),
     **found._asdict(),
-    response_words=features.words(response or ""),
-    completion_words=features.words(text),
+    response_words=words(response or ""),
+    completion_words=words(text),
     brief_chars=features.brief_chars(thinking, analyze),
     cell=cell,
     user_type=features.user_type(thinking or ""),

@@ -63,8 +63,9 @@ def score_rows(
 
 
 def _read(row: dict[str, Any], config: RewardConfig, place: str) -> Reading:
-  reading = read(row, config, place)
-  return paper.reread(reading, row, config, place) if config.mode == "paper" else reading
+  if config.mode == "paper":
+    return paper.reread(read(row, config, place, paper.words), row, config, place)
+  return read(row, config, place)
 
 
 def _verdicts(readings: Sequence[Reading], judge: Judge) -> list[float | None]:
