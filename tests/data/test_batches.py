@@ -41,6 +41,8 @@ def test_ids_go_with_their_records():
   records, tokens = batches.batch_at(data, DataConfig(), 6, 1)
   for record, each in zip(records, tokens):
     assert data.records[each[0]] == record
+  batch = batches.batch_at(data, DataConfig(), 6, 1)
+  assert batch.records == records and all(map(np.array_equal, batch.ids, tokens))
 
 
 def test_an_epoch_sees_every_prompt_once_and_epochs_differ():

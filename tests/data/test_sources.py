@@ -1,4 +1,4 @@
-"""Prompt sources: the sample set, files, folders; what happens to rows and files that are broken."""
+"""Prompt sources: the sample set, files, folders; what happens to broken rows and files."""
 
 import json
 import os

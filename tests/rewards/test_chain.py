@@ -24,6 +24,9 @@ FRAGMENTS = st.sampled_from(
 )
 
 
+RESPONSE = "<response>r</response>"
+
+
 def error(text):
   parsed = chains.parse(text)
   assert (parsed.error is None) == (parsed.format == 1) == (parsed.payoff is not None)
@@ -82,8 +85,8 @@ def test_the_linear_format_scan_finds_what_the_pattern_finds(text):
     (chain(response="a") + "<response>b</response>", "repeated_block"),
     (chain(thinking="so <response> comes last"), "repeated_block"),
     (chain(response="x</response>"), "repeated_block"),
-    ("<response>r</response>" + chain().replace("<response>Paris is the capital of France.</response>", ""), "block_order"),
-    (chain(thinking="a</thinking><payoff>").replace("</thinking><payoff>", "", 1).replace("<thinking>", "</thinking>").replace("a</thinking>", "a<thinking>"), "block_order"),
+    (chain(response="r")[-len(RESPONSE) :] + chain(response="r")[: -len(RESPONSE)], "block_order"),
+    ("</thinking>a<thinking>" + chain().split("</thinking>")[1], "block_order"),
     ("Sure! " + chain(), "stray_text"),
     (chain() + "\nDone.", "stray_text"),
     (chain().replace("<payoff>", "and <payoff>"), "stray_text"),

@@ -1,4 +1,4 @@
-"""Is the judge there: real servers, closed ports, logs; and what making a judge leaves on the disk."""
+"""Is the judge there: real servers, closed ports, logs; and what making one leaves on the disk."""
 
 import json
 import socket
