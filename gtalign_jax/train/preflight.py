@@ -31,7 +31,7 @@ from gtalign_jax.train import lock
 
 log = logging.getLogger(__name__)
 GIB = 2**30
-MOMENT_BYTES = 4  # float32, whatever the parameters are: at most one too many where they are less
+MOMENT_BYTES = 4  # float32; for bfloat16 parameters an upper bound
 
 
 # ---------------------------------------------------------------- the work directory
@@ -71,7 +71,7 @@ def claim(config: Config, main: bool = True) -> None:
   if not main or (stored.exists() and stored.read_text(encoding="utf-8") == text):
     return
   try:
-    replace(stored, text)
+    replace(stored, text)  # atomically: half a config.json would lock everybody out
   except OSError as error:
     raise BadInput(
       f"workdir={config.workdir} cannot be written: {error.strerror}; choose another"
@@ -136,6 +136,8 @@ def check_records(records: Mapping[str, Sequence[Record]], rewards: RewardConfig
   Raises BadInput for the first one that has not, and says how many more there are.
   """
   first, bad = "", 0
+  # all of them, not up to the first bad one: whether it is one row or a whole source decides what
+  # the user does about it
   for split, each in ((split, each) for split, part in records.items() for each in part):
     row = {**each._asdict(), "prompt": each.messages}
     try:
@@ -190,7 +192,7 @@ def checkpoint_bytes(config: Config, params: Any) -> int:
 
   One more than is kept, because the oldest goes only when the newest is complete.
   """
-  leaves = jax.tree.leaves(params)
+  leaves = jax.tree.leaves(params)  # of the whole arrays: all processes write to one disk
   weights = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
   state = weights + 2 * MOMENT_BYTES * sum(leaf.size for leaf in leaves)
   keep, sft, grpo = config.checkpoint.keep, config.sft, config.grpo
@@ -203,6 +205,7 @@ def checkpoint_bytes(config: Config, params: Any) -> int:
 
 def _existing(path: Path) -> Path:
   """`path`, or the nearest of its parents that is there."""
+  # absolute, because the parents of "runs/first" end at "runs"
   return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
 
 
