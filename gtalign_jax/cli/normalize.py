@@ -10,6 +10,7 @@ from gtalign_jax import jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards.normalize import normalize
+from gtalign_jax.sections import SOURCE_NORMS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

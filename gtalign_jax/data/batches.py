@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import zlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,10 +14,18 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
 from gtalign_jax.sections import DataConfig
 
+if TYPE_CHECKING:
+  from grain import MapDataset
 
-def batch_at(
-  encoded: Encoded, data_config: DataConfig, prompts_per_step: int, step: int
-) -> Encoded:
+
+class Batch(NamedTuple):
+  """The prompts of one step. ids: token ids of each record, int32 arrays."""
+
+  records: list[Record]
+  ids: list[np.ndarray]
+
+
+def batch_at(encoded: Encoded, data_config: DataConfig, prompts_per_step: int, step: int) -> Batch:
   """The prompts of optimiser batch `step` (from 0).
 
   Each source is shuffled anew every epoch (data.seed); sources are mixed by `data.weights`.
@@ -25,33 +34,37 @@ def batch_at(
   order = _mixed(encoded, data_config)
   first = step * prompts_per_step
   chosen = [int(order[first + k]) for k in range(prompts_per_step)]
-  return Encoded([encoded.records[i] for i in chosen], [encoded.ids[i] for i in chosen], 0)
+  return Batch([encoded.records[i] for i in chosen], [encoded.ids[i] for i in chosen])
 
 
-def _mixed(encoded: Encoded, data_config: DataConfig):
-  """An endless grain data set of indices into `encoded`."""
+def _mixed(encoded: Encoded, data_config: DataConfig) -> MapDataset[int]:
+  """An endless data set of indices into `encoded`; nothing is drawn before it is indexed."""
   import grain  # deferred: the import takes a second
 
   groups, weights = _groups(encoded.records), shares(encoded, data_config)
   kept = [source for source in groups if weights[source] > 0]
   parts = []
   for source in kept:
-    seed = zlib.crc32(f"{data_config.seed}/{source}".encode())  # each source in an order of its own
+    # each source in an order of its own, which adding another source leaves as it is. crc32, as
+    # Python's hash() of a text differs from process to process
+    seed = zlib.crc32(f"{data_config.seed}/{source}".encode())
     parts.append(grain.MapDataset.source(groups[source]).shuffle(seed=seed).repeat())
   return grain.MapDataset.mix(parts, weights=[weights[source] for source in kept])
 
 
 def shares(encoded: Encoded, data_config: DataConfig) -> dict[str, float]:
-  """Relative share of each source: its entry in `data.weights`, else its fraction of the prompts."""
+  """Relative share of each source: its entry in `data.weights`, else its part of the prompts."""
   groups = _groups(encoded.records)
   for source in data_config.weights:
     if source not in groups:
+      # not ignored: a run that mixes other shares than were asked for looks the same from outside
       near = difflib.get_close_matches(source, groups, n=1)
       hint = f"; did you mean {near[0]!r}?" if near else ""
       raise BadInput(
         f"data.weights names {source!r}, but there are prompts of {', '.join(groups)}{hint}"
       )
   total = len(encoded.records)
+  # a source that is not named keeps its share by size
   found = {s: float(data_config.weights.get(s, len(part) / total)) for s, part in groups.items()}
   if not any(found.values()):
     raise BadInput(f"data.weights={dict(data_config.weights)}: at least one must be positive")
@@ -59,7 +72,7 @@ def shares(encoded: Encoded, data_config: DataConfig) -> dict[str, float]:
 
 
 def _groups(records: Sequence[Record]) -> dict[str, list[int]]:
-  """Indices of each source, in order."""
+  """Indices of each source, in order. Sources come in the order in which they first appear."""
   groups: dict[str, list[int]] = {}
   for index, record in enumerate(records):
     groups.setdefault(record.data_source, []).append(index)
@@ -75,12 +88,14 @@ def held_out(encoded: Encoded, n: int, seed: int) -> Encoded:
 
 
 def spread(records: Sequence[Record], n: int, seed: int) -> list[Record]:
-  """`held_out` for records that are not encoded."""
+  """`held_out` for records that have no token ids yet."""
   return [records[i] for i in _spread(records, n, seed)]
 
 
 def _spread(records: Sequence[Record], n: int, seed: int) -> list[int]:
   """Indices, one source after the other in turn, each in an order drawn from `seed`."""
+  # in turn, not a sample of all: 24 prompts of the smallest source then say something about it, and
+  # a larger n contains the smaller one, so that evaluations of two sizes can be compared
   queues = []
   for source, part in _groups(records).items():
     order = np.random.default_rng((seed, zlib.crc32(source.encode()))).permutation(len(part))
@@ -91,6 +106,7 @@ def _spread(records: Sequence[Record], n: int, seed: int) -> list[int]:
 
 def bucket(length: int, buckets: Sequence[int]) -> int:
   """The smallest bucket that holds `length` tokens. Raises BadInput where there is none."""
+  # few lengths, so that few programs are compiled; the next one up wastes the least
   for size in sorted(buckets):
     if size >= length:
       return size
@@ -101,10 +117,11 @@ def bucket(length: int, buckets: Sequence[int]) -> int:
 
 
 def pad(ids: Sequence[np.ndarray], buckets: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-  """(tokens_PT, length_P), int32, right-padded with 0 to the smallest bucket that holds all.
+  """(tokens_PT, length_P), int32, padded on the right with 0 to the smallest bucket for all.
 
   Raises BadInput where a row is longer than the largest bucket.
   """
+  # on the right: positions then count from the row's own start, whatever else is in the batch
   length_P = np.asarray([len(row) for row in ids], np.int32)
   tokens_PT = np.zeros((len(ids), bucket(int(length_P.max(initial=0)), buckets)), np.int32)
   for row, each in zip(tokens_PT, ids):

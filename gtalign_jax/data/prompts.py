@@ -1,4 +1,4 @@
-"""From records to token ids: templates of the project's own words, or the released prompt as it is."""
+"""From records to token ids: a template of the project's own, or the released prompt as it is."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parent / "templates"
-# compact: characters kept of each earlier turn of the assistant; tried in turn until a prompt fits.
-# What the user said is never cut.
+# compact: characters kept of each earlier turn of the assistant; tried one after the other until a
+# prompt fits. What the user said is never cut: a vague request is vague by what it leaves out.
 CLIPS = (None, 240, 80)
 
 
@@ -51,11 +51,12 @@ def encode(
       "use compact or full"
     )
   merge = not _takes_system(tokenizer)
+  # all prompts of one try together: the tokenizer encodes a list in parallel
   fits: dict[int, np.ndarray] = {}
   lengths: dict[int, int] = {}
   for clip in CLIPS if template == "compact" else CLIPS[:1]:
     tried = [i for i, each in enumerate(records) if i not in fits and _changes(each, clip)]
-    chats = [messages(records[i], template, clip) for i in tried]
+    chats = [messages(records[i], template, clip) for i in tried]  # those that did not fit yet
     for i, ids in zip(tried, _tokenize(chats, tokenizer, merge)):
       lengths[i] = len(ids)
       if len(ids) <= limit:
@@ -66,7 +67,7 @@ def encode(
       f"{min(lengths.values())} tokens with data.template={template!r}; raise it (and "
       "rollout.prompt_buckets)"
     )
-  order = sorted(fits)
+  order = sorted(fits)  # as in the source: the order of a run must not depend on who was clipped
   return Encoded([records[i] for i in order], [fits[i] for i in order], len(records) - len(order))
 
 
@@ -86,6 +87,7 @@ def messages(record: Record, template: str, clip: int | None = None) -> list[dic
   the conversation so far. clip: characters kept of each earlier turn of the assistant.
   """
   if template == "released":
+    # the released rows carry instructions and label together; a row without label has neither
     if record.ground_truth is not None:
       return [dict(message) for message in record.messages]
     template = "full"
@@ -104,6 +106,8 @@ def conversation(record: Record) -> tuple[list[str], list[dict[str, str]]]:
   Of rows whose prompt field holds GTAlign's instructions, `chat_history` is the conversation, else
   `single_turn_prompt`; of rows of bare chat messages, the messages are.
   """
+  # instructions of the released prompts must not reach a template that brings its own: two formats
+  # in one prompt teach neither
   history = record.extra_info.get("chat_history")
   if history:
     return [], [dict(turn) for turn in history if turn["role"] != "system"]
@@ -124,12 +128,13 @@ def template_text(name: str) -> str:
 def _spoken(turn: dict[str, str], clip: int | None) -> str:
   text = turn["content"]
   if turn["role"] == "assistant" and clip and len(text) > clip:
-    text = text[:clip].rsplit(None, 1)[0] + " …"
+    text = text[:clip].rsplit(None, 1)[0] + " …"  # at a word's end
   return f"{turn['role'].capitalize()}: {text}"
 
 
 def _takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
   """False where the model's chat template refuses a system turn (Gemma)."""
+  # tried, not looked up: a chat template is a program, and refusing is an exception it raises
   probe = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
   try:
     tokenizer.apply_chat_template(probe, tokenize=False)
@@ -144,6 +149,7 @@ def _merged(chat: list[dict[str, str]]) -> list[dict[str, str]]:
   """System texts joined to the first user turn."""
   system = [message["content"] for message in chat if message["role"] == "system"]
   rest = [message for message in chat if message["role"] != "system"]
+  # joined, not dropped: the instructions are what makes the chain
   first = rest[0] | {"content": "\n\n".join([*system, rest[0]["content"]])}
   return [first, *rest[1:]]
 
@@ -158,6 +164,6 @@ def _tokenize(
     [_merged(chat) if merge else chat for chat in chats],
     add_generation_prompt=True,
     return_dict=True,
-    return_attention_mask=False,
+    return_attention_mask=False,  # rows are not padded here
   )
   return [np.asarray(ids, np.int32) for ids in encoded["input_ids"]]

@@ -39,7 +39,7 @@ def from_row(row: Mapping[str, Any], where: str, fallback_id: str) -> Record:
     extra = {}
   if not isinstance(extra, Mapping):
     raise BadInput(f"{where}: extra_info must be an object, got {type(extra).__name__}")
-  extra = dict(extra)
+  extra = dict(extra)  # a row of the caller's is not written into
   if extra.get("chat_history"):
     extra["chat_history"] = _messages(extra["chat_history"], f"{where}: extra_info.chat_history")
   return Record(
@@ -54,6 +54,7 @@ def from_row(row: Mapping[str, Any], where: str, fallback_id: str) -> Record:
 def _id(value: Any, where: str, fallback: str) -> str:
   if value is None:
     return fallback
+  # a boolean is an instance of int; the id "True" would be an accident
   if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
     raise BadInput(f"{where}: id={value!r} must be a non-empty string or a whole number")
   return str(value)
@@ -77,11 +78,12 @@ def _ground_truth(row: Mapping[str, Any], extra: Mapping[str, Any], where: str) 
   reward_model = row.get("reward_model")
   if reward_model is not None and not isinstance(reward_model, Mapping):
     raise BadInput(f"{where}: reward_model must be an object with ground_truth")
+  # the released schema, then `gtalign generate`'s rows, then what conversions of others have made
   for holder in (reward_model or {}, row, extra):
     value = holder.get("ground_truth")
     if value is None:
       continue
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
       raise BadInput(f"{where}: ground_truth must be a text or a number")
-    return str(value)
+    return str(value)  # labels are text everywhere: 42 and "42" are one answer
   return None

@@ -15,8 +15,6 @@ from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.sections import DataConfig
 
-__all__ = ["Record", "load", "read_file"]
-
 SAMPLE = Path(__file__).parent / "sample"
 SUFFIXES = (".parquet", ".jsonl")
 
@@ -93,7 +91,8 @@ def _from_folder(root: Path, split: str, sources: Sequence[str]) -> list[Record]
   files = _by_folder(root)
   if not files:
     raise BadInput(
-      f"data.root={str(root)!r} holds no <source>/{split}.parquet or .jsonl and no prepared data set"
+      f"data.root={str(root)!r} holds no <source>/{split}.parquet or .jsonl and no prepared "
+      "data set"
     )
   return _from_files(_select(files, sources, str(root)), split, str(root), bool(sources))
 
@@ -116,6 +115,7 @@ def _from_files(
   """Reads the split of each source; a source that was asked for by name must have it."""
   records: list[Record] = []
   for source, files in found.items():
+    # the sample set lies in one folder, so its file names hold the source too
     own = [path for path in files if path.stem in (split, f"{source}_{split}")]
     if named and not own:
       raise BadInput(f"data.sources: {source!r} in {where} has no split {split!r}")
@@ -139,6 +139,7 @@ def _only(records: list[Record], sources: Sequence[str], where: str) -> list[Rec
 
 def _check_unique(records: Sequence[Record], root: str) -> None:
   seen: set[str] = set()
+  # rows of a run are told apart by the prompt's id, in samples, evaluations and comparisons
   for record in records:
     if record.id in seen:
       raise BadInput(
@@ -151,6 +152,7 @@ def _quiet():
   """The datasets library without progress bars and log lines; errors reach the user as BadInput."""
   import datasets  # deferred: the import takes a second
 
+  # the library's own bars and tracebacks would stand between ours
   datasets.disable_progress_bars()
   datasets.logging.set_verbosity(datasets.logging.CRITICAL)
   logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each of its retries
@@ -172,8 +174,10 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _from_hub(root: str, split: str) -> list[Record]:
   datasets = _quiet()
+  # what is plainly a path is not looked for on the hub
   if root.count("/") > 1 or root.startswith((".", "/", "~")):
     raise BadInput(f"data.root={root!r}: no such file or folder")
+  # one short question first: without a network the library would retry for half a minute
   silent = hub.unreachable("dataset", root)
   try:
     with _offline(datasets, silent is not None):

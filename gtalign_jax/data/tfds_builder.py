@@ -1,6 +1,7 @@
-"""Prompts as a tensorflow-datasets data set in ArrayRecord: random access for every host of a slice.
+"""Prompts as a tensorflow-datasets data set in ArrayRecord: random access for every host.
 
-TensorFlow is never imported: the builder writes texts only, and reading goes through `as_data_source`.
+TensorFlow is never imported: the builder writes texts only, and reading goes through
+`as_data_source`.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def _builder_class():
       super().__init__(**kwargs)
 
     def _info(self):
+      # texts alone: these are written and read without TensorFlow
       fields = {field: tfds.features.Text() for field in Record._fields}
       return self.dataset_info_from_configs(
         features=tfds.features.FeaturesDict(fields),
@@ -65,6 +67,7 @@ def _builder_class():
     def _generate_examples(self, records):
       for index, record in enumerate(records):
         row = record._asdict()
+        # default=str: parquet brings dates and decimals, which extra_info passes on as they read
         yield index, row | {field: json.dumps(row[field], default=str) for field in AS_JSON}
 
   return Builder
@@ -76,12 +79,12 @@ def find(root: str | Path) -> Path | None:
   for pattern in ("", "*/", "*/*/"):
     found = sorted(root.glob(f"{pattern}dataset_info.json"))
     if found:
-      return found[-1].parent
+      return found[-1].parent  # the newest version, by its name
   return None
 
 
 def read(folder: str | Path, split: str) -> list[Record]:
-  """All records of a split, in order. Raises BadInput on an unreadable folder or a missing split."""
+  """All records of a split, in order. Raises BadInput where folder or split cannot be read."""
   import tensorflow_datasets as tfds
 
   try:

@@ -14,6 +14,7 @@ import jax
 from gtalign_jax import files, models
 from gtalign_jax.config import Config, fingerprint
 from gtalign_jax.data import prompts
+from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
 from gtalign_jax.parallel import distributed, sharding
@@ -89,7 +90,7 @@ class Job:
     key = jax.device_put(jax.random.key(self.options.seed), sharding.replicated(self.mesh))
     for start in range(first * CHUNK, len(encoded.ids), CHUNK):
       part = slice(start, start + CHUNK)
-      batch = prompts.Encoded(encoded.records[part], encoded.ids[part], 0)
+      batch = Batch(encoded.records[part], encoded.ids[part])
       with jax.set_mesh(self.mesh):
         rows = collect.evaluate(
           self.engine, self.params, batch, key, self.config.rewards, self.judge, first_row=start

@@ -5,37 +5,27 @@ Everything is linear in the length of the text and never raises on a string. FOR
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from gtalign_jax.rewards import payoffs
+from gtalign_jax.rewards import paper_text, payoffs
+from gtalign_jax.rewards.blocks import ERRORS, TAGS, Blocks, Numbers, Span, contents
 from gtalign_jax.types import BLOCKS
 
-ERRORS = (
-  "missing_block",  # a block is absent, or has nothing in it
-  "block_order",  # all four are there, but not one after the other in order
-  "repeated_block",  # a tag occurs more than once
-  "stray_text",  # something other than white space outside the blocks
-  "payoff_syntax",  # the payoff block is no JSON object
-  "payoff_keys",  # … has other keys than the six cells and two roles, or a key twice
-  "payoff_value",  # … holds something that is not a finite number
-  "truncated",  # the text breaks off inside a block
-)
-TAGS = tuple((f"<{block}>", f"</{block}>") for block in BLOCKS)
-
-Span = tuple[int, int]
+__all__ = [
+  "ERRORS", "TAGS", "Blocks", "Chain", "as_array", "blocks", "contents", "parse", "token_offsets",
+  "token_spans",
+]  # fmt: skip
 
 
 class Chain(NamedTuple):
   """One completion, read.
 
   thinking, analyze, response: text of the block without surrounding white space; None where the
-  block is absent (strict reading: or not the only one). payoff: payoff_UAR float64 [2, 3, 2], or None.
+  block is absent (strict reading: or not the only one). payoff: payoff_UAR float64, or None.
   format: 1 if the reading's format test passes. error: None, or one of ERRORS. spans: characters
   between the tags of each of BLOCKS, None where absent. numbers: the payoffs as read, twelve Python
   numbers (paper reading: integers and booleans stay what they are).
@@ -48,16 +38,7 @@ class Chain(NamedTuple):
   format: int
   error: str | None
   spans: tuple[Span | None, ...]
-  numbers: payoffs.Numbers | None
-
-
-class Blocks(NamedTuple):
-  """A chain without its array: what `score_rows` reads, many at a time."""
-
-  spans: tuple[Span | None, ...]
-  numbers: payoffs.Numbers | None
-  format: int
-  error: str | None
+  numbers: Numbers | None
 
 
 def parse(text: str, mode: str = "strict") -> Chain:
@@ -72,19 +53,14 @@ def parse(text: str, mode: str = "strict") -> Chain:
 
 def blocks(text: str, mode: str = "strict") -> Blocks:
   """`parse` up to, but without, copies of the text and the array."""
-  return _paper(text) if mode == "paper" else _strict(text)
+  return paper_text.blocks(text) if mode == "paper" else _strict(text)
 
 
-def contents(text: str, span: Span | None) -> str | None:
-  """The text of a block without surrounding white space."""
-  return None if span is None else text[span[0] : span[1]].strip()
-
-
-def as_array(numbers: Sequence[payoffs.Numbers]) -> np.ndarray:
+def as_array(numbers: Sequence[Numbers]) -> np.ndarray:
   """payoff_BUAR float64 of many chains; an integer beyond float64 becomes an infinity."""
   try:
     flat = np.array(numbers, dtype=np.float64)
-  except OverflowError:
+  except OverflowError:  # only the paper's reading lets such integers in
     flat = np.array([[_to_float(each) for each in row] for row in numbers])
   return flat.reshape(len(numbers), 2, 3, 2)
 
@@ -100,6 +76,8 @@ def _to_float(number: int | float) -> float:
 
 
 def _strict(text: str) -> Blocks:
+  # a trained policy nearly always writes a chain: one pass without counting tags tells, and why a
+  # text is none is looked up only where it is none
   spans = _in_order(text)
   if spans is None:
     found, reason = _diagnose(text)
@@ -113,6 +91,7 @@ def _in_order(text: str) -> tuple[Span, ...] | None:
   """Spans of four well-placed, non-empty, unrepeated blocks; None where anything is amiss."""
   spans, at = [], 0
   for opening, closing in TAGS:
+    # find and isspace, no pattern: a pattern with .*? between tags backtracks on hostile text
     start = text.find(opening, at)
     end = text.find(closing, start) if start >= 0 else -1
     if end < 0 or (start > at and not text[at:start].isspace()):
@@ -124,7 +103,7 @@ def _in_order(text: str) -> tuple[Span, ...] | None:
     at = end + len(closing)
   if at < len(text) and not text[at:].isspace():
     return None
-  if text.count("<") > 2 * len(TAGS):  # one of them may be a tag again
+  if text.count("<") > 2 * len(TAGS):  # one of the others may be a tag again, inside a block
     for opening, closing in TAGS:
       if text.count(opening) != 1 or text.count(closing) != 1:
         return None
@@ -137,12 +116,14 @@ def _diagnose(text: str) -> tuple[tuple[Span | None, ...], str]:
   places = [(text.find(opening), text.find(closing)) for opening, closing in TAGS]
   spans: list[Span | None] = []
   for (opening, _), count, (start, end) in zip(TAGS, counts, places, strict=True):
+    # its closing tag may stand before its opening one
     whole = count == (1, 1) and start + len(opening) <= end
     spans.append((start + len(opening), end) if whole else None)
   return tuple(spans), _reason(text, counts, places, spans)
 
 
 def _reason(text: str, counts: list[Span], places: list[Span], spans: Sequence[Span | None]) -> str:
+  # in this order: each test may rely on what the ones before it have ruled out
   if max(map(max, counts)) > 1:
     return "repeated_block"
   if min(map(min, counts)) == 0:
@@ -162,50 +143,13 @@ def _breaks_off(text: str, counts: list[Span]) -> bool:
   """Does the text end inside the first incomplete block, or inside its opening tag?"""
   first = next(i for i, count in enumerate(counts) if min(count) == 0)
   if any(max(count) for count in counts[first + 1 :]):
-    return False
+    return False  # a later block was begun, so the text went on
   if counts[first] == (1, 0):
     return True
   opening = TAGS[first][0]
+  # a budget that runs out inside a tag cuts it anywhere
   cut = any(text.endswith(opening[:n]) for n in range(1, len(opening)))
   return counts[first] == (0, 0) and cut
-
-
-# ---------------------------------------------------------------- the paper's reading
-
-# `^<thinking>.*?</thinking>\s*<payoff>.*?</payoff>\s*<analyze>.*?</analyze>\s*<response>.*?</response>$`
-# backtracks; only whether a match exists is needed, and taking each joint at its first place leaves
-# the most text to the next one. White space after one closing tag is scanned once: linear.
-_JOINTS = tuple(re.compile(rf"</{before}>\s*+<{after}>") for before, after in pairwise(BLOCKS))
-_LAST = re.compile(r"</response>$", re.MULTILINE)
-
-
-def _paper(text: str) -> Blocks:
-  spans = tuple(_first(text, opening, closing) for opening, closing in TAGS)
-  if spans[1] is None or spans[3] is None:
-    return Blocks(spans, None, 0, "missing_block")
-  start, end = spans[1]
-  numbers, error = payoffs.paper(text[start:end].strip())
-  return Blocks(spans, numbers, int(error is None and paper_format(text)), error)
-
-
-def _first(text: str, opening: str, closing: str) -> Span | None:
-  """Where the first `<tag>(.*?)</tag>` is: if the first opening has no end, no later one has."""
-  start = text.find(opening)
-  end = text.find(closing, start + len(opening)) if start >= 0 else -1
-  return None if end < 0 else (start + len(opening), end)
-
-
-def paper_format(text: str) -> bool:
-  """Does the paper's pattern match at the start of `text` (DOTALL, MULTILINE)?"""
-  if not text.startswith("<thinking>"):
-    return False
-  at = len("<thinking>")
-  for joint in _JOINTS:
-    match = joint.search(text, at)
-    if match is None:
-      return False
-    at = match.end()
-  return _LAST.search(text, at) is not None
 
 
 # ---------------------------------------------------------------- blocks on token ids
@@ -218,7 +162,7 @@ def token_spans(chain: Chain, offsets: Sequence[Span]) -> np.ndarray:
   that holds the end of one block and the start of the next belongs to the block of its first
   character, so spans are disjoint.
   """
-  starts = [start for start, _ in offsets]
+  starts = [start for start, _ in offsets]  # sorted, so that a block is two searches
   out = np.full((len(BLOCKS), 2), -1, np.int32)
   for row, ((opening, closing), span) in enumerate(zip(TAGS, chain.spans, strict=True)):
     if span is not None:
@@ -230,20 +174,21 @@ def token_spans(chain: Chain, offsets: Sequence[Span]) -> np.ndarray:
 def token_offsets(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[Span]:
   """Character offsets of token `ids` in `decode(ids)`.
 
-  Re-encoding the text may give other tokens than were sampled, so the tokens are decoded: one by one
-  where their pieces join to the text, else prefix by prefix (a character may take several tokens).
+  Re-encoding the text may give other tokens than were sampled, so the tokens are decoded: one by
+  one where their pieces join to the text, else prefix by prefix (a character may take several).
   """
   text = decode(ids)
   pieces = [decode([each]) for each in ids]
   if "".join(pieces) == text:
     ends = np.cumsum([len(piece) for piece in pieces], dtype=int).tolist()
   else:
+    # quadratic in the tokens, but only for texts with characters that are split over tokens
     ends = [_agreement(text, decode(ids[: n + 1])) for n in range(len(ids))]
   return list(zip([0, *ends], ends, strict=False))
 
 
 def _agreement(text: str, prefix: str) -> int:
-  """Characters that both begin with: a half-decoded character at the end of `prefix` is left out."""
+  """Characters that both begin with: a half-decoded one at the end of `prefix` is left out."""
   if text.startswith(prefix):
     return len(prefix)
   return next((n for n, (a, b) in enumerate(zip(text, prefix)) if a != b), len(text))

@@ -1,4 +1,4 @@
-"""What the reward reads from the texts of a chain (FORMULAS: corrected mode). Linear scans, no model."""
+"""What the reward reads from the texts of a chain (FORMULAS: corrected mode), by linear scans."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _CJK_MARKS = r"\u3000-\u3004\u3008-\u3020\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-
 _WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}{_CJK_MARKS}]+")
 _ANY_CJK = re.compile(rf"[{_CJK}]")
 
-# A run of full stops, exclamation and question marks with what closes quotes and brackets after it, or
-# line breaks. It starts with one class of characters, which the engine searches for quickly, and
+# A run of full stops, exclamation and question marks with what closes quotes and brackets after it,
+# or line breaks. It starts with one class of characters, which the engine searches for quickly, and
 # consumes the whole run, so that long runs are scanned once.
 _STOP = r".!?\u2026\u3002\uff01\uff1f"
 _CLOSER = r"\"'\u201d\u2019)\]}\u00bb*_\u300d\u300f\uff09"
@@ -41,7 +41,7 @@ class Asking(NamedTuple):
 
 def words(text: str) -> int:
   """Words separated by white space, each CJK character counting as one."""
-  if text.isascii() or not _ANY_CJK.search(text):
+  if text.isascii() or not _ANY_CJK.search(text):  # most texts, and split is far faster
     return len(text.split())
   return len(_WORD.findall(text))
 
@@ -74,7 +74,7 @@ def asking(text: str) -> Asking:
   `Really?!` and `(Which one?)` ask; a line break ends a sentence.
   """
   total = words(text)
-  if "?" not in text and "\uff1f" not in text:
+  if "?" not in text and "\uff1f" not in text:  # most responses: no sentence need be found
     return Asking(0, total)
   questions, inside, at = 0, 0, 0
   for match in _RUN.finditer(text):
@@ -103,7 +103,7 @@ def carried_out(cell: int, response: str, cq_max_words: int, aq_min_words: int) 
   """
   if cell < 0:
     return 0.0
-  action = cell % 3
+  action = cell % 3  # cell = 3 * user type + action
   if "?" not in response and "\uff1f" not in response:
     return float(action == 0)
   found = asking(response)
@@ -111,6 +111,7 @@ def carried_out(cell: int, response: str, cq_max_words: int, aq_min_words: int) 
     return float(found.questions == 0)
   if found.questions != 1:
     return 0.0
+  # the words outside tell a question with an answer (AQ) from a bare one (CQ)
   fits = found.words_outside <= cq_max_words if action == 1 else found.words_outside >= aq_min_words
   return float(fits)
 

@@ -13,7 +13,7 @@ import numpy as np
 from gtalign_jax.errors import BadInput
 from gtalign_jax.sections import SOURCE_NORMS, one_of
 
-E = 1e-6  # below this a spread counts as none
+E = 1e-6  # below this a spread counts as none: rounding must not be blown up to unit variance
 JAMES_ROWS = 50  # rows at which james trusts source and batch equally
 
 
@@ -89,8 +89,9 @@ def normalize(
   if len(scores) != len(sources):
     raise BadInput(f"{len(scores)} scores but {len(sources)} sources; one source per score")
   scores = np.array([np.nan if x is None else x for x in scores], np.float64)
-  valid = np.isfinite(scores)
+  valid = np.isfinite(scores)  # a row without verdict is no score of 0
   batch = scores[valid]
+  # numbers in place of names: each source is then one comparison of integers
   codes: dict[str, int] = {}
   member = np.array([codes.setdefault(source, len(codes)) for source in sources], int)
   out = np.full(len(scores), np.nan)

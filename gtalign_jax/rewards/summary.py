@@ -38,6 +38,8 @@ def summarise(
 
 
 def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  # three denominators: a row without verdict has no reward, one without a matrix no game, and one
+  # that names no cell no action
   valid = [each for each in scored if each["valid"]]
   parsed = [each for each in scored if each["parsed"]]
   naming = [each for each in parsed if each["named_cell"]]
@@ -51,6 +53,7 @@ def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     out["game/choice_consistent"] = _share(sum(each["choice"] == 1 for each in valid), len(valid))
     out["game/carried_out"] = _mean(valid, "carried_out")
   for action in ACTIONS:
+    # of either user type: the share of actions is what training moves
     named = sum(each["named_cell"].endswith(action) for each in naming)
     out[f"game/action_frac/{action}"] = _share(named, len(naming))
   out["game/pareto_frac"] = _share(sum(bool(each["pareto"]) for each in naming), len(naming))
@@ -60,9 +63,10 @@ def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _share(count: int, of: int) -> float:
-  return count / of if of else math.nan
+  return count / of if of else math.nan  # not 0: nothing was there to count
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
   values = [row[key] for row in rows if row[key] is not None]
+  # fsum: the mean must not depend on the order in which processes hand in their rows
   return math.fsum(values) / len(values) if values else math.nan

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gtalign_jax.data.prompts import Encoded
+from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.progress import Advance, WorkLog
@@ -22,7 +22,7 @@ from gtalign_jax.types import Experience, Rollout
 def collect(
   engine: Engine,
   params: Any,
-  batch: Encoded,
+  batch: Batch,
   key: jax.Array,
   step: int,
   config: RewardConfig,
@@ -56,7 +56,7 @@ def collect(
 def evaluate(
   engine: Engine,
   params: Any,
-  batch: Encoded,
+  batch: Batch,
   key: jax.Array,
   config: RewardConfig,
   judge: Judge | None,
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def scored_rows(
-  engine: Engine, batch: Encoded, ended: Sequence[Ended], config: RewardConfig, judge: Judge | None
+  engine: Engine, batch: Batch, ended: Sequence[Ended], config: RewardConfig, judge: Judge | None
 ) -> dict[int, list[dict]]:
   """Prompt -> its rows of `gtalign eval` (of `gtalign generate` where judge is None).
 

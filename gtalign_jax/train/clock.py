@@ -98,4 +98,8 @@ class Clock:
   def close(self) -> None:
     """Saves and stops listening."""
     self.save()
+    self.stop()
+
+  def stop(self) -> None:
+    """Stops listening, and writes nothing: the run did not begin."""
     self._open.close()

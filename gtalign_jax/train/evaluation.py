@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from gtalign_jax import files
+from gtalign_jax.data.batches import Batch
 from gtalign_jax.parallel import distributed
 from gtalign_jax.progress import progress
 from gtalign_jax.rewards.reward import check_verdicts
@@ -30,7 +31,8 @@ def evaluate(
   params: of the state. step: GRPO steps done. Raises RunFailure, and writes nothing, where too few
   rows have a verdict.
   """
-  rewards, engine, test_set = setup.config.rewards, services.evaluator, setup.test_set
+  rewards, engine = setup.config.rewards, services.evaluator
+  test_set = Batch(setup.test_set.records, setup.test_set.ids)
   with services.clock.phase("evaluation"), jax.set_mesh(setup.mesh):
     with services.clock.phase("compile"):
       shapes = states.decodable(setup, params)

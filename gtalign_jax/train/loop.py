@@ -62,7 +62,7 @@ def warm_start(config: Config) -> Path | None:
   if preflight.is_done(Path(config.workdir)):
     log.info("%s is DONE; nothing to do", config.workdir)
     return Path(config.workdir)
-  with _opened(config) as (run, tools, policy):
+  with _opened(config, scored=False) as (run, tools, policy):
     policy = sft.train(run, tools, policy)
     tools.clock.save()
     # every process holds a part of it; not as decoding reads it, which may be rounded
@@ -77,14 +77,25 @@ def warm_start(config: Config) -> Path | None:
 
 
 @contextlib.contextmanager
-def _opened(config: Config) -> Iterator[tuple[Setup, Services, TrainState]]:
-  """Setup, services and the policy to begin with; the metrics continue at the last checkpoint."""
-  workdir = Path(config.workdir)
+def _opened(config: Config, scored: bool = True) -> Iterator[tuple[Setup, Services, TrainState]]:
+  """Setup, services and the policy to begin with, once nothing speaks against the run.
+
+  Nothing is written before that; the metrics then continue at the last checkpoint.
+  """
   distributed.initialize()
-  preflight.open_workdir(config, distributed.is_main())
-  with distributed.Interrupts() as interrupts, Clock(workdir, distributed.is_main()) as clock:
-    with clock.phase("load"):
-      run, policy = setup.load(config, mesh.make(config.mesh))
-    with services.opened(config, run, clock, interrupts) as tools:
+  main = distributed.is_main()
+  with distributed.Interrupts() as interrupts, preflight.claimed(config, main) as workdir:
+    clock = Clock(workdir, main)
+    try:
+      with clock.phase("load"):
+        records = setup.records(config)
+        preflight.check(config, records, main, scored)
+        run, policy = setup.load(config, mesh.make(config.mesh), records)
+        preflight.check_disk(config, policy.params, main)
+    except BaseException:
+      clock.stop()
+      raise
+    preflight.claim(config, main)
+    with clock, services.opened(config, run, clock, interrupts) as tools:
       tools.writer.resume(checkpoint.committed(workdir))
       yield run, tools, policy

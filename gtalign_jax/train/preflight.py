@@ -1,44 +1,232 @@
-"""What is checked before a run spends time: work directory, configuration, devices."""
+"""Everything that is cheap to find out, before a byte of a run is written.
+
+`claimed` takes the work directory (place, lock, identity), `check` looks at records and judge before
+a model is loaded, `check_prompts` and `check_disk` at what was loaded, and `claim` writes config.json
+as the last step. A first start that ends before `claim` leaves nothing behind. What needs all hosts to agree is decided by the main process.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
+
+from gtalign_jax import config as configs
 from gtalign_jax import jsonl
-from gtalign_jax.config import Config, as_dict, differences
-from gtalign_jax.errors import BadInput
+from gtalign_jax.config import Config
+from gtalign_jax.data.prompts import Encoded
+from gtalign_jax.data.records import Record
+from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.files import replace
+from gtalign_jax.parallel import distributed
+from gtalign_jax.rewards import judges, tasks
+from gtalign_jax.sections import DataConfig, RewardConfig
+from gtalign_jax.train import checkpoint, lock
+
+log = logging.getLogger(__name__)
+GIB = 2**30
+MOMENT_BYTES = 4  # float32; for bfloat16 parameters an upper bound
 
 
-def is_done(workdir: Path) -> bool:
+# ---------------------------------------------------------------- the work directory
+
+
+def is_done(workdir: str | Path) -> bool:
   """True where a run has ended; such a directory is left as it is."""
   return (Path(workdir) / "DONE").exists()
 
 
-def open_workdir(config: Config, main: bool = True) -> Path:
-  """Creates the work directory or checks that it belongs to this configuration.
+@contextlib.contextmanager
+def claimed(config: Config, main: bool = True) -> Iterator[Path]:
+  """Holds the work directory of `config` for this start, until the block ends.
 
-  main: whether this process writes. Raises BadInput with the keys that differ, or where the folder
-  cannot be written.
+  main: whether this process writes; it alone looks and locks, and all processes hear what it found.
+  Raises BadInput where the directory cannot be used, is in use, or holds a run of another identity.
+  """
+  with contextlib.ExitStack() as stack:
+
+    def take() -> None:
+      check_place(config.workdir)
+      stack.enter_context(lock.held(Path(config.workdir)))
+      check_identity(config)  # under the lock: nobody else is about to write config.json
+
+    _by_main(take, main)
+    yield Path(config.workdir)
+
+
+def claim(config: Config, main: bool = True) -> None:
+  """Makes the held directory a run of `config`: writes config.json, whole or not at all.
+
+  From here on a failed start leaves the directory, and only this identity may go on in it.
+  """
+  stored = Path(config.workdir) / "config.json"
+  text = configs.stored(config)
+  # written again where the placement changed, so that the report tells what runs now
+  if not main or (stored.exists() and stored.read_text(encoding="utf-8") == text):
+    return
+  try:
+    replace(stored, text)  # atomically: half a config.json would lock everybody out
+  except OSError as error:
+    raise BadInput(
+      f"workdir={config.workdir} cannot be written: {error.strerror}; choose another"
+    ) from error
+
+
+def check_place(workdir: str) -> None:
+  """Raises BadInput where `workdir` is no place on a file system for a folder to be."""
+  if "://" in workdir:  # Path() would take it for a relative folder, one on each host
+    raise BadInput(
+      f"workdir={workdir} is no local path, and buckets are not written to; mount the bucket "
+      "(gcsfuse, s3fs) and name the mounted folder"
+    )
+  parent = _existing(Path(workdir))
+  if not parent.is_dir():
+    raise BadInput(f"workdir={workdir} cannot be written: {parent} is no folder; choose another")
+
+
+def check_identity(config: Config) -> None:
+  """Raises BadInput with the keys that differ where the directory holds another run.
+
+  A changed placement is taken, and told in one line.
   """
   workdir = Path(config.workdir)
-  stored = workdir / "config.json"
-  if stored.exists():
+  if not (workdir / "config.json").exists():
+    return
+  reached = checkpoint.committed(workdir)  # no phase may end before what it has done
+  try:
+    old = jsonl.read_object(workdir / "config.json")
+    changed = configs.differences(old, config, reached)
+  except BadInput as error:
+    raise BadInput(f"{error}; use another workdir=") from error
+  if changed:
+    raise BadInput(
+      f"workdir={config.workdir} holds a run of another config ({'; '.join(changed)}); "
+      "undo the change or choose another workdir="
+    )
+  moved = configs.placement_changes(old, config, reached)
+  if moved:
+    log.info("going on with another placement: %s", "; ".join(moved))
+
+
+# ---------------------------------------------------------------- what the run will need
+
+
+def check(
+  config: Config, records: Mapping[str, Sequence[Record]], main: bool = True, scored: bool = True
+) -> None:
+  """What can be told before the model is loaded: every record's task and label, and the judge.
+
+  records: by split. scored: False where nothing is judged (the warm start by itself), so that
+  neither labels nor a judge are needed. Raises BadInput, or RunFailure where the same command may
+  succeed later.
+  """
+  if scored:
+    check_records(records, config.rewards)
+    _by_main(lambda: judges.check(config.rewards.judge), main)
+
+
+def check_records(records: Mapping[str, Sequence[Record]], rewards: RewardConfig) -> None:
+  """Every record has a task, and a label that the task knows.
+
+  Raises BadInput for the first one that has not, and says how many more there are.
+  """
+  first, bad = "", 0
+  # all of them, not up to the first bad one: whether it is one row or a whole source decides what
+  # the user does about it
+  for split, each in ((split, each) for split, part in records.items() for each in part):
+    row = {**each._asdict(), "prompt": each.messages}
     try:
-      changed = differences(jsonl.read_object(stored), config)
+      tasks.check(row, rewards.tasks, rewards.mode, f"split {split!r}, record {each.id!r}")
     except BadInput as error:
-      raise BadInput(f"{error}; use another workdir=") from error
-    if changed:
+      first, bad = first or str(error), bad + 1
+  if bad:
+    more = f" (and {bad - 1} more record{'s' * (bad > 2)})" if bad > 1 else ""
+    raise BadInput(first + more)
+
+
+def check_prompts(encoded: Mapping[str, Encoded], data_config: DataConfig) -> None:
+  """Says how many prompts are too long. Raises BadInput where a split has none left."""
+  limit = data_config.max_prompt_tokens
+  for split, each in encoded.items():
+    total = len(each.ids) + each.left_out
+    if not each.ids:
       raise BadInput(
-        f"workdir={workdir} holds a run of another config ({'; '.join(changed)}); "
-        "undo the change or choose another workdir="
+        f"no prompt is left of the {total} of split {split!r}; raise "
+        f"data.max_prompt_tokens={limit}, or name another data.train_split, data.eval_split"
       )
-  elif main:
+    if each.left_out:
+      # most of the data gone is no detail: the run would learn from the short prompts alone
+      level = logging.WARNING if 2 * each.left_out > total else logging.INFO
+      log.log(
+        level, "%s: left out %d of %d prompts over %d tokens", split, each.left_out, total, limit
+      )
+
+
+def check_disk(config: Config, params: Any, main: bool = True, free: int | None = None) -> None:
+  """Raises RunFailure, on every process, where the checkpoints of the run will not fit on the disk.
+
+  params: trained parameters, or their shapes. free: bytes; by default those of the disk of workdir.
+  """
+  _by_main(lambda: _check_disk(config, params, free), main)
+
+
+def _check_disk(config: Config, params: Any, free: int | None) -> None:
+  workdir = Path(config.workdir)
+  needed = checkpoint_bytes(config, params)
+  if free is None:
+    free = shutil.disk_usage(_existing(workdir)).free
+  there = sum(
+    each.stat().st_size for each in (workdir / "checkpoints").rglob("*") if each.is_file()
+  )
+  if needed > free + there:  # earlier checkpoints of this run are replaced by later ones
+    raise RunFailure(
+      f"workdir={config.workdir}: checkpoints need up to {needed / GIB:.2f} GiB, and "
+      f"{(free + there) / GIB:.2f} GiB are free; free some, lower "
+      f"checkpoint.keep={config.checkpoint.keep}, or choose another disk"
+    )
+
+
+def checkpoint_bytes(config: Config, params: Any) -> int:
+  """The most that checkpoints take at one time: parameters and two moments, each as often as kept.
+
+  One more than is kept, because the oldest goes only when the newest is complete.
+  """
+  leaves = jax.tree.leaves(params)  # of the whole arrays: all processes write to one disk
+  weights = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+  state = weights + 2 * MOMENT_BYTES * sum(leaf.size for leaf in leaves)
+  keep, sft, grpo = config.checkpoint.keep, config.sft, config.grpo
+  # the warm start's stay when GRPO begins; short phases save fewer times than they may keep
+  states = min(keep + 1, math.ceil(sft.steps / sft.every))
+  states += min(keep + 1, math.ceil(grpo.steps / config.checkpoint.every))
+  best = 2 if grpo.steps else 0  # parameters alone, the old ones until the new ones are complete
+  return states * state + best * weights
+
+
+def _existing(path: Path) -> Path:
+  """`path`, or the nearest of its parents that is there."""
+  # absolute, because the parents of "runs/first" end at "runs"
+  return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+
+
+def _by_main(check: Callable[[], None], main: bool) -> None:
+  """Runs `check` on the main process; where it fails, all processes end alike.
+
+  A process that went on alone would wait in its next collective until the heartbeats give up.
+  """
+  error: BadInput | RunFailure | None = None
+  if main:
     try:
-      replace(stored, json.dumps(as_dict(config), indent=2) + "\n")
-    except OSError as error:
-      raise BadInput(
-        f"workdir={workdir} cannot be written: {error.strerror}; choose another"
-      ) from error
-  return workdir
+      check()
+    except (BadInput, RunFailure) as caught:
+      error = caught
+  if distributed.agree(error is None):
+    return
+  # the same exit code everywhere, because it decides whether the launcher tries again
+  kind = BadInput if distributed.agree(isinstance(error, BadInput)) else RunFailure
+  raise error or kind("the main process cannot start; its log says why")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from gtalign_jax import models
 from gtalign_jax.config import Config
 from gtalign_jax.data import batches, prompts, sources
+from gtalign_jax.data.records import Record
 from gtalign_jax.models import decoder, decoding, lora
 from gtalign_jax.models.variants import Arch, mesh_dimensions
 from gtalign_jax.parallel import distributed, sharding
@@ -20,10 +21,8 @@ from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.rollout import generate, stop
 from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.train import preflight
 from gtalign_jax.types import Fixed, TrainState
-
-log = logging.getLogger(__name__)
-
 
 NO_PROMPTS = prompts.Encoded([], [], 0)
 
@@ -50,10 +49,18 @@ class Setup(NamedTuple):
   eval_key: Any = None
 
 
-def load(config: Config, mesh: Mesh) -> tuple[Setup, TrainState]:
-  """Loads data and model, straight onto the mesh, with LoRA adapters where configured.
+def records(config: Config) -> dict[str, list[Record]]:
+  """The prompt records of the training and the evaluation split."""
+  splits = (config.data.train_split, config.data.eval_split)
+  return {split: sources.load(config.data, split) for split in splits}
 
-  Returns the setup and a state that holds the parameters to train and no optimizer state yet.
+
+def load(
+  config: Config, mesh: Mesh, found: Mapping[str, Sequence[Record]]
+) -> tuple[Setup, TrainState]:
+  """Loads the model, straight onto the mesh, with LoRA adapters where configured; encodes prompts.
+
+  found: of `records`. Returns the setup and a state that holds the parameters to train and no optimizer state yet.
   Raises BadInput where model, data, mesh and batch sizes do not go together.
   """
   policy = models.load(config.model, dtype=config.policy.param_dtype, mesh=mesh)
@@ -64,9 +71,12 @@ def load(config: Config, mesh: Mesh) -> tuple[Setup, TrainState]:
     frozen, names = policy.params, lora.logical_axes(policy.config, config.policy)
     params = lora.init(policy.config, jax.random.key(config.seed), config.policy)
     params = jax.device_put(params, sharding.tree_shardings(mesh, names))
-  train_set = _encode(config, config.data.train_split, policy.tokenizer)
-  test_set = batches.held_out(
-    _encode(config, config.data.eval_split, policy.tokenizer), config.eval.prompts, config.data.seed
+  encoded = {
+    split: prompts.encode(part, policy.tokenizer, config.data) for split, part in found.items()
+  }
+  preflight.check_prompts(encoded, config.data)
+  held_out = batches.held_out(
+    encoded[config.data.eval_split], config.eval.prompts, config.data.seed
   )
   alone = sharding.replicated(mesh)
   split = jax.jit(lambda: tuple(jax.random.split(jax.random.key(config.seed))), out_shardings=alone)
@@ -81,8 +91,8 @@ def load(config: Config, mesh: Mesh) -> tuple[Setup, TrainState]:
     fixed=Fixed(frozen),
     shardings=sharding.tree_shardings(mesh, names),
     stop_table=distributed.to_device(table, alone),
-    train_set=train_set,
-    test_set=test_set,
+    train_set=encoded[config.data.train_split],
+    test_set=held_out,
     train_key=train_key,
     eval_key=eval_key,
   )
@@ -131,15 +141,6 @@ def check_mesh(config: Config, arch: Arch, mesh: Mesh) -> None:
     }
   for key, count in rows.items():
     meshes.check_rows(key, count, shards)
-
-
-def _encode(config: Config, split: str, tokenizer: Any) -> prompts.Encoded:
-  records = sources.load(config.data, split)
-  encoded = prompts.encode(records, tokenizer, config.data)
-  if encoded.left_out:
-    limit = config.data.max_prompt_tokens
-    log.info("%s: left out %d prompts over %d tokens", split, encoded.left_out, limit)
-  return encoded
 
 
 # ---------------------------------------------------------------- engines of a run

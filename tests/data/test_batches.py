@@ -29,7 +29,7 @@ def test_a_batch_depends_on_the_step_alone():
   data, config = encoded(a=30, b=10), DataConfig(seed=3)
   forward = [batches.batch_at(data, config, 4, step) for step in range(6)]
   for step in (5, 0, 3):
-    records, tokens, _ = batches.batch_at(data, config, 4, step)
+    records, tokens = batches.batch_at(data, config, 4, step)
     assert records == forward[step][0]
     assert all(np.array_equal(a, b) for a, b in zip(tokens, forward[step][1]))
   # the batch size cuts the same stream
@@ -38,9 +38,11 @@ def test_a_batch_depends_on_the_step_alone():
 
 def test_ids_go_with_their_records():
   data = encoded(a=7, b=5)
-  records, tokens, _ = batches.batch_at(data, DataConfig(), 6, 1)
+  records, tokens = batches.batch_at(data, DataConfig(), 6, 1)
   for record, each in zip(records, tokens):
     assert data.records[each[0]] == record
+  batch = batches.batch_at(data, DataConfig(), 6, 1)
+  assert batch.records == records and all(map(np.array_equal, batch.ids, tokens))
 
 
 def test_an_epoch_sees_every_prompt_once_and_epochs_differ():

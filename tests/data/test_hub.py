@@ -1,4 +1,4 @@
-"""Data sets by hub id: a hub that has it, one that has not, one that is gone, and none but a copy is left."""
+"""Data sets by hub id: a hub that has it, one that has not, one that is gone; a copy alone."""
 
 import json
 import os
@@ -25,7 +25,8 @@ from gtalign_jax.data import sources
 from gtalign_jax.sections import DataConfig
 from gtalign_jax.errors import BadInput
 try:
-  print([record.messages[0]["content"] for record in sources.load(DataConfig(root=sys.argv[1]), "train")])
+  found = sources.load(DataConfig(root=sys.argv[1]), "train")
+  print([record.messages[0]["content"] for record in found])
 except BadInput as error:
   print("refused:", error)
 """

@@ -1,4 +1,4 @@
-"""Prompt sources: the sample set, files, folders; what happens to rows and files that are broken."""
+"""Prompt sources: the sample set, files, folders; what happens to broken rows and files."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from gtalign_jax.data import sources
-from gtalign_jax.data.records import from_row
+from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput
 from gtalign_jax.sections import DataConfig
 
@@ -59,7 +59,7 @@ def test_released_row():
 @pytest.mark.parametrize("key", ["prompt", "messages"])
 def test_row_of_chat_messages_only(key):
   record = from_row({"data_source": "mine", key: ASK}, "f:1", "x")
-  assert record == sources.Record("x", "mine", ASK, None, {})
+  assert record == Record("x", "mine", ASK, None, {})
 
 
 @pytest.mark.parametrize(

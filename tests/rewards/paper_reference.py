@@ -1,7 +1,7 @@
-"""Paper mode written out a second time, one row at a time, in plain Python: an oracle for the tests.
+"""Paper mode written out a second time, a row at a time, in plain Python: an oracle for the tests.
 
-It follows the text of FORMULAS sections 1 and 2 as directly as it can: the backtracking pattern as it
-stands, Python's own arithmetic, no arrays. It shares no code with the package.
+It follows the text of FORMULAS sections 1 and 2 as directly as it can: the backtracking pattern as
+it stands, Python's own arithmetic, no arrays. It shares no code with the package.
 """
 
 import ast

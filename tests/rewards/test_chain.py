@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from samples import PAYOFF, chain
 
 from gtalign_jax.rewards import chain as chains
-from gtalign_jax.rewards import payoffs
+from gtalign_jax.rewards import paper_text
 from gtalign_jax.types import CELLS
 
 TEXT = st.text(st.characters(blacklist_characters="<", blacklist_categories=())).filter(str.strip)
@@ -22,6 +22,9 @@ FRAGMENTS = st.sampled_from(
   [tag for pair in chains.TAGS for tag in pair]
   + [json.dumps(PAYOFF), "{", "}", "DQ_DA", "\n", " ", "<", ">", "x", "\ud800", "\x00", "'", "“"]
 )
+
+
+RESPONSE = "<response>r</response>"
 
 
 def error(text):
@@ -67,7 +70,7 @@ def test_any_text_is_read_without_an_exception(text):
 @settings(max_examples=300)
 def test_the_linear_format_scan_finds_what_the_pattern_finds(text):
   pattern = re.match(paper_reference.PATTERN, text, re.DOTALL | re.MULTILINE)
-  assert chains.paper_format(text) == (pattern is not None)
+  assert paper_text.has_format(text) == (pattern is not None)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +85,8 @@ def test_the_linear_format_scan_finds_what_the_pattern_finds(text):
     (chain(response="a") + "<response>b</response>", "repeated_block"),
     (chain(thinking="so <response> comes last"), "repeated_block"),
     (chain(response="x</response>"), "repeated_block"),
-    ("<response>r</response>" + chain().replace("<response>Paris is the capital of France.</response>", ""), "block_order"),
-    (chain(thinking="a</thinking><payoff>").replace("</thinking><payoff>", "", 1).replace("<thinking>", "</thinking>").replace("a</thinking>", "a<thinking>"), "block_order"),
+    (chain(response="r")[-len(RESPONSE) :] + chain(response="r")[: -len(RESPONSE)], "block_order"),
+    ("</thinking>a<thinking>" + chain().split("</thinking>")[1], "block_order"),
     ("Sure! " + chain(), "stray_text"),
     (chain() + "\nDone.", "stray_text"),
     (chain().replace("<payoff>", "and <payoff>"), "stray_text"),
@@ -321,7 +324,6 @@ def test_exact_pay_equals_the_kernel_where_floats_are_enough(given_numbers):
   from gtalign_jax.game import reward
 
   row = tuple(given_numbers)
-  assert payoffs.plain(row)
   with np.errstate(all="ignore"):
     kernel = reward.pay_score(chains.as_array([row]))[0]
-  assert kernel == pytest.approx(payoffs.pay(row), abs=1e-12)
+  assert kernel == pytest.approx(paper_text.pay(row), abs=1e-12)

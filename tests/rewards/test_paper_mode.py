@@ -15,7 +15,9 @@ from gtalign_jax.rewards import judges, score
 from gtalign_jax.sections import VARIANTS, JudgeConfig, RewardConfig
 
 SOURCES = ("math-hard", "minerva", "ambig_qa", "abg-coqa", "medium", "wildguard", "advbench")
-COLUMNS = ("score", "user_reward", "llm_reward", "utility", "answer_reward", "format", "payoff_reward")  # fmt: skip
+COLUMNS = (
+  "score", "user_reward", "llm_reward", "utility", "answer_reward", "format", "payoff_reward",
+)  # fmt: skip
 JUDGE = judges.make(JudgeConfig())
 
 
@@ -39,8 +41,10 @@ def test_the_published_check_vector():
   assert [round(each["score"], 4) for each in scored(rows)] == [0.5638, 0.7889, 0.4622]
 
 
-ODD = [0, -0.0, 1, 3, -5, 0.1, 0.9, 10, 9, 1e-9, 1e-300, 1e308, -1e308, math.inf, -math.inf, math.nan,
-       True, False, 2**53, 2**53 + 1, 10**300, 10**400, 10**400 + 1, -(10**400), 11, 1.1]  # fmt: skip
+ODD = [
+  0, -0.0, 1, 3, -5, 0.1, 0.9, 10, 9, 1e-9, 1e-300, 1e308, -1e308, math.inf, -math.inf, math.nan,
+  True, False, 2**53, 2**53 + 1, 10**300, 10**400, 10**400 + 1, -(10**400), 11, 1.1,
+]  # fmt: skip
 
 
 def odd_rows(count, seed):
@@ -151,6 +155,5 @@ def test_the_second_judge_is_asked_for_po():
 
 def test_paper_columns():
   assert list(scored([row()])[0])[:11] == [
-    "id", "score", "user_reward", "llm_reward", "utility", "answer_reward", "format", "payoff_reward",
-    "parsed", "parse_error", "valid",
+    "id", *COLUMNS, "parsed", "parse_error", "valid",
   ]  # fmt: skip

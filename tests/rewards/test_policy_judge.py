@@ -1,4 +1,4 @@
-"""The HTTP judge served by the project's own policy: a request goes through a real model and back."""
+"""The HTTP judge served by the project's own policy: a request through a real model and back."""
 
 import numpy as np
 import pytest

@@ -10,8 +10,10 @@ from samples import chain, row
 from gtalign_jax.cli import main
 
 ROW = row(id="a")
-COLUMNS = ["id", "score", "user_reward", "llm_reward", "utility", "answer_reward", "format",
-           "payoff_reward", "decision", "choice", "carried_out", "parsed", "parse_error", "valid"]  # fmt: skip
+COLUMNS = [
+  "id", "score", "user_reward", "llm_reward", "utility", "answer_reward", "format",
+  "payoff_reward", "decision", "choice", "carried_out", "parsed", "parse_error", "valid",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -73,7 +75,8 @@ def test_json_summary(files, capsys):
     (ROW | {"judge_score": True}, "in.jsonl:2: judge_score"),
     (json.dumps(ROW | {"judge_score": float("nan")}), "in.jsonl:2: judge_score"),
     (ROW | {"data_source": "wildguard"}, "in.jsonl:2: ground_truth"),
-    ({k: v for k, v in ROW.items() if k not in ("judge_score", "ground_truth")}, "in.jsonl:2: ground_truth"),
+    (row(id="a", judge=..., truth=None), "in.jsonl:2: ground_truth"),
+    ({k: v for k, v in row(judge=...).items() if k != "ground_truth"}, "in.jsonl:2: ground_truth"),
   ],
 )  # fmt: skip
 def test_malformed_lines_name_the_line_and_write_nothing(files, capsys, bad, message):
@@ -133,7 +136,8 @@ def test_score_starts_without_heavy_libraries():
   code = (
     "import sys, gtalign_jax.cli.main, gtalign_jax.cli.score;"
     "print(sorted({m.split('.')[0] for m in sys.modules} & "
-    "{'jax', 'flax', 'orbax', 'transformers', 'openai', 'nltk', 'sacrebleu', 'sympy', 'math_verify'}))"
+    "{'jax', 'flax', 'orbax', 'transformers', 'openai', 'nltk', 'sacrebleu', 'sympy', "
+    "'math_verify'}))"
   )
   out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert out.stdout.strip() == "[]"

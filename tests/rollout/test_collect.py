@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sampler_cases import engine, policy
 
-from gtalign_jax.data.prompts import Encoded
+from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.rewards.judges.rule import RuleJudge
 from gtalign_jax.rollout import collect
@@ -27,7 +27,7 @@ def rows(slots, buckets=(32,), part=slice(None), seen=None, judge=None):
   return collect.evaluate(
     engine(eos=EOS, slots=slots, buckets=buckets),
     policy().params,
-    Encoded(RECORDS[part], IDS[part], 0),
+    Batch(RECORDS[part], IDS[part]),
     KEY,
     RewardConfig(),
     judge,
@@ -64,7 +64,7 @@ def test_training_gets_the_same_rows_and_their_arrays():
   experience = collect.collect(
     engine(eos=EOS, slots=2, buckets=(32,)),
     policy().params,
-    Encoded(RECORDS, IDS, 0),
+    Batch(RECORDS, IDS),
     KEY,
     0,
     RewardConfig(),

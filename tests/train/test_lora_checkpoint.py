@@ -32,7 +32,7 @@ def loaded(rank, devices=1):
     rollout=RolloutConfig(prompt_buckets=(256,)),
   )
   mesh = meshes.make(config.mesh, jax.devices()[:devices])
-  return config, *setup.load(config, mesh)
+  return config, *setup.load(config, mesh, setup.records(config))
 
 
 def begun(run, policy, folder):

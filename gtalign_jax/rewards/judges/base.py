@@ -1,4 +1,4 @@
-"""What a judge is asked and how it answers: a verdict on the task's scale, or none. Never a made-up 0."""
+"""What a judge is asked and how it answers: a verdict on the task's scale, or none, never a 0."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Question(NamedTuple):
   """One thing to judge.
 
   id: of the row. task: what is judged (math, ambiguity, writing, safety, pareto, or a user's own).
-  asked: the user's request, "" if unknown. truth: ground truth as the judge may see it. response: the
-  text judged. rubric: the prompt for a model, with {asked}, {truth} and {response}; it asks for a last
-  line `VERDICT: <number>`. rule: offline verdict, None where there is no rule.
+  asked: the user's request, "" if unknown. truth: ground truth as the judge may see it. response:
+  the text judged. rubric: the prompt for a model, with {asked}, {truth} and {response}; it asks for
+  a last line `VERDICT: <number>`. rule: offline verdict, None where there is no rule.
   """
 
   id: str
@@ -52,7 +52,7 @@ class Judge(Protocol):
   """Gives verdicts; holds what it needs (a connection, a cache, a log) until closed."""
 
   def judge(self, questions: Sequence[Question]) -> list[float | None]:
-    """One verdict on the question's scale each, or None: no verdict. Does not raise for a bad one."""
+    """A verdict on each question's scale, or None: no verdict. Does not raise for a bad one."""
 
   def statistics(self) -> dict[str, float]:
     """judge/latency_p50 and _p95 (seconds a verdict), judge/cache_hit_frac, since the last call."""
@@ -63,6 +63,7 @@ class Judge(Protocol):
 
 def accept(question: Question, verdict: float | None) -> float | None:
   """`verdict` if it lies on the question's scale, else None."""
+  # a reply may well say VERDICT: nan
   if verdict is None or not math.isfinite(verdict):
     return None
   return float(verdict) if question.scale.holds(verdict) else None
@@ -78,7 +79,7 @@ class Stats:
   def read(self) -> dict[str, float]:
     """The metrics, and a fresh start; {} where nothing was asked."""
     out: dict[str, float] = {}
-    if self.asked:
+    if self.asked:  # no share of nothing: metrics leave out what they cannot know
       out["judge/cache_hit_frac"] = self.hits / self.asked
     if self.seconds:
       ranked = sorted(self.seconds)

@@ -21,7 +21,7 @@ class Breaker:
     """May a call go out now? When open, a True is the one trial of this cooldown."""
     if not self.is_open:
       return True
-    now = time.monotonic()
+    now = time.monotonic()  # the wall clock may be set back
     if now < self._next_trial:
       return False
     self._next_trial = now + self._cooldown
@@ -34,5 +34,6 @@ class Breaker:
   def failed(self) -> None:
     """A call was not."""
     self._count += 1
+    # at the opening only: calls that were under way fail later, and must not put the trial off
     if self._count == self._limit:
       self._next_trial = time.monotonic() + self._cooldown

@@ -1,9 +1,9 @@
 """The judge behind any OpenAI-compatible endpoint.
 
 Requests run in an event loop on a thread of their own, so that a batch is judged at once wherever
-`judge` is called from. A failure is no verdict, never 0. What is retried: no connection, a time-out,
-429, 408, 409 and 5xx, and replies without a readable verdict; with growing, jittered pauses, or as long
-as Retry-After says, and never beyond the deadline of the verdict.
+`judge` is called from. A failure is no verdict, never 0. What is retried: no connection, a
+time-out, 429, 408, 409 and 5xx, and replies without a readable verdict; with growing, jittered
+pauses, or as long as Retry-After says, and never beyond the deadline of the verdict.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ LONGEST_PAUSE_S = 8.0
 RETRIED = (408, 409, 429)  # and all from 500 on
 
 _THOUGHT_TAG = re.compile(r"(</?think>)")
+# Digits are bounded, so that a reply of nothing but digits is scanned in linear time; `90%` and
+# `1.2.3` are no verdicts.
 _VERDICT = re.compile(
   r"(?:verdict\W{0,6}?|\\boxed\{\s*)(?P<number>[-+]?\d{1,6}(?:\.\d{1,6})?)(?![\d.]*\d|%)", re.I
 )
@@ -53,6 +55,7 @@ def read_verdict(reply: str) -> float | None:
       thinking = False
     elif not thinking:
       said.append(piece)
+  # the last one: models change their mind while they write
   found = [match["number"] for match in _VERDICT.finditer(" ".join(said))]
   return float(found[-1]) if found else None
 
@@ -94,7 +97,7 @@ class HttpJudge:
     self._client = openai.AsyncOpenAI(
       base_url=config.base_url,
       api_key=self._key or "none",  # local servers want none, the client wants one
-      max_retries=0,
+      max_retries=0,  # ours keep to one deadline for all tries of a verdict
       timeout=config.deadline_s,
     )
     path = config.cache or (Path(workdir) / "judge_cache.sqlite" if workdir else "")
@@ -103,6 +106,7 @@ class HttpJudge:
     self._breaker = Breaker(config.breaker_failures, config.breaker_cooldown_s)
     self._resume_at = 0.0  # no request before; set by Retry-After
     self._reported: set[str] = set()
+    # one loop for the judge's life: connections stay open from batch to batch
     self._loop = asyncio.new_event_loop()
     self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="judge")
     self._thread.start()
@@ -110,6 +114,7 @@ class HttpJudge:
   def judge(self, questions: Sequence[Question]) -> list[float | None]:
     """Verdicts in order; equal questions are asked once."""
     prompts = [_sendable(question.prompt()) for question in questions]
+    # another model, or the same name elsewhere, is another judge: its verdicts are not mixed in
     name = f"{self.config.model}@{self.config.base_url}"
     keys = [
       key(name, question.task, text) for question, text in zip(questions, prompts, strict=True)
@@ -117,6 +122,7 @@ class HttpJudge:
     known: dict[str, float | None] = dict(self._cache.get(keys)) if self._cache else {}
     self._stats.asked += len(keys)
     self._stats.hits += sum(each in known for each in keys)
+    # a dict: late in training the samples of a prompt often hold the same response
     wanted = {
       each: (question, text)
       for each, question, text in zip(keys, questions, prompts, strict=True)
@@ -142,7 +148,7 @@ class HttpJudge:
     places = asyncio.Semaphore(self.config.concurrency)
 
     async def one(name: str, question: Question, text: str) -> tuple[str, float | None]:
-      async with places:
+      async with places:  # outside the deadline: waiting for a place is not the endpoint's fault
         began = time.perf_counter()
         verdict = await self._verdict(question, text)
         if verdict is not None:
@@ -177,7 +183,7 @@ class HttpJudge:
         if verdict is not None:
           return verdict
         self._report("a reply had no verdict on the scale")
-        pause = 0.0
+        pause = 0.0  # the endpoint is well; there is nothing to wait for
       except _Again as error:
         self._report(str(error))
         pause = self._pause(attempt, error.seconds)
@@ -188,6 +194,7 @@ class HttpJudge:
 
   def _pause(self, attempt: int, asked: float | None) -> float:
     if asked is None:
+      # jittered: calls that failed together must not come back together
       return min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.5)
     self._resume_at = max(self._resume_at, time.monotonic() + asked)  # for all calls, not this one
     return asked
@@ -216,11 +223,13 @@ class HttpJudge:
     return content
 
   def _clean(self, text: str) -> str:
+    # endpoints say the key that they refuse; one that is wrong may still be somebody's
     text = text.replace(self._key, "***") if self._key else text
     return re.sub(r"\bsk-\S+", "***", " ".join(text.split()))[:200]
 
   def _report(self, why: str) -> None:
     """Says each kind of trouble once; the share of invalid rows is in the metrics."""
+    # bounded: messages of an endpoint may differ in each call, by a request id for one
     if why not in self._reported and len(self._reported) < 50:
       self._reported.add(why)
       log.warning("judge: %s", why)

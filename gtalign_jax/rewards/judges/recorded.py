@@ -28,6 +28,7 @@ class RecordedJudge:
         raise BadInput(f"{where}: no id; a log of verdicts has id and judge_score")
       for key in ("judge_score", "pareto_score"):
         jsonl.number(row, key, where)
+      # by text: JSON keeps 7 and "7" apart, and tools that rewrite logs do not
       self._rows.setdefault(str(row["id"]), []).append(row)
 
   def judge(self, questions: Sequence[Question]) -> list[float | None]:
@@ -36,6 +37,7 @@ class RecordedJudge:
 
   def _find(self, question: Question) -> float | None:
     key = "pareto_score" if question.task == "pareto" else "judge_score"
+    # the last one first: a judge that was asked again was asked for a reason
     for row in reversed(self._rows.get(question.id, [])):
       completion = row.get("completion")
       if row.get(key) is not None and (

@@ -17,7 +17,8 @@ _CLARIFIES = re.compile(
 )
 # Asking by a request, without a question mark.
 _REQUESTS = re.compile(
-  r"\b(?:please|kindly|let me know|tell me)\b[^.?!\n]{0,40}\b(?:which|what|who|clarify|specify|narrow)\b",
+  r"\b(?:please|kindly|let me know|tell me)\b[^.?!\n]{0,40}"
+  r"\b(?:which|what|who|clarify|specify|narrow)\b",
   re.I,
 )
 # Words before an answer that take it back, in the same clause.
@@ -25,19 +26,21 @@ _DENIES = re.compile(
   r"(?:\bnot|n t|\bnever|\bneither|\bcould be|\bmight be|\bmay be|\beither)(?: \w+){0,3} $"
 )
 MIN_WORDS = 12  # a reply that asks and has at least so many words outside the question also answers
-OVERLAP = (
-  0.8  # share of an answer's words that a reply must contain where the phrase is not verbatim
-)
+OVERLAP = 0.8  # share of an answer's words that a reply must contain where it has not the phrase
 
 
 def judge(question: Question) -> float | None:
-  """ambig_qa. One answer: 1.0 if the reply contains it and does not only ask. Several: 1.0 if it asks
-  an apt question, or states answers of two meanings. None where the truth has neither form."""
+  """ambig_qa. One answer: 1.0 if the reply contains it and does not only ask.
+
+  Several: 1.0 if it asks an apt question, or states answers of two meanings. None where the truth
+  has neither form.
+  """
   kind, _, rest = question.truth.partition("###")
   if kind == "singleAnswer":
     return float(contains(question.response, rest) and not only_asks(question.response))
   if kind != "multipleQAs":
     return None
+  # answers of several meanings, each stated: the reply has set them out
   given = {a for a in map(plain, _ANSWERS.findall(rest)) if a and contains(question.response, a)}
   given = {a for a in given if not any(a != b and a in b for b in given)}  # 1947 in October 1947
   about = subject(question.asked + " " + " ".join(_MEANINGS.findall(rest)))
@@ -45,7 +48,7 @@ def judge(question: Question) -> float | None:
 
 
 def judge_passage(question: Question) -> float | None:
-  """abg-coqa. ambiguous: 1.0 if the reply asks an apt question. non_ambiguous: 1.0 if it answers."""
+  """abg-coqa. ambiguous: 1.0 if the reply asks aptly. non_ambiguous: 1.0 if it answers."""
   if question.truth == "ambiguous":
     return float(asks_aptly(question.response, subject(question.asked)))
   if question.truth == "non_ambiguous":
@@ -63,10 +66,11 @@ def contains(response: str, answer: str) -> bool:
     return answer.strip() != "" and answer.strip() in response
   before, found, after = f" {text} ".partition(f" {phrase} ")
   if found:
+    # the last 60 characters: a clause; a denial further off is of something else
     denied = _DENIES.search(before[-60:] + " ") is not None
     return not denied and not before.endswith(" or") and not after.startswith("or ")
   words = phrase.split()
-  needed = 1.0 if len(words) == 2 else OVERLAP
+  needed = 1.0 if len(words) == 2 else OVERLAP  # half of a name is another person
   return len(words) >= 2 and share(set(words), set(text.split())) >= needed
 
 

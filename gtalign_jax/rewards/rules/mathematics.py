@@ -1,8 +1,8 @@
 """The rule for mathematics: the reply's final answer equals the truth.
 
-Found in this order: the last \\boxed{…}; what follows the last "answer is" or "answer:"; the last bold
-text; the last formula; the last number. Compared as text without LaTeX dressing, then as exact numbers,
-else by math-verify in a process of its own. See docs/judges.md for what this cannot see.
+Found in this order: the last \\boxed{…}; what follows the last "answer is" or "answer:"; the last
+bold text; the last formula; the last number. Compared as text without LaTeX dressing, then as exact
+numbers, else by math-verify in a process of its own. docs/judges.md says what this cannot see.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def judge(question: Question) -> float | None:
   if not question.truth.strip():
     return None
   found = final_answer(question.response)
+  # longer than any answer: text between two dollar signs, which sympy would chew on for seconds
   if found is None or len(found) > MAX_ANSWER + len(question.truth):
     return 0.0
   verdict = equal(found, question.truth)
@@ -60,6 +61,7 @@ def final_answer(response: str) -> str | None:
     stated = match.group(1)
   if stated is not None:
     return _head(stated)
+  # bold goes before formulas: replies stress the answer, and use formulas all the way
   for pattern in (_BOLD, _FORMULA):
     groups = [next(filter(None, match.groups()), "") for match in pattern.finditer(response)]
     found = [each for each in groups if _SAYS_SOMETHING.search(each)]
@@ -74,12 +76,14 @@ def equal(found: str, truth: str) -> bool | None:
   if _HEDGE.search(found) and not _HEDGE.search(truth):
     return False
   left, right = normal(found), normal(truth)
+  # "x = 2y = 6": the last side is what the reply ends at
   if "=" in left and "=" not in right:
     left = _side(left)
   if left == right:
     return bool(left)
   a, b = number(left), number(right)
   if a is not None and b is not None:
+    # Fractions, not floats: 0.1 + 0.2 is 0.3 here, and a tie is decided as it is written
     digits = _digits(right)
     return abs(a - b) * 2 * 10**digits <= 1 if digits else a == b
   if not left or not right:
@@ -88,7 +92,7 @@ def equal(found: str, truth: str) -> bool | None:
 
 
 def normal(answer: str) -> str:
-  """An answer without what changes its look only: spacing commands, units, `x =`, thousands commas."""
+  """An answer without what changes its look only: spacing, units, `x =`, thousands commas."""
   answer = _SPACING.sub("", _DEGREE.sub("", _unit(answer)).strip())
   answer = answer.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("{,}", ",")
   answer = _SHORT_FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", answer)
@@ -141,6 +145,7 @@ def _head(stated: str) -> str:
   stated = bold[1] if bold and bold.start() <= 3 else stated
   stated = re.split(r"[.;](?:\s|$)|\s(?:because|since|as|which|so|where|and|but)\s", stated)[0]
   stated = stated.strip(" *_`:\"'")
+  # "12 apples" and "5 cm": the number is the answer
   worded = re.match(r"(-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)\s+[a-zA-Z]", stated)
   return worded[1] if worded else stated
 
@@ -151,6 +156,7 @@ def _last_box(text: str) -> str | None:
   if not starts:
     return None
   depth = 1
+  # bounded, because a box that is never closed would be scanned to the end of a long text
   for at in range(starts[-1], min(len(text), starts[-1] + 10 * MAX_ANSWER)):
     depth += {"{": 1, "}": -1}.get(text[at], 0)
     if depth == 0:

@@ -1,4 +1,4 @@
-"""The rule for the paper's second judge: does the analysis name an action of a Pareto-optimal cell?"""
+"""The rule for the paper's second judge: does the analysis name a Pareto-optimal action?"""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ _ACTION = re.compile(r"(?<![A-Za-z0-9])(?:[DV]Q_)?(DA|CQ|AQ)(?![A-Za-z0-9])")
 
 
 def judge(question: Question) -> float | None:
-  """1.0 if the action named last belongs to a Pareto-optimal cell, 0.5 if only another one named
-  does, else 0.0. `truth`: the optimal cells, separated by commas."""
+  """1.0 if the action named last is of a Pareto-optimal cell, 0.5 if another named one is, else 0.
+
+  question.truth: the optimal cells, separated by commas.
+  """
   optimal = {cell[3:] for cell in question.truth.split(", ")}
+  # a full cell key goes before a bare action: analyses name the choice by its key
   last = features.named_cell(question.response)
   named = _ACTION.findall(question.response)
   final = CELLS[last][3:] if last >= 0 else named[-1] if named else None

@@ -10,10 +10,11 @@ from gtalign_jax.rewards import features
 _WORD = re.compile(r"[^\W_]+")
 # Words too common to tell a subject from another.
 _COMMON = frozenset(
-  _WORD.findall("""a about after all also am an and any are as at be because been before being but by can could did
-  do does doing down each for from further get give given gives had has have having he help her here
-  him his how i if in into is it its just let like make may me might more most must my need no nor not
-  now of off on once one only or other our out over own please put same she should so some such take
+  _WORD.findall("""a about after all also am an and any are as at be because been before being but
+  by can could did do does doing down each for from further get give given gives had has have having
+  he help her here him his how i if in into is it its just let like make may me might more most must
+  my need no nor not now of off on once one only or other our out over own please put same she
+  should so some such take
   tell than that the their them then there these they thing this those through to too under until up
   us use very want was way we were what when where which while who whom whose why will with would
   write you your""")

@@ -1,7 +1,7 @@
-"""math-verify in a process of its own: a comparison that never ends is killed, wherever it was asked.
+"""math-verify in a process of its own: a comparison that never ends is killed.
 
-math-verify's own limits use signals, which work in a main thread only, and sympy can fill the memory.
-The process starts at the first comparison that needs it and answers JSON lines.
+math-verify's own limits use signals, which work in a main thread only, and sympy can fill the
+memory. The process starts at the first comparison that needs it and answers JSON lines.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import json, logging, sys
 logging.disable(logging.CRITICAL)
 try:
   import resource
+  # 4 GiB: beyond it the comparison fails, and not the machine
   resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 except (ImportError, ValueError, OSError):
   pass
@@ -32,7 +33,9 @@ sys.stdout.write("ready\n"); sys.stdout.flush()
 for line in sys.stdin:
   truth, found = json.loads(line)
   try:
-    read = [parse("$" + each + "$", parsing_timeout=None, raise_on_error=False) for each in (truth, found)]
+    read = [
+      parse("$" + each + "$", parsing_timeout=None, raise_on_error=False) for each in (truth, found)
+    ]
     same = verify(*read, timeout_seconds=None, raise_on_error=False)
   except Exception:
     same = False
@@ -62,7 +65,7 @@ class Verifier:
         child.questions.flush()
         return json.loads(self._line(child, DEADLINE_S))
       except (OSError, ValueError, TimeoutError):
-        self._stop()
+        self._stop()  # its late answer would be taken for that of the next question
         return None
 
   def close(self) -> None:
@@ -75,7 +78,7 @@ class Verifier:
       [sys.executable, "-c", _CHILD],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,  # its libraries warn of what they cannot parse
     )
     assert process.stdin and process.stdout  # both are pipes
     self._child = _Child(process, process.stdin, process.stdout)
@@ -89,6 +92,7 @@ class Verifier:
       selector.register(child.answers, selectors.EVENT_READ)
       if not selector.select(seconds):
         raise TimeoutError
+    # not readline: a buffered line would hide from select that an answer has come
     line = os.read(child.answers.fileno(), 4096)
     if not line:
       raise OSError("the child has ended")

@@ -18,9 +18,11 @@ MAX_REPEAT = 0.3  # share of three-word sequences that are repeats, above which 
 
 
 def judge(question: Question) -> float | None:
-  """A question earns 1 for the form of the text, 2 for its subject, 3 where it is specific. A draft
-  earns 1 for being on the subject, and 1 each for taking up much of the request, for length, and for
-  being near the reference; 1 in all where it repeats itself or the request."""
+  """A question earns 1 for the form of the text, 2 for its subject, 3 where it is specific.
+
+  A draft earns 1 for being on the subject, and 1 each for taking up much of the request, for
+  length, and for being near the reference; 1 in all where it repeats itself or the request.
+  """
   response = question.response
   about, said = subject(question.asked), subject(response)
   words = response.split()

@@ -1,31 +1,18 @@
-"""The tasks by data_source: one small file each, and a user's own by `rewards.tasks`."""
+"""The tasks by data_source: a table of built-in ones, and a user's own by `rewards.tasks`."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from gtalign_jax.errors import BadInput
-from gtalign_jax.rewards.tasks.abg_coqa import abg_coqa
-from gtalign_jax.rewards.tasks.advbench import advbench
-from gtalign_jax.rewards.tasks.ambig_qa import ambig_qa
-from gtalign_jax.rewards.tasks.base import Example, Task
-from gtalign_jax.rewards.tasks.math_hard import math_hard
-from gtalign_jax.rewards.tasks.medium import medium
-from gtalign_jax.rewards.tasks.minerva import minerva
-from gtalign_jax.rewards.tasks.wildguard import wildguard
+from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax.rewards.tasks.base import Example, Task, example_of
+from gtalign_jax.rewards.tasks.builtin import TASKS, Builtin
 from gtalign_jax.sections import Table
 
 TaskFunction = Callable[[Example], Task]
-TASKS: dict[str, TaskFunction] = {
-  "math-hard": math_hard,
-  "minerva": minerva,
-  "ambig_qa": ambig_qa,
-  "abg-coqa": abg_coqa,
-  "medium": medium,
-  "wildguard": wildguard,
-  "advbench": advbench,
-}
+TRIAL = "A reply, to try the task with."
 
 
 def find(data_source: str, own: Table) -> TaskFunction:
@@ -43,9 +30,48 @@ def find(data_source: str, own: Table) -> TaskFunction:
   return TASKS[data_source]
 
 
+def known(row: Mapping[str, Any], own: Table, mode: str, where: str) -> TaskFunction:
+  """The task of `row`, which needs no completion; the labels of built-in tasks are checked.
+
+  A row with the key judge_score brings its verdict, and needs a label only where the credit reads
+  it. Raises BadInput, naming `where`, for an unknown source or a label that its task does not know.
+  """
+  source = row.get("data_source")
+  if not isinstance(source, str):
+    raise BadInput(f"{where}: data_source={str(source)[:40]!r} must be text")
+  try:
+    task = find(source, own)
+  except BadInput as error:
+    raise BadInput(f"{where}: {error}") from None
+  if isinstance(task, Builtin):  # what a user's task makes of a label, only the task knows
+    task.check_label(row.get("ground_truth"), source, mode, "judge_score" in row, where)
+  return task
+
+
+def check(row: Mapping[str, Any], own: Table, mode: str, where: str) -> None:
+  """`known`, and a user's own task is tried on `row` with a made-up response.
+
+  So a row fails before anything is sampled for it. mode: `rewards.mode`. Raises BadInput.
+  """
+  task = known(row, own, mode, where)
+  source = row["data_source"]
+  if source not in own:
+    return
+  try:
+    task(example_of(row, TRIAL, mode, where)).question()
+  except BadInput:
+    raise
+  except Exception as error:  # it is the user's code; whatever it raises would end the run later
+    raise BadInput(
+      f"{where}: rewards.tasks[{source!r}]={own[source]!r} fails on this row "
+      f"({type(error).__name__}: {first_line(error)}); correct the function or the row"
+    ) from error
+
+
 def _load(data_source: str, path: str) -> TaskFunction:
   module, _, name = str(path).partition(":")
   try:
+    # once per row, which costs a look-up: Python keeps modules that it has imported
     function = getattr(importlib.import_module(module), name)
   except (ImportError, AttributeError, ValueError) as error:
     raise BadInput(

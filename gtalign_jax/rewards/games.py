@@ -1,0 +1,69 @@
+"""The chains' own games: what their payoff matrices say, all rows of a batch at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gtalign_jax.game import equilibrium, payoff
+from gtalign_jax.rewards import chain
+from gtalign_jax.rewards.read import Reading
+from gtalign_jax.types import CELLS, USER_TYPES, Array
+
+
+class Games(NamedTuple):
+  """The rows with a matrix. where: row of the batch -> row here. Arrays are float64.
+
+  choice_score: of the named cell: 1 the welfare choice, 0.5 another Pareto-optimal cell, 0 else.
+  """
+
+  where: dict[int, int]
+  payoff_BUAR: Array
+  choice_score: Array
+  outcome: equilibrium.Outcome
+
+  def optimal(self, at: int) -> str:
+    """The Pareto-optimal cells of row `at` of the batch, with all cells in play."""
+    mask_UA = payoff.pareto_mask(self.payoff_BUAR[self.where[at]])
+    return ", ".join(cell for cell, kept in zip(CELLS, mask_UA.ravel(), strict=True) if kept)
+
+  def facts(self, at: int, reading: Reading) -> dict[str, Any]:
+    """Columns of row `at` for metrics and reports; None where there is no matrix."""
+    out: dict[str, Any] = {
+      "named_cell": CELLS[reading.cell] if reading.cell >= 0 else None,
+      "user_type": USER_TYPES[reading.user_type] if reading.user_type >= 0 else None,
+    }
+    index = self.where.get(at)
+    if index is None:
+      return out | {"pareto": None, "dilemma": None, "equilibrium_gap": None}
+    gap = float(self.outcome.gap[index])  # infinite where paper mode read an infinity
+    return out | {
+      "pareto": bool(self.choice_score[index] > 0),
+      "dilemma": bool(self.outcome.dilemma[index]),
+      "equilibrium_gap": gap if math.isfinite(gap) else None,
+    }
+
+
+def array(values: Any, dtype: type = float) -> Any:
+  """NumPy, typed loosely: the kernels of game/ take NumPy and jax alike."""
+  return np.array(values, dtype)
+
+
+def games_of(readings: Sequence[Reading]) -> Games:
+  """The games of the rows that have a matrix."""
+  # one call for the batch: the kernels' own NumPy calls cost some 2 ms, however many rows there are
+  kept = [at for at, each in enumerate(readings) if each.numbers is not None]
+  payoff_BUAR = array(chain.as_array([readings[at].numbers or () for at in kept]))
+  user_type_B = array([readings[at].user_type for at in kept], int)
+  named_B = array([readings[at].cell for at in kept], int)
+  with np.errstate(all="ignore"):  # paper mode reads NaN and infinities
+    front = payoff.front(payoff_BUAR, user_type_B)
+    return Games(
+      {at: index for index, at in enumerate(kept)},
+      payoff_BUAR,
+      payoff.score_named(front, named_B, payoff_BUAR),
+      equilibrium.outcome(payoff_BUAR),
+    )
