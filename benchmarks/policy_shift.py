@@ -17,8 +17,8 @@ import optax
 import orbax.checkpoint as ocp
 
 from gtalign_jax import config as configs
+from gtalign_jax import models
 from gtalign_jax.data import prompts, sources
-from gtalign_jax.models import policy
 from gtalign_jax.synthesize import sft_data
 
 WIDTH = 640  # tokens of a prompt and its chain, padded, so that one program serves all
@@ -78,7 +78,7 @@ def main():
   parser.add_argument("after")
   parser.add_argument("--run", type=Path)
   options = parser.parse_args()
-  before, after = policy.load(options.before), policy.load(options.after)
+  before, after = models.load(options.before), models.load(options.after)
   pairs = chains(before)
   old, new = nll(before, pairs), nll(after, pairs)
   change = new - old

@@ -3,7 +3,7 @@
   python benchmarks/products.py
 
 Prints one JSON line: dtype -> "M,K,N" -> GFLOP/s of x @ w, x @ wT and wT @ x.T, and where M is the rows of a
-training slice also of the kernel's gradient, as a plain product and as ops/linear.py does it. Results
+training slice also of the kernel's gradient, as a plain product and as ops/cpu.py does it. Results
 are f32; the best of six rounds.
 """
 
@@ -14,7 +14,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from gtalign_jax.ops.linear import outer
+from gtalign_jax.ops.cpu import outer
 
 SHAPES = ((32, 576, 576), (32, 576, 1536), (32, 1536, 576), (32, 576, 3072), (32, 576, 49152))
 TRAINED = ((1024, 576, 1536), (1024, 1536, 576))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gtalign_jax.models import decode, decoder, hf_config, weights
+from gtalign_jax.models import decoder, decoding, hf_config, weights
 from gtalign_jax.types import Context
 
 WIDTH, VOCAB, T = 48, 96, 44
@@ -123,24 +123,29 @@ def relative_gap(got, wanted, mask_BT=None):
   return float(np.abs(got - wanted).max() / np.abs(wanted).max())
 
 
-def through_cache(arch, params, tokens_BT, positions_BT, mask_BT, prefill):
+def through_cache(
+  arch, params, tokens_BT, positions_BT, mask_BT, prefill, layout="columns", dtype="float32"
+):
   """Logits [B, T - prefill, V] of a prefill and one step for each further token."""
+  decode = decoding.layout(layout)
 
   def columns(part):
     return tuple(jnp.asarray(x[:, part]) for x in (tokens_BT, positions_BT, mask_BT))
 
   B, T = tokens_BT.shape
   tokens, positions, mask = columns(slice(0, prefill))
-  _, cache = forward(arch, params, tokens, positions, mask)
-  context = Context(decode.prompt_cache(cache, transposed=True), mask, positions)
-  own = decode.empty(arch, B, 1, T - prefill, jnp.float32, transposed=True)
-  layers = decode.prepare(params, True)
-  step = jax.jit(functools.partial(decode.step, arch, transposed=True))
+  _, cache = forward(arch, params, tokens, positions, mask, dtype=dtype)
+  context = Context(decode.prompt_cache(cache), mask, positions)
+  row_cache = decode.empty(arch, B, 1, T - prefill, dtype)
+  layers = decode.prepare(params)
+  step = jax.jit(functools.partial(decode.step, arch, dtype=dtype))
   out = []
   for t in range(prefill, T):
     tokens, positions, _ = columns(t)
     slot, count_B = jnp.int32(t - prefill), jnp.full(B, t - prefill + 1)
-    hidden_BD, own = step(params, layers, tokens, positions, context, own, slot, count_B)
+    hidden_BD, row_cache = step(
+      params, layers, tokens, positions, context, row_cache, slot, count_B
+    )
     out.append(decoder.unembed(arch, params, hidden_BD))
   return np.stack(out, axis=1)
 
@@ -161,21 +166,22 @@ def greedy(arch, params, ids_T, count):
   T = ids_T.shape[0]
   tokens_1T, positions_1T = ids_T[None], jnp.arange(T)[None]
   mask_1T = jnp.ones((1, T), bool)
+  decode = decoding.layout("rows")
   hidden_1TD, cache = decoder.forward(arch, params, tokens_1T, positions_1T, mask_1T)
   logits_1V = decoder.unembed(arch, params, hidden_1TD[:, -1])
-  context = Context(decode.prompt_cache(cache, transposed=False), mask_1T, positions_1T)
-  layers = decode.prepare(params, False)
+  context = Context(decode.prompt_cache(cache), mask_1T, positions_1T)
+  layers = decode.prepare(params)
 
   def step(carry, t):
     token_1, own = carry
     at_1 = (T + t)[None]
     hidden_1D, own = decode.step(
-      arch, params, layers, token_1, at_1, context, own, t, (t + 1)[None], transposed=False
+      arch, params, layers, token_1, at_1, context, own, t, (t + 1)[None]
     )
     following_1 = jnp.argmax(decoder.unembed(arch, params, hidden_1D), axis=-1)
     return (following_1, own), token_1[0]
 
-  own = decode.empty(arch, 1, 1, count, jnp.float32, transposed=False)
+  own = decode.empty(arch, 1, 1, count, jnp.float32)
   first_1 = jnp.argmax(logits_1V, axis=-1)
   _, tokens = jax.lax.scan(step, (first_1, own), jnp.arange(count))
   return tokens, logits_1V[0]

@@ -13,7 +13,7 @@ from gtalign_jax.models.variants import TINY, Arch
 
 
 def read(spec: str, file: str | None = None) -> Arch:
-  """The architecture of `spec` (see `policy.load`), or of the config.json `file` where given.
+  """The architecture of `spec` (see `models.load`), or of the config.json `file` where given.
 
   Raises BadInput where there is neither, or the config is not understood.
   """

@@ -1,33 +1,25 @@
-"""temporary shim"""
+"""The door between decoding and its two layouts, chosen once when a run is set up.
 
-import functools
-import types
+"rows" (models/decode.py) is for accelerators and is the oracle; "columns" (models/decode_cpu.py) is
+for XLA:CPU. Both modules have the same names: prepare, prompt_cache, empty, grow, step, SLOTS, GROWS.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
 
 import jax
 
-from gtalign_jax.models import decode as _d
+from gtalign_jax.models import decode, decode_cpu
+
+LAYOUTS = {"rows": decode, "columns": decode_cpu}
 
 
-def _ns(t):
-  p = lambda f: functools.partial(f, transposed=t)
-  return types.SimpleNamespace(
-    prepare=p(_d.prepare),
-    prompt_cache=p(_d.prompt_cache),
-    empty=p(_d.empty),
-    grow=p(_d.grow),
-    step=p(_d.step),
-    CACHE_AXES=_d.CACHE_AXES,
-    SLOTS=_d.SLOTS,
-    GROWS=t,
-  )
-
-
-LAYOUTS = {"rows": _ns(False), "columns": _ns(True)}
-
-
-def native():
+def native() -> str:
+  """The layout that is fast on this machine."""
   return "columns" if jax.default_backend() == "cpu" else "rows"
 
 
-def layout(name):
+def layout(name: str) -> ModuleType:
+  """The module that decodes in the layout `name`."""
   return LAYOUTS[name]

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models import hf_config, tokenizer, weights
+from gtalign_jax.models.policy import Policy
 from gtalign_jax.models.weights import Index
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
@@ -96,8 +97,6 @@ def _json(path: Path) -> dict[str, Any]:
 
 def load(directory: Path, dtype: str, mesh: Mesh | None):
   """A policy from a Hugging Face directory; see `models.load`."""
-  from gtalign_jax.models.policy import Policy
-
   config = _json(directory / "config.json")
   arch = hf_config.read(config, str(directory))
   source = Safetensors(directory)

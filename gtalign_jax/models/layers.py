@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from gtalign_jax.models.attention import Angles, Shared, attend, attend_shared, rotate
 from gtalign_jax.models.variants import Arch
-from gtalign_jax.ops.keep import keep
-from gtalign_jax.ops.linear import contract
+from gtalign_jax.ops.matmul import keep, matmul
 from gtalign_jax.parallel.sharding import constrain
 
 # What remat="dots" keeps: every product with a weight, so only attention and elementwise work is made again.
@@ -54,10 +53,10 @@ class Projection(nn.Module):
     normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), self.names)
     kernel: Any = self.param("kernel", normal, self.inputs + self.outputs)
     axes = len(self.inputs)
-    y = keep(contract(x, kernel, axes), "projection")
+    y = keep(matmul(x, kernel, axes), "projection")
     if self.has_variable("params", "lora_a"):
-      low = contract(x, self.get_variable("params", "lora_a"), axes)
-      y += contract(keep(low, "projection"), self.get_variable("params", "lora_b"), 1)
+      low = matmul(x, self.get_variable("params", "lora_a"), axes)
+      y += matmul(keep(low, "projection"), self.get_variable("params", "lora_b"), 1)
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.names[axes:])
       bias: Any = self.param("bias", zeros, self.outputs)

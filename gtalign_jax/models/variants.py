@@ -157,12 +157,12 @@ TINY = Arch(
 )
 
 
-def mesh_dimensions(arch: Arch) -> dict[str, tuple[str, int]]:
-  """Sizes that mesh axes must divide, for `parallel.mesh.check_model`."""
+def split_dimensions(arch: Arch) -> dict[str, tuple[str, int]]:
+  """{name: (logical axis, size)} of what a mesh may split, for `parallel.mesh.check_model`."""
   return {
-    "num_kv_heads": ("tensor", arch.num_kv_heads),
-    "num_heads": ("tensor", arch.num_heads),
-    "mlp_width": ("tensor", arch.mlp_width),
-    "vocab_size": ("tensor", arch.vocab_size),
-    "width": ("fsdp", arch.width),
+    "num_kv_heads": ("kv_heads", arch.num_kv_heads),
+    "num_heads": ("heads", arch.num_heads),
+    "mlp_width": ("mlp", arch.mlp_width),
+    "vocab_size": ("vocab", arch.vocab_size),
+    "width": ("embed", arch.width),
   }

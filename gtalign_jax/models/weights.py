@@ -18,7 +18,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models import decoder
-from gtalign_jax.models.variants import FAMILIES, Arch, mesh_dimensions
+from gtalign_jax.models.variants import FAMILIES, Arch, split_dimensions
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import sharding
 
@@ -147,8 +147,7 @@ def assemble(arch: Arch, source: Source, dtype: str, mesh: Mesh | None) -> Any:
 def check_mesh(arch: Arch, mesh: Mesh | None) -> None:
   """Raises BadInput where an axis of the mesh does not divide what it splits."""
   if mesh is not None:
-    sizes = tuple(mesh.shape[axis] for axis in meshes.AXES)
-    meshes.check_model(sizes, mesh_dimensions(arch), arch.name)
+    meshes.check_model(mesh, split_dimensions(arch), arch.name)
 
 
 def _default_device() -> jax.Device:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gtalign_jax.ops.linear import outer
+from gtalign_jax.ops.cpu import outer
 from gtalign_jax.types import Array
 
 BLOCK = 4096  # vocabulary entries whose logits exist at once, for every token

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from gtalign_jax.errors import BadInput
+from gtalign_jax.parallel import sharding
 from gtalign_jax.sections import MeshConfig
 
 AXES = ("data", "fsdp", "tensor")
@@ -47,20 +48,19 @@ def row_shards(mesh: Mesh) -> int:
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def check_model(
-  mesh_sizes: tuple[int, int, int], dimensions: dict[str, tuple[str, int]], model: str
-) -> None:
-  """Checks that mesh axes divide the model's dimensions.
+def check_model(mesh: Mesh, dimensions: dict[str, tuple[str, int]], model: str) -> None:
+  """Checks that the mesh divides the model.
 
-  dimensions: mesh axis -> list of (name, size) is given as {"name": (axis, size)}.
-  Raises BadInput naming the first axis that does not divide.
+  dimensions: {name: (logical axis, size)}. Raises BadInput naming the first one that is not divided
+  by its mesh axis.
   """
-  by_axis = dict(zip(AXES, mesh_sizes))
-  for name, (axis, size) in dimensions.items():
-    if size % by_axis[axis]:
+  for name, (logical, size) in dimensions.items():
+    axis = sharding.RULES[logical]
+    if isinstance(axis, str) and size % mesh.shape[axis]:
       fits = [d for d in range(1, size + 1) if size % d == 0]
       raise BadInput(
-        f"mesh.{axis}={by_axis[axis]} does not divide {name}={size} ({model}); use one of {fits[:8]}"
+        f"mesh.{axis}={mesh.shape[axis]} does not divide {name}={size} ({model}); "
+        f"use one of {fits[:8]}"
       )
 
 

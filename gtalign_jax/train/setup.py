@@ -15,7 +15,7 @@ from gtalign_jax.config import Config
 from gtalign_jax.data import batches, prompts, sources
 from gtalign_jax.data.records import Record
 from gtalign_jax.models import decoder, decoding, lora
-from gtalign_jax.models.variants import Arch, mesh_dimensions
+from gtalign_jax.models.variants import Arch, split_dimensions
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
@@ -127,8 +127,7 @@ def place(tree: Any, mesh: Mesh, names: Any) -> Any:
 
 def check_mesh(config: Config, arch: Arch, mesh: Mesh) -> None:
   """Raises BadInput where a mesh axis does not divide what it splits."""
-  sizes = tuple(mesh.shape[axis] for axis in meshes.AXES)
-  meshes.check_model(sizes, mesh_dimensions(arch), config.model)
+  meshes.check_model(mesh, split_dimensions(arch), config.model)
   shards = meshes.row_shards(mesh)
   rows = {
     "grpo.prompts_per_step": config.grpo.prompts_per_step,

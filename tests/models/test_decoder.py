@@ -8,7 +8,7 @@ import model_cases
 import numpy as np
 import pytest
 
-from gtalign_jax.models import decoder, prefix
+from gtalign_jax.models import decoder, decoding, prefix
 from gtalign_jax.models.variants import TINY
 from gtalign_jax.types import Context, Prompts
 
@@ -20,14 +20,37 @@ def params():
   return jax.jit(decoder.init, static_argnums=0)(TINY, jax.random.key(3))
 
 
+@pytest.mark.parametrize("layout", ["rows", "columns"])
 @pytest.mark.parametrize("name", ["llama3", "qwen3_bias_window", "mistral", "gemma3"])
-def test_prefill_and_steps_equal_one_pass(name):
+def test_prefill_and_steps_equal_one_pass(name, layout):
   arch, made = model_cases.build(name)
   inputs = model_cases.inputs()
   hidden_BTD, _ = model_cases.forward(arch, made, *inputs)
   whole_BTV = decoder.unembed(arch, made, hidden_BTD)[:, 20:]
-  steps_BTV = model_cases.through_cache(arch, made, *inputs, prefill=20)
+  steps_BTV = model_cases.through_cache(arch, made, *inputs, prefill=20, layout=layout)
   assert model_cases.relative_gap(steps_BTV, whole_BTV, inputs[2][:, 20:]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["llama3", "gemma3"])
+def test_both_layouts_decode_alike_in_bf16(name):
+  """Rows and columns round the same products once each; bf16 holds 8 bits."""
+  arch, made = model_cases.build(name)
+  made = jax.tree.map(lambda x: x.astype(jnp.bfloat16), made)
+  rows, columns = (
+    model_cases.through_cache(
+      arch, made, *model_cases.inputs(), prefill=20, layout=layout, dtype="bfloat16"
+    )
+    for layout in ("rows", "columns")
+  )
+  real = model_cases.inputs()[2][:, 20:]
+  assert 0 < model_cases.relative_gap(rows, columns, real) < 0.05
+
+
+def test_the_door():
+  assert decoding.native() == "columns" and jax.default_backend() == "cpu"
+  assert decoding.layout("rows") is decoding.LAYOUTS["rows"]
+  shared = ("prepare", "prompt_cache", "empty", "grow", "step", "SLOTS", "GROWS", "CACHE_AXES")
+  assert all(hasattr(each, name) for each in decoding.LAYOUTS.values() for name in shared)
 
 
 def groups(vocab):

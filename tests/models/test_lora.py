@@ -53,7 +53,7 @@ def test_joined_equals_merged_in_forward_and_decode(model):
   whole = decoder.unembed(arch, merged, hidden(arch, merged))[:, 40:]
   assert model_cases.relative_gap(steps, whole, inputs[2][:, 40:]) < 1e-4
   with pytest.raises(ValueError, match="merge"):  # decoding would leave the adapters out
-    decode.prepare(joined, True)
+    decode.prepare(joined)
 
 
 def test_scale(model):

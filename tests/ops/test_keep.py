@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gtalign_jax.ops.keep import keep
+from gtalign_jax.ops.matmul import keep
 
 LAYERS, ROWS, WIDTH = 3, 24, 40
 

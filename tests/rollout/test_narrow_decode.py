@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gtalign_jax.models import decode, decoder
+from gtalign_jax.models import decode_cpu, decoder
 from gtalign_jax.models.variants import Arch
 from gtalign_jax.rollout import generate
 from gtalign_jax.sections import RolloutConfig
@@ -26,20 +26,20 @@ def shape(*sizes, dtype=jnp.int32):
 
 def program_text():
   """The optimised decode program, from shapes alone."""
-  plan = generate.sampling_of(
-    RolloutConfig(group_size=8, max_new_tokens=SLOTS), (2,), 0, "bfloat16"
+  sampling = generate.sampling_of(
+    RolloutConfig(group_size=8, max_new_tokens=SLOTS), ARCH, (2,), 0, "bfloat16"
   )
   init = functools.partial(decoder.init, ARCH, param_dtype="bfloat16")
   key = jax.eval_shape(lambda: jax.random.key(0))
   params = jax.eval_shape(init, key)
   prompts = Prompts(shape(PROMPTS, 32), shape(PROMPTS), shape(PROMPTS))
-  fixed = (shape(3, ARCH.vocab_size, dtype=jnp.int8), key, shape())
-  context, state = jax.eval_shape(
-    functools.partial(generate.start, ARCH, plan), params, prompts, *fixed
-  )
-  layers = jax.eval_shape(functools.partial(decode.prepare, transposed=plan.transposed), params)
-  segment = jax.jit(functools.partial(generate.segment, ARCH, plan))
-  return segment.lower(params, layers, *fixed, context, state).compile().as_text()
+  table = shape(3, ARCH.vocab_size, dtype=jnp.int8)
+  inputs = generate.DecodeInputs(params, None, table, key, shape())
+  start = functools.partial(generate.start, sampling, SLOTS)
+  context, state = jax.eval_shape(start, inputs, prompts)
+  inputs = inputs._replace(layers=jax.eval_shape(decode_cpu.prepare, params))
+  segment = jax.jit(functools.partial(generate.segment, sampling))
+  return segment.lower(inputs, context, state, shape()).compile().as_text()
 
 
 def test_no_weight_is_widened():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtalign_jax.ops.linear import contract, outer
+from gtalign_jax.ops.cpu import contract, outer
 
 SHAPES = {  # x, kernel, summed axes
   "plain": ((6, 8), (8, 5), 1),

@@ -1,8 +1,9 @@
-"""Linear maps with the layouts and result types that are fast on CPU, where XLA does not find them itself.
+"""Everything that is done for XLA:CPU's sake: layouts and result types that it does not find itself.
 
-There bf16 kernels take only products whose result is f32 and whose left operand has the summed axis last; autodiff
-multiplies by rows instead, and all else is widened first (docs/performance.md). TPU and GPU sum in f32 as it
-is, and an f32 result would only double what tensor parallelism has to add up between devices.
+There bf16 kernels take only products whose result is f32 and whose left operand has the summed axis
+last; autodiff multiplies by rows instead, and all else is widened first (docs/performance.md). TPU and
+GPU sum in f32 as it is, and an f32 result would only double what tensor parallelism has to add up
+between devices. Models call `ops.matmul`; only models/decode_cpu.py comes in by this door.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -83,3 +85,28 @@ def _outer_on_cpu(x: jax.Array, dy: jax.Array, rows: int) -> jax.Array:
     # into a reader's transpose XLA folds the product itself, as dy' x, and has no narrow kernel for that
     product = jax.lax.optimization_barrier(product)
   return product.reshape(x.shape[rows:] + dy.shape[rows:])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def keep(x: jax.Array, name: str) -> jax.Array:
+  """x, which `jax.checkpoint` policies know by `name`.
+
+  A bf16 array is kept as its bits. XLA's CPU has no bf16 slices: it would widen the stack of all layers to f32
+  before the backward pass reads one of them, twice the memory and time (docs/performance.md).
+  """
+  return _keep_forward(x, name)[0]
+
+
+def _keep_forward(x: jax.Array, name: str) -> tuple[jax.Array, None]:
+  if x.dtype != jnp.bfloat16:
+    return checkpoint_name(x, name), None
+  bits = checkpoint_name(jax.lax.bitcast_convert_type(x, jnp.uint16), name)
+  return jax.lax.bitcast_convert_type(bits, x.dtype), None
+
+
+def _keep_backward(name: str, _: None, dx: jax.Array) -> tuple[jax.Array]:
+  del name
+  return (dx,)
+
+
+keep.defvjp(_keep_forward, _keep_backward)
