@@ -167,7 +167,7 @@ class RolloutConfig:
   max_new_tokens: int = 320  # decode budget per completion, tokens
   # The next three cut the work. What a row samples depends on (seed, step, row, token) alone.
   prompt_buckets: tuple[int, ...] = placed((128, 192, 256))  # padded prompt lengths, tokens
-  prompts_at_once: int = placed(0)  # decoded together; others take the lanes that end; 0 = all
+  prompts_at_once: int = placed(0)  # decoded together; others take the slots that end; 0 = all
   segment: int = placed(64)  # tokens decoded between looks at the host
   temperature: float = 1.0
   top_k: int = 0  # 0 = off

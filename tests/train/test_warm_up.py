@@ -43,11 +43,11 @@ def seen():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ("mesh", "lanes", "epochs", "group", "trained"),
+  ("mesh", "slots", "epochs", "group", "trained"),
   [((1, 1, 1), 2, 1, 4, 2), ((2, 2, 2), 0, 2, 2, 0)],
   ids=["refilled, some trained", "mesh"],
 )
-def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, lanes, epochs, group, trained):
+def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, slots, epochs, group, trained):
   devices = jax.devices()[: mesh[0] * mesh[1] * mesh[2]]
   monkeypatch.setattr(jax, "devices", lambda *_: devices)
   config = short_config.config()
@@ -57,7 +57,7 @@ def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, lanes, epochs,
     workdir=str(tmp_path),
     mesh=MeshConfig(data=mesh[0], fsdp=mesh[1], tensor=mesh[2]),
     sft=replace(config.sft, steps=6, micro_batch=4, length_bucket=32),
-    rollout=replace(config.rollout, prompts_at_once=lanes, segment=12, group_size=group),
+    rollout=replace(config.rollout, prompts_at_once=slots, segment=12, group_size=group),
     grpo=replace(
       config.grpo,
       inner_epochs=epochs,
