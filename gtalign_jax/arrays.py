@@ -23,7 +23,7 @@ def namespace(*arrays: Any) -> ModuleType:
 
 
 def floats(*arrays: Any) -> tuple[Any, ...]:
-  """Returns (namespace, *arrays) with integers and booleans made floating; float dtypes are kept."""
+  """(namespace, *arrays) with integers and booleans made floating; float dtypes are kept."""
   xp = namespace(*arrays)
   out = []
   for array in map(xp.asarray, arrays):

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub answers: one short question, where its libraries retry for half a minute."""
+"""Whether the Hugging Face hub answers: asked once; its libraries retry for half a minute."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ ANSWER_S = 5.0  # seconds in which the hub must answer
 def ask(kind: Literal["model", "dataset"], name: str) -> None:
   """Asks the hub for a repository.
 
-  Raises HfHubHTTPError (of huggingface_hub) where the hub answers that there is none, or none for this user;
-  some other error where it does not answer, or HF_HUB_OFFLINE is set.
+  Raises HfHubHTTPError (of huggingface_hub) where the hub answers that there is none, or none for
+  this user; some other error where it does not answer, or HF_HUB_OFFLINE is set.
   """
   if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
     raise ConnectionError("HF_HUB_OFFLINE is set")

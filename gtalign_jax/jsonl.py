@@ -68,7 +68,7 @@ def number(row: dict[str, Any], key: str, where: str) -> float:
 
 
 def dumps(row: Any) -> str:
-  """One line of strict JSON: NaN and infinities become null; ASCII, so that lone surrogates survive."""
+  """One line of strict JSON: NaN and infinities are null; ASCII, so lone surrogates survive."""
   try:
     return json.dumps(row, allow_nan=False)
   except ValueError:

@@ -1,4 +1,4 @@
-"""How far long work is, and how long it will still take: a bar on a terminal, lines in a log file."""
+"""How far long work is and how long it will take: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 

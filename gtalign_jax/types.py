@@ -18,7 +18,8 @@ if TYPE_CHECKING:
   Array = jax.Array
 else:
   Array = Any
-# A field of a pytree: an array on the host or the device, or its shape or sharding in a tree of the same form.
+# A field of a pytree: an array on the host or the device, or its shape or sharding in a tree of the
+# same form.
 Leaf = Any
 
 USER_TYPES = ("DQ", "VQ")
@@ -43,7 +44,8 @@ class Prompts(NamedTuple):
 class KVCache(NamedTuple):
   """Keys (after rope) and values of attended tokens; heads before time.
 
-  k, v: [L, B, K, S, H] stacked, or a tuple of L arrays [B, K, S, H] where a decode loop donates them.
+  k, v: [L, B, K, S, H] stacked, or a tuple of L arrays [B, K, S, H] where a decode loop donates
+  them.
   """
 
   k: Any
@@ -66,7 +68,8 @@ class Rollout(NamedTuple):
 
   tokens_BC: sampled ids, right-padded. mask_BC: True for sampled tokens, the EOS included.
   logp_BC: f32 log-probability of each token under the tempered, untruncated policy.
-  truncated_logp_BC: f32 log-probability under the truncated (top-k/p, min-p) policy it was drawn from.
+  truncated_logp_BC: f32 log-probability under the truncated (top-k/p, min-p) policy it was drawn
+  from.
   stopped_B: True where the row ended by EOS or a stop string, False where it ran out of budget.
   """
 

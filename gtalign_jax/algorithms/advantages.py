@@ -150,9 +150,9 @@ def signal_mask(reward_PG: Any, valid_PG: Any) -> Array:
 def max_variance_subset(reward_PG: np.ndarray, count: int) -> np.ndarray:
   """The `count` samples of each group whose rewards vary most, bool_PG (PODS, Xu et al. 2025).
 
-  Some of the highest and the rest of the lowest rewards, split where the variance is largest. Rewards that
-  are not finite are chosen only where a group has too few others. Equal rewards: the first sample goes first.
-  NumPy, float64.
+  Some of the highest and the rest of the lowest rewards, split where the variance is largest.
+  Rewards that are not finite are chosen only where a group has too few others. Equal rewards: the
+  first sample goes first. NumPy, float64.
   """
   reward_PG = np.asarray(reward_PG, np.float64)
   chosen_PG = np.zeros(reward_PG.shape, bool)

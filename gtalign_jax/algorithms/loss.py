@@ -1,4 +1,4 @@
-"""Policy and value losses. Arrays in, one number and metrics out; they know nothing of text or games.
+"""Policy and value losses: arrays in, one number and metrics out; no text, no games.
 
 NumPy in, NumPy out; jax in, jax out; computed in the dtype of `logp_BT`, at least f32. Masked
 positions may hold anything: they reach neither the loss nor the gradient. Formulas and their
@@ -117,8 +117,9 @@ def mismatch_weights(
 ) -> Array:
   """Importance weights exp(old - sampler) for a sampler that computes other log-probabilities.
 
-  level: token (a weight a token) or sequence (one a row, from the sum over its tokens); the exponent
-  is clamped to +-20. mode: truncate (clip to bounds) or mask (zero outside them). [B, T] or [B, 1].
+  level: token (a weight a token) or sequence (one a row, from the sum over its tokens); the
+  exponent is clamped to +-20. mode: truncate (clip to bounds) or mask (zero outside them). [B, T]
+  or [B, 1].
   """
   one_of("grpo.mismatch", level, MISMATCHES[1:])
   one_of("grpo.mismatch_mode", mode, MISMATCH_MODES)
@@ -152,7 +153,8 @@ def _surrogate(
   if kind == "cispo":
     return -_stop(xp, bounded_BT) * A_B1 * logp_BT, ratio_BT, {"low": below_BT, "high": above_BT}
   free_BT, held_BT = -ratio_BT * A_B1, -bounded_BT * A_B1
-  # where, not maximum: at a tie (ratio within bounds) the gradient is that of the free branch, whole
+  # where, not maximum: at a tie (ratio within bounds) the gradient is that of the free branch,
+  # whole
   loss_BT = xp.where(free_BT >= held_BT, free_BT, held_BT)
   if dual_clip is not None:
     cap_BT = -dual_clip * A_B1 + xp.zeros_like(loss_BT)

@@ -1,8 +1,9 @@
 """Cutting an optimiser batch into slices of like length, so that little padding is trained on.
 
 A slice holds `micro_prompts` prompts with `micro_samples` of their completions each. Prompts are
-sorted by length and so are the samples of each prompt, so a slice's rows are about as long as each other;
-its width is the smallest of a few given ones that holds them. One program is compiled per width.
+sorted by length and so are the samples of each prompt, so a slice's rows are about as long as each
+other; its width is the smallest of a few given ones that holds them. One program is compiled per
+width.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ QUARTERS = 4
 
 
 class Slice(NamedTuple):
-  """Which rows go together. prompt_p: prompts. sample_pg: their samples. width: completion tokens."""
+  """Which rows go together: prompts, samples of each, and the width in completion tokens."""
 
   prompt_p: np.ndarray
   sample_pg: np.ndarray
@@ -46,7 +47,8 @@ def cut(
 ) -> list[Slice]:
   """Slices that cover every row once, or every one of `trained_PG`, K in each group.
 
-  count_PG: completion tokens. micro_prompts, micro_samples: divisors of P and K (or G), 0 = all at once.
+  count_PG: completion tokens. micro_prompts, micro_samples: divisors of P and K (or G), 0 = all at
+  once.
   widths: of `widths`, the last one holds every completion.
   """
   trained_PG = np.ones(count_PG.shape, bool) if trained_PG is None else trained_PG
@@ -78,7 +80,7 @@ def padding(count_PG: np.ndarray, slices: list[Slice]) -> float:
 
 
 def widths(buckets: Sequence[int], budget: int) -> list[int]:
-  """Ascending widths of slices: `buckets` below the budget, or its quarters if there are none; the budget."""
+  """Ascending widths of slices: the budget, and below it `buckets` or else its quarters."""
   below = buckets or [-(-budget * part // QUARTERS) for part in range(1, QUARTERS)]
   return sorted({width for width in below if width < budget} | {budget})
 

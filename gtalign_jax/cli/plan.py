@@ -61,6 +61,7 @@ def table(result: dict[str, Any]) -> str:
   of = "" if limit is None else f" of {limit:g} GiB"
   verdict = "fits" if result["fits"] else "does NOT fit"
   lines.append(
-    f"{result['topology']}, {result['devices']} devices: peak {result['peak_gib']:.2f}{of}, {verdict}"
+    f"{result['topology']}, {result['devices']} devices: "
+    f"peak {result['peak_gib']:.2f}{of}, {verdict}"
   )
   return "\n".join(lines) + "\n"

@@ -42,7 +42,7 @@ class Options(NamedTuple):
 
 
 class Job:
-  """A loaded policy with its sampler and, where rows are scored, a judge; use as a context manager."""
+  """A loaded policy with its engine and, where rows are scored, a judge; a context manager."""
 
   def __init__(self, config: Config, options: Options, scored: bool):
     self.config, self.options = config, options

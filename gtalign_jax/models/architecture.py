@@ -1,4 +1,4 @@
-"""The architecture of a model spec without its weights: only `config.json` or the GGUF header is read."""
+"""The architecture of a model spec without its weights: `config.json` or the GGUF header."""
 
 from __future__ import annotations
 

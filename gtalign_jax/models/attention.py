@@ -18,8 +18,8 @@ MASKED = -1e30
 def inverse_frequencies(rope: Rope, head_dim: int) -> np.ndarray:
   """Angle per position of each pair of a head, f32 [H/2].
 
-  `llama3`: wavelengths beyond the original context are stretched by `factor`, short ones are kept, and
-  those in between are interpolated (Llama 3.1; transformers `modeling_rope_utils`).
+  `llama3`: wavelengths beyond the original context are stretched by `factor`, short ones are kept,
+  and those in between are interpolated (Llama 3.1; transformers `modeling_rope_utils`).
   """
   frequency = rope.theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
   if rope.kind == "linear":
@@ -105,8 +105,8 @@ def attend_shared(
 ) -> jax.Array:
   """Attention to own slots and to those of the row's prompt (row b: prompt b // G), [B, T, N, H].
 
-  One softmax over both parts, computed part by part and merged, so that the prompt's keys and values are
-  neither copied G times nor concatenated. mask_BTC broadcasts over B and T.
+  One softmax over both parts, computed part by part and merged, so that the prompt's keys and
+  values are neither copied G times nor concatenated. mask_BTC broadcasts over B and T.
   """
   B, T, N, H = q_BTNH.shape
   P, K = shared.k.shape[:2]
@@ -134,7 +134,8 @@ def attend_shared(
   return jnp.swapaxes(out_BKTRH, 1, 2).reshape(B, T, N, H)
 
 
-# Plain batched matrix products, [B, K] first: on CPU any other order of the result costs 20x as much.
+# Plain batched matrix products, [B, K] first: on CPU any other order of the result costs 20x as
+# much.
 def _scores(q_BKMH: jax.Array, k_BKSH: jax.Array, scale: float) -> jax.Array:
   f32 = jnp.float32
   return jnp.einsum("bkmh,bksh->bkms", q_BKMH, k_BKSH, preferred_element_type=f32) * scale

@@ -1,10 +1,10 @@
 """One token per row through the decoder: the same function as `decoder.forward`, row by row.
 
 For accelerators, and the oracle of models/decode_cpu.py (models/decoding.py picks one of them). It
-repeats models/layers.py `Block` instead of calling it because a token of decoding needs other things:
-layers are unrolled, so that each cache is an array of its own that the loop updates in place (a scan
-would copy the stacked cache, which costs more than the attention itself); norms and attention act on
-[B, D] without a time axis; adapters are merged and nothing is rematerialised.
+repeats models/layers.py `Block` instead of calling it because a token of decoding needs other
+things: layers are unrolled, so that each cache is an array of its own that the loop updates in
+place (a scan would copy the stacked cache, which costs more than the attention itself); norms and
+attention act on [B, D] without a time axis; adapters are merged and nothing is rematerialised.
 
 Attention has two parts under one softmax: prompt attention, to keys and values that the G rows of a
 prompt share, and row attention, to what the row itself wrote. Caches are [P, K, S, H] and
@@ -196,7 +196,8 @@ def step(
 ) -> tuple[jax.Array, KVCache]:
   """Feeds one token per row; returns its hidden state after the final norm [B, D] and the caches.
 
-  params: embedding and final norm are read; layers: of `prepare`. row_cache: of `empty`, a ring of C
+  params: embedding and final norm are read; layers: of `prepare`. row_cache: of `empty`, a ring of
+  C
   slots: `slot` is written, and each row attends to its newest count_B tokens, this one included
   (1 <= count_B <= C), its positions being consecutive. context: of P prompts, its cache of
   `prompt_cache`; row b belongs to prompt b // (B / P).

@@ -2,9 +2,9 @@
 
 Activations are columns, [D, B]: with weights stored as [out, in], a product of few rows runs at
 115-180 GFLOP/s on 2 CPU cores against 65-165 for [B, in] x [in, out] (docs/performance.md), so
-decoding reads a transposed copy of the layers, with q, k, v and gate, up fused. Keys are [P, K, H, S]
-and [P, K, G, H, C]: in the loop the product with the prompts' keys then takes a third of the time, and
-that of R queries with a row's keys is fastest as one fused multiply and sum along H.
+decoding reads a transposed copy of the layers, with q, k, v and gate, up fused. Keys are [P, K, H,
+S] and [P, K, G, H, C]: in the loop the product with the prompts' keys then takes a third of the
+time, and that of R queries with a row's keys is fastest as one fused multiply and sum along H.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Parameters are a plain pytree of arrays with layers stacked on axis 0:
   embed.table [V, D]   norm.scale [D]   head.kernel [D, V] (absent where tied)
-  layers.{q,k,v}.kernel [L, D, heads, H]   layers.o.kernel [L, N, H, D]   layers.{gate,up}.kernel [L, D, F]
-  layers.down.kernel [L, F, D]   layers.*.bias   layers.{attn_norm,mlp_norm,q_norm,…}.scale
+  layers.{q,k,v}.kernel [L, D, heads, H]   layers.o.kernel [L, N, H, D]   layers.{gate,up}.kernel
+  [L, D, F] layers.down.kernel [L, F, D]   layers.*.bias
+  layers.{attn_norm,mlp_norm,q_norm,…}.scale
 Matrices are called `kernel` or `table`, the rest `bias` or `scale`.
 """
 
@@ -128,9 +129,9 @@ def forward(
 ) -> tuple[jax.Array, KVCache]:
   """Hidden states after the final norm [B, T, D], and the tokens' KV [L, B, K, T, H].
 
-  Causal by slot; only slots with mask_BT are attended to; sliding windows count positions. With a context of
-  P rows, row b also attends to the real slots of context row b // (B / P); gradients flow through it.
-  A token that may attend to nothing gets a finite, meaningless result.
+  Causal by slot; only slots with mask_BT are attended to; sliding windows count positions. With a
+  context of P rows, row b also attends to the real slots of context row b // (B / P); gradients
+  flow through it. A token that may attend to nothing gets a finite, meaningless result.
   dtype: of matmuls and activations. remat: what the backward pass recomputes (none | full | dots |
   names).
   """
@@ -161,7 +162,10 @@ def _boxed(arch: Arch, key: jax.Array) -> Any:
 
 
 def init(arch: Arch, key: jax.Array, param_dtype: str = "float32") -> Any:
-  """Fresh parameters: normal(0, 0.02) matrices, neutral norms, zero biases. Jit it with out_shardings."""
+  """Fresh parameters: normal(0, 0.02) matrices, neutral norms, zero biases.
+
+  Jit it with out_shardings, so that none of them is made whole on one device.
+  """
   params = nn.meta.unbox(_boxed(arch, key))
   return jax.tree.map(lambda x: x.astype(param_dtype), params)
 

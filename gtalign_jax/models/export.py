@@ -1,4 +1,4 @@
-"""Hugging Face directories out: sharded safetensors, config, generation config, tokenizer, template."""
+"""Hugging Face directories out: sharded safetensors, configs, tokenizer, template."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def save(
 ) -> Path:
   """Writes a policy as a directory that transformers and `models.load` read; returns the directory.
 
-  params: plain parameters (LoRA merged), written in their own dtype. The directory appears by one rename, so a
-  reader never sees half of it. Raises BadInput where `out_dir` exists and is not empty,
-  RunFailure where the disk refuses.
+  params: plain parameters (LoRA merged), written in their own dtype. The directory appears by one
+  rename, so a reader never sees half of it. Raises BadInput where `out_dir` exists and is not
+  empty, RunFailure where the disk refuses.
   """
   out = Path(out_dir)
   if out.exists() and (not out.is_dir() or any(out.iterdir())):

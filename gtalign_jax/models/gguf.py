@@ -1,7 +1,8 @@
 """GGUF files: config, weights and tokenizer from one file, without torch.
 
-Quantised blocks run along the input axis, so any rows of a matrix are dequantised alone. llama.cpp stores the
-query and key rows of Llama models with rotary pairs side by side; they are put back in halves.
+Quantised blocks run along the input axis, so any rows of a matrix are dequantised alone. llama.cpp
+stores the query and key rows of Llama models with rotary pairs side by side; they are put back in
+halves.
 """
 
 from __future__ import annotations

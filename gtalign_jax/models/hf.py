@@ -30,8 +30,8 @@ class _Place(NamedTuple):
 class Safetensors:
   """All shards of a directory; a `weights.Source`. Raises BadInput where they cannot be read.
 
-  Each read maps its tensor's bytes anew and lets go of them, so pages of the file never pile up in the
-  process; the format is a JSON header of offsets (huggingface/safetensors, README).
+  Each read maps its tensor's bytes anew and lets go of them, so pages of the file never pile up in
+  the process; the format is a JSON header of offsets (huggingface/safetensors, README).
   """
 
   def __init__(self, directory: Path):
@@ -107,7 +107,7 @@ def load(directory: Path, dtype: str, mesh: Mesh | None):
 
 
 def _eos_ids(directory: Path, config: dict[str, Any], made: Any) -> tuple[int, ...]:
-  """The set of ids that end a turn: generation_config.json, else config.json, else the tokenizer's."""
+  """The ids that end a turn: of generation_config.json, config.json or the tokenizer."""
   generation = directory / "generation_config.json"
   given = _json(generation).get("eos_token_id") if generation.is_file() else None
   for ids in (given, config.get("eos_token_id"), made.eos_token_id):

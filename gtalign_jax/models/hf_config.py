@@ -1,4 +1,4 @@
-"""Hugging Face `config.json` to `Arch` and back. A key that is not understood is an error, never ignored."""
+"""Hugging Face `config.json` to `Arch` and back; a key that is not understood is an error."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _READ = {
 }  # fmt: skip
 # Keys that change no logits: files, training history, generation, which transformers wrote it.
 _NEUTRAL = {
-  "architectures", "torch_dtype", "dtype", "transformers_version", "use_cache", "initializer_range",
-  "bos_token_id", "eos_token_id", "pad_token_id", "_name_or_path", "pretraining_tp", "cache_implementation",
-  "is_llama_config", "transformers.js_config", "unsloth_version", "unsloth_fixed", "return_dict",
-  "output_hidden_states", "output_attentions", "id2label", "label2id", "problem_type", "chunk_size_feed_forward",
-  "is_encoder_decoder", "_attn_implementation_autoset", "_attn_implementation", "keys_to_ignore_at_inference",
+  "architectures", "torch_dtype", "dtype", "transformers_version", "use_cache",
+  "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id", "_name_or_path",
+  "pretraining_tp", "cache_implementation", "is_llama_config", "transformers.js_config",
+  "unsloth_version", "unsloth_fixed", "return_dict", "output_hidden_states", "output_attentions",
+  "id2label", "label2id", "problem_type", "chunk_size_feed_forward", "is_encoder_decoder",
+  "_attn_implementation_autoset", "_attn_implementation", "keys_to_ignore_at_inference",
 }  # fmt: skip
 # Keys that are accepted with one value only, because another would change the computation.
 _ONLY = {
@@ -51,8 +52,8 @@ def _bad(where: str, key: str, value: Any, rule: str) -> BadInput:
 def read(config: Mapping[str, Any], where: str) -> Arch:
   """The architecture that a config.json describes.
 
-  where: named in errors. Raises BadInput for a model_type without entry in FAMILIES and for every key or
-  value that is not understood.
+  where: named in errors. Raises BadInput for a model_type without entry in FAMILIES and for every
+  key or value that is not understood.
   """
   kind = str(config.get("model_type"))
   if kind not in FAMILIES:

@@ -1,4 +1,4 @@
-"""Linen modules of one decoder layer. Parameters carry logical axis names (parallel/sharding.py)."""
+"""Linen modules of one decoder layer; parameters carry logical axis names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gtalign_jax.models.variants import Arch
 from gtalign_jax.ops.matmul import keep, matmul
 from gtalign_jax.parallel.sharding import constrain
 
-# What remat="dots" keeps: every product with a weight, so only attention and elementwise work is made again.
+# What remat="dots" keeps: every product with a weight, so only attention and elementwise work is
+# made again.
 PRODUCTS = ("input", "projection")
 # What remat="names" keeps: with these, the backward pass recomputes the mlp but no attention.
 SAVED_NAMES = ("input", "query", "key", "value", "attention")

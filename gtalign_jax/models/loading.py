@@ -19,8 +19,8 @@ from gtalign_jax.parallel import sharding
 def load(spec: str | Path, dtype: str = "float32", mesh: Mesh | None = None) -> Policy:
   """Loads a policy.
 
-  spec: Hugging Face directory, hub id, .gguf file, or random:tiny. dtype: of the parameters. mesh: splits the
-  parameters over it, each device reading its own part (None: all on the default device).
+  spec: Hugging Face directory, hub id, .gguf file, or random:tiny. dtype: of the parameters. mesh:
+  splits the parameters over it, each device reading its own part (None: all on the default device).
   Raises BadInput where the files are missing, of an unknown kind, or do not fit their config.
   """
   if str(spec) == RANDOM:

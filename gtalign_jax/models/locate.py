@@ -1,4 +1,4 @@
-"""Finds the files that a model spec means: a directory, a .gguf file, a hub id, or `random:tiny`."""
+"""Finds the files that a model spec means: directory, .gguf file, hub id or `random:tiny`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 def locate(spec: str) -> Path:
   """The directory or .gguf file of `spec`.
 
-  A hub id comes from the local cache, else from the hub, else, where the hub cannot be reached, from an
-  installed package that carries the model. Raises BadInput where there is nothing.
+  A hub id comes from the local cache, else from the hub, else, where the hub cannot be reached,
+  from an installed package that carries the model. Raises BadInput where there is nothing.
   """
   path = Path(spec).expanduser()
   if path.is_dir():

@@ -1,8 +1,8 @@
 """Low-rank adapters (Hu et al. 2021): W + scale * A B on chosen projections, W frozen.
 
-Adapters are a tree of their own, {"layers": {target: {"lora_a": [L, in…, r], "lora_b": [L, r, out…]}}}, so an
-optimiser and a checkpoint that are given the adapters hold nothing else. Differentiate with respect to them
-through `join`.
+Adapters are a tree of their own, {"layers": {target: {"lora_a": [L, in…, r], "lora_b": [L, r,
+out…]}}}, so an optimiser and a checkpoint that are given the adapters hold nothing else.
+Differentiate with respect to them through `join`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def _inputs(target: str) -> int:
 
 
 def init(arch: Arch, key: jax.Array, config: PolicyConfig) -> dict[str, Any]:
-  """Fresh adapters in `param_dtype`: A uniform as in the paper's code, B zero, so they change nothing.
+  """Fresh adapters in `param_dtype`: A uniform as in the paper's code, B zero: no change yet.
 
   Raises BadInput if `lora_rank` is 0 or there are no targets.
   """
   if config.lora_rank < 1 or not config.lora_targets:
     raise BadInput(
-      f"policy.lora_rank={config.lora_rank} with policy.lora_targets={config.lora_targets}: adapters "
-      "need a rank of at least 1 and at least one target"
+      f"policy.lora_rank={config.lora_rank} with policy.lora_targets={config.lora_targets}: "
+      "adapters need a rank of at least 1 and at least one target"
     )
   base = decoder.abstract(arch, config.param_dtype)["layers"]
   made = {}

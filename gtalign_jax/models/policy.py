@@ -17,8 +17,8 @@ from gtalign_jax.models.variants import Arch
 class Policy:
   """A model that can be sampled and trained.
 
-  config: its architecture. params: pytree of arrays, layers stacked (decoder.py). tokenizer: a transformers
-  fast tokenizer with a chat template. eos_ids: every id that ends a turn.
+  config: its architecture. params: pytree of arrays, layers stacked (decoder.py). tokenizer: a
+  transformers fast tokenizer with a chat template. eos_ids: every id that ends a turn.
   """
 
   config: Arch

@@ -16,7 +16,7 @@ from gtalign_jax.types import Context, Prompts
 def prompt_context(
   arch, params, prompts: Prompts, *, dtype: str, remat: str = "none"
 ) -> tuple[jax.Array, Context]:
-  """Prompt forward pass: hidden state of each prompt's last token [P, D], and its KV as a Context."""
+  """Forward pass of prompts: hidden state of the last token of each [P, D], and their KV."""
   slots_T = jnp.arange(prompts.tokens_PT.shape[1], dtype=jnp.int32)
   mask_PT = slots_T[None] < prompts.length_P[:, None]
   positions_PT = jnp.broadcast_to(slots_T[None], mask_PT.shape)
@@ -41,9 +41,9 @@ def completion_hidden(
 ) -> jax.Array:
   """Hidden states that predict each completion token, [B, C, D].
 
-  last_PD, context: of `prompt_context`. tokens_BC: completions, right-padded, B = P * G prompt-major.
-  The last token predicts nothing that is trained, so it is not fed. Padding comes after every real
-  token of its row, so causality alone keeps it unseen.
+  last_PD, context: of `prompt_context`. tokens_BC: completions, right-padded, B = P * G
+  prompt-major. The last token predicts nothing that is trained, so it is not fed. Padding comes
+  after every real token of its row, so causality alone keeps it unseen.
   """
   G = tokens_BC.shape[0] // length_P.shape[0]
   first_B1D = jnp.repeat(last_PD, G, axis=0)[:, None]

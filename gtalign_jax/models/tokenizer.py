@@ -1,4 +1,4 @@
-"""Tokenizers: of a Hugging Face directory, of a GGUF file's metadata, and a tiny one made in code."""
+"""Tokenizers: of a Hugging Face directory, of GGUF metadata, and a tiny one made in code."""
 
 from __future__ import annotations
 
@@ -143,12 +143,12 @@ def gguf_eos_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
   return tuple(sorted(i for i in ids if i is not None))
 
 
-# Pairs that the tiny tokenizer merges: frequent in English and in payoff objects, so that prompts are
-# shorter than their bytes. With 256 bytes and 4 special tokens they fill 320 ids.
+# Pairs that the tiny tokenizer merges: frequent in English and in payoff objects, so that prompts
+# are shorter than their bytes. With 256 bytes and 4 special tokens they fill 320 ids.
 _TINY_MERGES = (
-  "Ġ t|h e|i n|e r|a n|o n|r e|Ġ a|Ġt he|e n|a t|e s|o r|Ġ s|i t|n d|o u|Ġ w|i s|Ġ o|e d|in g|Ġ c|a l"
-  "|Ġ p|Ġ b|Ġ f|Ġ m|l e|Ġ in|Ġa nd|r o|i c|Ġo f|Ġ d|Ġt o|s t|i o|io n|u s|us er|l l|Ġ y|Ġy ou|e l|L M"
-  '|L LM|D Q|V Q|_ D|_ C|_ A|_D A|_C Q|_A Q|< /|" :|Ġ {|Ġ "|0 .'
+  "Ġ t|h e|i n|e r|a n|o n|r e|Ġ a|Ġt he|e n|a t|e s|o r|Ġ s|i t|n d|o u|Ġ w|i s|Ġ o|e d|in g|Ġ c"
+  "|a l|Ġ p|Ġ b|Ġ f|Ġ m|l e|Ġ in|Ġa nd|r o|i c|Ġo f|Ġ d|Ġt o|s t|i o|io n|u s|us er|l l|Ġ y|Ġy ou"
+  '|e l|L M|L LM|D Q|V Q|_ D|_ C|_ A|_D A|_C Q|_A Q|< /|" :|Ġ {|Ġ "|0 .'
 )
 
 

@@ -1,8 +1,8 @@
 """What distinguishes one family of dense decoders from another, as data.
 
-`Arch` is everything that the decoder needs to know, hashable (a jit static argument). `FAMILIES` maps the
-`model_type` of a Hugging Face config to the names of its tensors and to the traits that its config does
-not spell out. A further family is one entry here.
+`Arch` is everything that the decoder needs to know, hashable (a jit static argument). `FAMILIES`
+maps the `model_type` of a Hugging Face config to the names of its tensors and to the traits that
+its config does not spell out. A further family is one entry here.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ _GEMMA_KEYS = _LLAMA_KEYS | {
 class Family:
   """How a `model_type` names its tensors, its own config keys, and traits its config leaves unsaid.
 
-  architecture: the class name written to config.json. defaults: values that transformers assumes for
-  keys that a config file leaves out. traits: fields of Arch that hold for the whole family.
+  architecture: the class name written to config.json. defaults: values that transformers assumes
+  for keys that a config file leaves out. traits: fields of Arch that hold for the whole family.
   """
 
   architecture: str

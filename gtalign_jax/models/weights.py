@@ -1,8 +1,8 @@
 """From named tensors of a checkpoint to the parameter tree, slice by slice, and back.
 
-A checkpoint stores linear maps as [out, in] and one tensor a layer; the tree stores [in…, out…] with layers
-stacked. Every device's part is read straight from the file, so no tensor is ever whole on the host
-unless a device holds it whole.
+A checkpoint stores linear maps as [out, in] and one tensor a layer; the tree stores [in…, out…]
+with layers stacked. Every device's part is read straight from the file, so no tensor is ever whole
+on the host unless a device holds it whole.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def read_leaf(leaf: Leaf, source: Source, index: Index, dtype) -> np.ndarray:
 
 
 def _aligned(shape: tuple[int, ...], dtype) -> np.ndarray:
-  """An uninitialised array at a multiple of 64 bytes: XLA's CPU client copies arrays that lie elsewhere."""
+  """An uninitialised array at a multiple of 64 bytes: XLA:CPU copies others."""
   size = math.prod(shape) * np.dtype(dtype).itemsize
   raw = np.empty(size + _ALIGNMENT, np.uint8)
   start = -raw.ctypes.data % _ALIGNMENT

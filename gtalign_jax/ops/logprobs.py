@@ -4,8 +4,8 @@ The *vocabulary* is cut into blocks: a scan makes the logits of one block for al
 into a running logsumexp, and drops them; the backward pass makes them once more and writes the
 gradient of that block of the head. Blocks run along the vocabulary, not along tokens, because then
 every column of the head enters one step only: under FSDP the head is gathered once a pass and its
-gradient reduced once, however many blocks there are (a scan over tokens does both for the whole head
-in each of its steps), and no [D, V] accumulator is read and written again and again. Rows stay
+gradient reduced once, however many blocks there are (a scan over tokens does both for the whole
+head in each of its steps), and no [D, V] accumulator is read and written again and again. Rows stay
 split over `data` and `fsdp`. Under `tensor` each device holds a run of the vocabulary, and a block
 takes an equal piece of every run, so no column moves.
 """

@@ -87,7 +87,7 @@ def _keep(weight_BV: Array, threshold_B: Array) -> Array:
 
 
 def _threshold(weight_BV: Array, limit_B: Array, measure) -> Array:
-  """Smallest t >= 0 such that the entries above t have a `measure` that sums to less than the limit.
+  """Smallest t >= 0 such that the `measure` of the entries above t sums to less than the limit.
 
   Entries >= t are the kept ones: bisection on bit patterns, whose order is that of non-negative
   floats, ends at the exact value after as many steps as a float has bits.

@@ -111,8 +111,8 @@ def own_file(path: Path) -> Path:
 class Interrupts:
   """SIGTERM (preemption) and Ctrl-C as KeyboardInterrupt; a context manager.
 
-  One process is interrupted at once. Several go on to their next `check`: one that left in the middle
-  of a step would let the others wait for it in a collective, where no signal reaches them.
+  One process is interrupted at once. Several go on to their next `check`: one that left in the
+  middle of a step would let the others wait for it in a collective, where no signal reaches them.
   """
 
   def __init__(self) -> None:

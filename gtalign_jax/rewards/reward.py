@@ -16,7 +16,8 @@ from gtalign_jax.types import Experience
 def reward(experience: Experience, config: RewardConfig, where: str) -> Experience:
   """Adds reward_PG, the welfare score of each row, and utility_PGC, C = (U, L); NaN where invalid.
 
-  With `rewards.source_norm` the reward is normalised over the batch by source (rewards/normalize.py).
+  With `rewards.source_norm` the reward is normalised over the batch by source
+  (rewards/normalize.py).
   where: how an error names the step. Raises RunFailure where too few rows have a verdict.
   """
   rows, shape = experience.rows, experience.count_PG.shape

@@ -1,4 +1,4 @@
-"""From prompts to experience: sample, read the text back, have it scored. For training and evaluation."""
+"""From prompts to experience, for training and evaluation: sample, read the text, score it."""
 
 from __future__ import annotations
 

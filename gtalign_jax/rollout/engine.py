@@ -1,9 +1,9 @@
 """The host's side of sampling: the programs of rollout/generate.py, and the one loop around them.
 
 A batch has P slots, each with a prompt and its G rows. Where there are more prompts than slots, a
-waiting prompt takes the slot of one whose samples have all ended: shapes stay fixed, so a long answer
-holds its own slot and not the batch. Slots are refilled a few at a time, because a prefill of several
-prompts costs less per prompt than one of a single prompt.
+waiting prompt takes the slot of one whose samples have all ended: shapes stay fixed, so a long
+answer holds its own slot and not the batch. Slots are refilled a few at a time, because a prefill
+of several prompts costs less per prompt than one of a single prompt.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Engine(NamedTuple):
 def table(engine: Engine, params: Any, bucket: int, refilled: bool, resident: Any = ()) -> Table:
   """The programs that sample prompts of one padded length.
 
-  params: arrays or shapes, as decoding reads them. refilled: more prompts than slots. resident: what
-  else lies on the devices.
+  params: arrays or shapes, as decoding reads them. refilled: more prompts than slots. resident:
+  what else lies on the devices.
   """
   sampling, mesh, P = engine.sampling, engine.programs.mesh, engine.slots
   arch, G, model = sampling.arch, sampling.group_size, decoding.layout(sampling.layout)

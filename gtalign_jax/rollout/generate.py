@@ -2,9 +2,9 @@
 
 The KV of each prompt is computed once and shared by its G rows; each row has a cache of its own for
 what it writes. Decoding runs in segments (`lax.while_loop` with early exit), between which the host
-can look and put a waiting prompt where all samples of one have ended. A sample depends on (key, step,
-row, t) alone: mesh, batch split, refilling and early exit cannot change it. rollout/engine.py compiles
-these functions and loops over them.
+can look and put a waiting prompt where all samples of one have ended. A sample depends on (key,
+step, row, t) alone: mesh, batch split, refilling and early exit cannot change it. rollout/engine.py
+compiles these functions and loops over them.
 """
 
 from __future__ import annotations
@@ -98,9 +98,10 @@ class DecodeInputs(NamedTuple):
 class DecodeState(NamedTuple):
   """The decode loop's carry; rows B = P * G, of P slots that hold a prompt each.
 
-  clock: tokens drawn since the start by the row that has run longest. over: no row has anything left
-  to decode. length_P, row_P: of the prompts in the slots. count_B: tokens written so far. token_B:
-  the newest token. stop_B: state of the stop automaton. done_B: row has ended. row_cache: keys and
+  clock: tokens drawn since the start by the row that has run longest. over: no row has anything
+  left to decode. length_P, row_P: of the prompts in the slots. count_B: tokens written so far.
+  token_B: the newest token. stop_B: state of the stop automaton. done_B: row has ended. row_cache:
+  keys and
   values of what the rows wrote, a ring: the token drawn at clock t is in cache slot t - 1.
   """
 
@@ -286,8 +287,8 @@ def segment(
     # the newest token enters the cache, then the next one is drawn
     position_B = jnp.repeat(state.length_P, G) + state.count_B - 1
     hidden_BD, row_cache = model.step(
-      sampling.arch, inputs.params, inputs.layers, state.token_B, position_B, context, state.row_cache,
-      (state.clock - 1) % slots, state.count_B, dtype=sampling.dtype,
+      sampling.arch, inputs.params, inputs.layers, state.token_B, position_B, context,
+      state.row_cache, (state.clock - 1) % slots, state.count_B, dtype=sampling.dtype,
     )  # fmt: skip
     logits_BV = decoder.unembed(sampling.arch, inputs.params, hidden_BD)
     drawn = _draw(sampling, logits_BV, inputs, state)

@@ -42,7 +42,8 @@ Complete = Callable[[Sequence[Sequence[int]], Sequence[str], int], list[list[int
 class Opening(NamedTuple):
   """A chain up to `</payoff>`.
 
-  ids: as sampled. text: what they spell. span: characters of the payoff object. payoff_UAR: float64.
+  ids: as sampled. text: what they spell. span: characters of the payoff object. payoff_UAR:
+  float64.
   user_type: 0 DQ, 1 VQ, -1 undeclared.
   """
 
@@ -134,8 +135,8 @@ def rewrite(written: str, payoff_UAR: Any) -> str:
 def splice(tokenizer: Any, opening: Opening, new: str) -> list[int]:
   """Ids of the opening with `new` in place of its payoff object.
 
-  Tokens that lie outside the object stay; those that touch it are replaced by tokens of `new` and of
-  what else they held. Raises RunFailure where the tokenizer cannot spell that.
+  Tokens that lie outside the object stay; those that touch it are replaced by tokens of `new` and
+  of what else they held. Raises RunFailure where the tokenizer cannot spell that.
   """
   (start, end), ids, text = opening.span, opening.ids, opening.text
   offsets = chain.token_offsets(ids, lambda part: spell(tokenizer, part))
@@ -157,7 +158,7 @@ def splice(tokenizer: Any, opening: Opening, new: str) -> list[int]:
 def sample_opening(
   tokenizer: Any, complete: Complete, prompt: Sequence[int], stops: Sequence[str], tries: int
 ) -> tuple[Opening, int]:
-  """The first readable opening of at most `tries`, and which draw it was. Else raises RunFailure."""
+  """The first readable opening of `tries`, and which draw it was; RunFailure if none is."""
   reasons = []
   for draw in range(tries):
     found = read(tokenizer, complete([prompt], (STOP, *stops), draw)[0])
@@ -180,7 +181,8 @@ def steer(
 ) -> list[dict]:
   """One result a policy: the chain as it went on by itself, and as it went on from the edit.
 
-  Keys as in `gtalign steer --json`: docs/steering.md. Raises RunFailure where no chain can be edited.
+  Keys as in `gtalign steer --json`: docs/steering.md. Raises RunFailure where no chain can be
+  edited.
   """
   opening, draw = sample_opening(tokenizer, complete, prompt, stops, tries)
   own = opening.text[slice(*opening.span)]

@@ -39,7 +39,7 @@ def token_bytes(tokenizer: Any, vocab: int) -> list[bytes]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-  """Character -> byte of byte-level BPE (Radford et al. 2019): printable bytes stand for themselves."""
+  """Character -> byte of byte-level BPE (Radford et al. 2019); printable bytes stay."""
   plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
   table = {chr(byte): byte for byte in plain}
   others = [byte for byte in range(256) if byte not in set(plain)]

@@ -1,8 +1,9 @@
 """Checkpoints of a run (Orbax). The only module that imports orbax.
 
 Layout under `<workdir>/checkpoints`: `sft/<step>` and `grpo/<step>` hold the whole state of a phase
-(parameters, optimizer, counters) and its progress as JSON; `best/<step>` holds parameters alone. A step becomes
-visible by one rename, so a process killed in the middle of a save leaves the previous step intact.
+(parameters, optimizer, counters) and its progress as JSON; `best/<step>` holds parameters alone. A
+step becomes visible by one rename, so a process killed in the middle of a save leaves the previous
+step intact.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Checkpoints:
   def __init__(self, directory: Path, keep: int):
     self.directory = Path(directory).absolute()
     self.progress: dict[str, Any] = {}  # JSON that is stored with each step
-    # on CPU a save in the background is a copy of the state in the same memory, and on the same cores
+    # on CPU a save in the background is a copy of the state in the same memory, and on the same
+    # cores
     beside = jax.default_backend() != "cpu"
     with _disk_errors(self.directory):
       self._manager = ocp.CheckpointManager(
@@ -138,8 +140,8 @@ def newest(directory: Path) -> int | None:
 def find(root: Path, which: str | int | None) -> tuple[Path, int]:
   """(folder of the phase, step) of a stored policy under the folder `checkpoints`.
 
-  which: None = the newest of GRPO, else of SFT; "best" = the best evaluated one; "sft" = the newest of
-  SFT; an int = that GRPO step.
+  which: None = the newest of GRPO, else of SFT; "best" = the best evaluated one; "sft" = the newest
+  of SFT; an int = that GRPO step.
   Raises BadInput where there is none.
   """
   if isinstance(which, str):

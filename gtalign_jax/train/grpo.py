@@ -1,8 +1,9 @@
 """GRPO, step after step: the page to read first.
 
-`Experience` (types.py) flows through the loop and is filled in on the way: completions and what they
-are worth, then rewards, then advantages; then it is trained on. `TrainState` alone owns parameters.
-What is compiled stands in train/programs.py, and docs/life_of_a_step.md follows one prompt through.
+`Experience` (types.py) flows through the loop and is filled in on the way: completions and what
+they are worth, then rewards, then advantages; then it is trained on. `TrainState` alone owns
+parameters. What is compiled stands in train/programs.py, and docs/life_of_a_step.md follows one
+prompt through.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Where the numbers of a run go: metrics.jsonl always, TensorBoard and W&B where configured.
 
-`metrics.jsonl` holds one object a line: `phase` (sft | grpo | eval), `step` (counted from 1: the line
-of step k is written after update k; an evaluation carries the number of GRPO updates done), then the
-metrics of docs/metrics.md. Lines appear in the order of the run, so a resumed run cuts the file at
-the first line beyond its checkpoint and goes on; the file then equals an uninterrupted run's.
+`metrics.jsonl` holds one object a line: `phase` (sft | grpo | eval), `step` (counted from 1: the
+line of step k is written after update k; an evaluation carries the number of GRPO updates done),
+then the metrics of docs/metrics.md. Lines appear in the order of the run, so a resumed run cuts the
+file at the first line beyond its checkpoint and goes on; the file then equals an uninterrupted
+run's.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def truncate(path: Path, position: Mapping[str, int]) -> int:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-  """The whole lines of a metrics.jsonl; a half-written last line is left out, a missing file is []."""
+  """The whole lines of a metrics.jsonl, a half-written last one left out; [] without a file."""
   if not path.exists():
     return []
   rows = map(_object, path.read_bytes().splitlines(keepends=True))
@@ -107,8 +108,8 @@ def describe(phase: str, step: int, metrics: Mapping[str, Any]) -> str:
 class Writer:
   """Writes the metrics of one run; a context manager. Only the main process touches the disk.
 
-  workdir: where metrics.jsonl, samples/, tensorboard/ go. main: False on every process but the first.
-  Raises BadInput if a configured extra is not installed, RunFailure if the disk is full.
+  workdir: where metrics.jsonl, samples/, tensorboard/ go. main: False on every process but the
+  first. Raises BadInput if a configured extra is not installed, RunFailure if the disk is full.
   """
 
   def __init__(self, workdir: str | Path, config: LogConfig, main: bool = True):
@@ -133,7 +134,8 @@ class Writer:
   def resume(self, position: Mapping[str, int]) -> None:
     """Drops what lies beyond `position` = {"sft": n, "grpo": m}, the last committed steps.
 
-    Call it before the first `write`, with zeros where there is no checkpoint yet. A later call never
+    Call it before the first `write`, with zeros where there is no checkpoint yet. A later call
+    never
     goes behind an earlier one: each phase may state the position as it knows it.
     """
     if not self._main:

@@ -1,8 +1,8 @@
-"""Compiles every program of a run for a slice of devices that need not exist, and adds up its memory.
+"""Compiles every program of a run for devices that need not exist, and adds up its memory.
 
-Nothing is loaded or allocated: parameters, optimizer state and batches are shapes with shardings, and
-the programs are the tables that training itself compiles. The longest prompt bucket, the full decode
-budget and the widest slices stand for all others.
+Nothing is loaded or allocated: parameters, optimizer state and batches are shapes with shardings,
+and the programs are the tables that training itself compiles. The longest prompt bucket, the full
+decode budget and the widest slices stand for all others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from gtalign_jax.types import TrainState
 
 log = logging.getLogger(__name__)
 GIB = 1 << 30
-# "Used 24.1G of 15.75G hbm" or "required for HLO temporaries (24.1G) exceeds available HBM (15.75G)"
+# "Used 24.1G of 15.75G hbm" or "required for HLO temporaries (24.1G) exceeds available HBM
+# (15.75G)"
 _OVERRUN = re.compile(r"(?:Used |\()([\d.]+)([KMG]?)(?: of|\) exceeds)")
 PHASES = ("sft", "rollout", "update", "evaluation")
 
@@ -49,7 +50,8 @@ def plan(
 
   Memory is in GiB on one device. resident_gib: what the run holds beside a program's arguments.
   gflops: of matmuls and attention, on one device, recomputation not counted. Collectives of one
-  execution, of one token in `decode`. Raises BadInput where mesh, model and batch do not go together.
+  execution, of one token in `decode`. Raises BadInput where mesh, model and batch do not go
+  together.
   """
   mesh = meshes.make(config.mesh, topology.devices)
   found, params = setup.abstract(config, arch, mesh)

@@ -1,8 +1,9 @@
 """Everything that is cheap to find out, before a byte of a run is written.
 
-`claimed` takes the work directory (place, lock, identity), `check` looks at records and judge before
-a model is loaded, `check_prompts` and `check_disk` at what was loaded, and `claim` writes config.json
-as the last step. A first start that ends before `claim` leaves nothing behind. What needs all hosts to agree is decided by the main process.
+`claimed` takes the work directory (place, lock, identity), `check` looks at records and judge
+before a model is loaded, `check_prompts` and `check_disk` at what was loaded, and `claim` writes
+config.json as the last step. A first start that ends before `claim` leaves nothing behind. What
+needs all hosts to agree is decided by the main process.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def objective(setup: Setup, grpo: GRPOConfig | None) -> update.Objective:
 def warm_up(
   setup: Setup, compiled: Executables, engine: Engine, tx: optax.GradientTransformation, state: Any
 ) -> None:
-  """Compiles all programs of a GRPO step: every prompt bucket that occurs, every width of a slice."""
+  """Compiles the programs of a GRPO step for all prompt buckets that occur and all widths."""
   config, state = setup.config, abstract(state)
   buckets = sorted({batches.bucket(len(ids), engine.buckets) for ids in setup.train_set.ids})
   widths = slices.widths(config.grpo.length_buckets, config.rollout.max_new_tokens)

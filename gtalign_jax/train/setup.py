@@ -60,8 +60,8 @@ def load(
 ) -> tuple[Setup, TrainState]:
   """Loads the model, straight onto the mesh, with LoRA adapters where configured; encodes prompts.
 
-  found: of `records`. Returns the setup and a state that holds the parameters to train and no optimizer state yet.
-  Raises BadInput where model, data, mesh and batch sizes do not go together.
+  found: of `records`. Returns the setup and a state that holds the parameters to train and no
+  optimizer state yet. Raises BadInput where model, data, mesh and batch sizes do not go together.
   """
   policy = models.load(config.model, dtype=config.policy.param_dtype, mesh=mesh)
   check_mesh(config, policy.config, mesh)
