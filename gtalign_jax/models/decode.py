@@ -212,7 +212,8 @@ def step(
   for i, (layer, window) in enumerate(zip(layers, arch.windows, strict=True)):
     view = view_of(window)
     normed_BD = _norm(arch, x_BD, layer["attn_norm"]["scale"])
-    q_BNH, k_BKH, v_BKH = (_project(normed_BD, layer[name]) for name in ("q", "k", "v"))
+    q_BNH, k_BKH = _project(normed_BD, layer["q"]), _project(normed_BD, layer["k"])
+    v_BKH = _project(normed_BD, layer["v"])
     if arch.qk_norm:
       q_BNH = _norm(arch, q_BNH, layer["q_norm"]["scale"])
       k_BKH = _norm(arch, k_BKH, layer["k_norm"]["scale"])

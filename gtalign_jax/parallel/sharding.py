@@ -47,11 +47,14 @@ def tree_shardings(mesh: Mesh, names_tree: Any) -> Any:
   )
 
 
-def without(names_tree: Any, mesh_axis: str) -> Any:
-  """The names tree with every axis that lies on `mesh_axis` gathered (not split)."""
+def gathered(names_tree: Any) -> Any:
+  """The names tree of parameters that are whole along the width, as decoding wants them.
+
+  Tensor parallelism stays; what FSDP splits is gathered once per step, not at every token.
+  """
 
   def gather(names: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    return tuple(None if name and RULES[name] == mesh_axis else name for name in names)
+    return tuple(None if name and RULES[name] == "fsdp" else name for name in names)
 
   return jax.tree.map(gather, names_tree, is_leaf=lambda x: isinstance(x, tuple))
 

@@ -80,7 +80,7 @@ def decode_table(setup: Setup, params: Any, resident: Any = ()) -> Table:
   """
   if is_decodable(setup):
     return
-  names = sharding.without(decoder.logical_axes(setup.arch), "fsdp")
+  names = sharding.gathered(decoder.logical_axes(setup.arch))
   yield Program(
     "decode_params",
     functools.partial(_decodable, setup.config.policy),
@@ -94,7 +94,7 @@ def decodable(setup: Setup, params: Any) -> Any:
   """What `decode_params` returns, as shapes. params: of the state, arrays or shapes."""
   if is_decodable(setup):
     return abstract(params)
-  names = sharding.without(decoder.logical_axes(setup.arch), "fsdp")
+  names = sharding.gathered(decoder.logical_axes(setup.arch))
   return place(decoder.abstract(setup.arch, setup.config.policy.dtype), setup.mesh, names)
 
 
