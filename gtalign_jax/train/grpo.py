@@ -16,6 +16,7 @@ from gtalign_jax.algorithms.update import update
 from gtalign_jax.data.batches import batch_at
 from gtalign_jax.rewards.reward import reward
 from gtalign_jax.rollout.collect import collect
+from gtalign_jax.rollout.engine import Engine
 from gtalign_jax.train import programs
 from gtalign_jax.train.checkpoint import Checkpoints
 from gtalign_jax.train.evaluation import evaluate_and_keep_best
@@ -26,28 +27,16 @@ from gtalign_jax.train.state import begin, decode_params, end, is_due, save
 from gtalign_jax.types import TrainState
 
 
-def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
-  """Trains the parameters of `state` to the last step, or goes on from the newest checkpoint."""
-  config, folder = setup.config, services.workdir / "checkpoints" / "grpo"
-  if config.grpo.kl_coef:  # a copy, because updates donate the parameters that they change
-    reference = jax.tree.map(lambda x: x.copy(), state.params)
-    setup = setup._replace(fixed=setup.fixed._replace(reference=reference))
-  with Checkpoints(folder, config.checkpoint.keep) as checkpoints, jax.set_mesh(setup.mesh):
-    return _train(setup, services, checkpoints, state)
-
-
-def _train(
-  setup: Setup, services: Services, checkpoints: Checkpoints, state: TrainState
+def steps(
+  setup: Setup,
+  services: Services,
+  checkpoints: Checkpoints,
+  engine: Engine,
+  log: StepLog,
+  state: TrainState,
 ) -> TrainState:
+  """The algorithm: every step from the newest checkpoint to the last."""
   config, judge, compiled = setup.config, services.judge, services.programs
-  epochs = config.grpo.inner_epochs
-  tx, rates = optimizer.make(config.optim, config.grpo.steps * epochs)
-  state = begin(setup, state, tx, checkpoints)
-  engine = training_engine(setup, compiled)
-  log = StepLog(setup, services, "grpo", checkpoints.progress, rates, epochs)
-  with services.clock.phase("compile"):
-    programs.warm_up(setup, compiled, engine, tx, state)
-
   for step in range(checkpoints.step, config.grpo.steps):
     log.start()
     batch = batch_at(setup.train_set, config.data, config.grpo.prompts_per_step, step)
@@ -64,4 +53,22 @@ def _train(
     if is_due(step + 1, config.checkpoint.every, config.grpo.steps):
       save(services, checkpoints, log, state, step + 1)
     services.interrupts.check()
-  return end(state)
+  return state
+
+
+def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
+  """Trains the parameters of `state` to the last step, or goes on from the newest checkpoint."""
+  config, folder = setup.config, services.workdir / "checkpoints" / "grpo"
+  epochs = config.grpo.inner_epochs
+  tx, rates = optimizer.make(config.optim, config.grpo.steps * epochs)
+  if config.grpo.kl_coef:  # a copy, because updates donate the parameters that they change
+    reference = jax.tree.map(lambda x: x.copy(), state.params)
+    setup = setup._replace(fixed=setup.fixed._replace(reference=reference))
+  with Checkpoints(folder, config.checkpoint.keep) as checkpoints, jax.set_mesh(setup.mesh):
+    state = begin(setup, state, tx, checkpoints)
+    engine = training_engine(setup, services.programs)
+    log = StepLog(setup, services, "grpo", checkpoints.progress, rates, epochs)
+    if checkpoints.step < config.grpo.steps:
+      with services.clock.phase("compile"):
+        programs.warm_up(setup, services.programs, engine, tx, state)
+    return end(steps(setup, services, checkpoints, engine, log, state))
