@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
 
 from gtalign_jax.algorithms import optimizer
 from gtalign_jax.config import Config
@@ -56,9 +57,9 @@ def plan(
   mesh = meshes.make(config.mesh, topology.devices)
   found, params = setup.abstract(config, arch, mesh)
   planned: dict[Key, dict[str, Any]] = {}
-  with _no_cache(), jax.set_mesh(mesh):
+  with _no_cache():
     for table in _tables(found, params, topology, phases):
-      run(table, functools.partial(_compile, planned, mesh.size))
+      run(table, functools.partial(_compile, planned, mesh))
   return _result(topology, mesh.size, planned)
 
 
@@ -137,7 +138,7 @@ def device_bytes(tree: Any) -> int:
   return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize for x in leaves)
 
 
-def _compile(planned: dict[Key, dict[str, Any]], devices: int, program: Program) -> Any:
+def _compile(planned: dict[Key, dict[str, Any]], mesh: Mesh, program: Program) -> Any:
   """Compiles one program and keeps what it costs; returns its results as shapes.
 
   None where the compiler found no room: what the rest of the table would get is then unknown.
@@ -146,18 +147,20 @@ def _compile(planned: dict[Key, dict[str, Any]], devices: int, program: Program)
   found: dict[str, Any] = {"resident_gib": device_bytes(program.resident) / GIB}
   planned[program.key] = found
   try:
-    compiled = program.lower().compile()
+    # only here: what a table computes while it describes programs cannot run on devices like these
+    with jax.set_mesh(mesh):
+      compiled = program.lower().compile()
   except jax.errors.JaxRuntimeError as error:
     used = _OVERRUN.search(str(error))
     if "RESOURCE_EXHAUSTED" not in str(error) or not used:
       raise
     scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(used[2], 1)
     found |= {"error": "does not fit", "total_gib": float(used[1]) * scale / GIB}
-    found |= {"compile_s": time.perf_counter() - began, "gflops": program.flops / 1e9 / devices}
+    found |= {"compile_s": time.perf_counter() - began, "gflops": program.flops / 1e9 / mesh.size}
     return None
   found["compile_s"] = time.perf_counter() - began
   found |= _memory(compiled) | {"collectives": collectives.count(compiled.as_text() or "")}
-  found["gflops"] = program.flops / 1e9 / devices
+  found["gflops"] = program.flops / 1e9 / mesh.size
   name = " ".join(map(str, program.key))
   log.info("%s: %.2f GiB, compiled in %.0f s", name, found["total_gib"], found["compile_s"])
   return results(compiled)
