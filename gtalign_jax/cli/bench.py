@@ -7,14 +7,13 @@ import json
 import sys
 
 from gtalign_jax import sections
+from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  parser.add_argument(
-    "--model", required=True, help="HF directory, hub id, .gguf file, random:tiny"
-  )
+  arguments.model_flag(parser)
   parser.add_argument("--prompts", type=int, default=4)
   parser.add_argument("--group-size", type=int, default=8)
   parser.add_argument("--prompt-tokens", type=int, default=236)
@@ -23,14 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--dtype", default="float32", choices=sections.DTYPES)
   parser.add_argument("--remat", default="none", choices=sections.REMATS)
   parser.add_argument("--repeats", type=int, default=3)
-  parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
+  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Measures and prints."""
-  for name in ("prompts", "group_size", "prompt_tokens", "new_tokens", "micro_prompts", "repeats"):
-    if getattr(args, name) < 1:
-      raise BadInput(f"--{name.replace('_', '-')}={getattr(args, name)}: must be at least 1")
+  counts = ("prompts", "group_size", "prompt_tokens", "new_tokens", "micro_prompts", "repeats")
+  arguments.check(args, **dict.fromkeys(counts, 1))
   if args.prompts % args.micro_prompts:
     raise BadInput(f"--micro-prompts={args.micro_prompts} does not divide --prompts={args.prompts}")
   from gtalign_jax.train import bench

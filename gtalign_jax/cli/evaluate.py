@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from gtalign_jax import config as configs
-from gtalign_jax.cli import generate
+from gtalign_jax.cli import arguments, generate
 from gtalign_jax.errors import BadInput
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="CONFIG.py OUT.jsonl | OUT.jsonl",
     help="with CONFIG.py, key=value overrides may follow",
   )
-  parser.add_argument("--model", help="HF directory, hub id, .gguf file, random:tiny")
+  arguments.model_flag(parser, required=False)
   parser.add_argument("--data", help="prompts: a file or folder; '' = the sample set")
   parser.add_argument("--split", default="test")
   parser.add_argument("--prompts", type=int, default=None, help="at most so many, over all sources")
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   """Samples and scores; writes one row a completion and shows the means."""
   generate.check(args)
-  paths = [each for each in args.arguments if "=" not in each]
-  overrides = [each for each in args.arguments if "=" in each]
+  overrides = [each for each in args.arguments if arguments.is_override(each)]
+  paths = [each for each in args.arguments if not arguments.is_override(each)]
   if len(paths) != (1 if args.model else 2):
     raise BadInput("gtalign eval takes CONFIG.py OUT.jsonl, or --model DIR --data PATH OUT.jsonl")
   loaded = None if args.model else configs.load(paths[0], overrides)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from gtalign_jax import jsonl, sections
+from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 
 
@@ -18,24 +19,17 @@ def sampling_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--temperature", type=float, default=1.0, help="0 = greedy")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--template", default="compact", choices=sections.TEMPLATES)
-  parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
+  arguments.json_flag(parser)
 
 
 def check(args: argparse.Namespace) -> None:
   """Raises BadInput on numbers out of range."""
-  for name, low in (("group_size", 1), ("max_new_tokens", 1), ("temperature", 0), ("seed", 0)):
-    value = getattr(args, name)
-    if value is not None and value < low:
-      raise BadInput(f"--{name.replace('_', '-')}={value}: must be at least {low}")
-  if args.seed >= 2**63:
-    raise BadInput(f"--seed={args.seed}: must be below 2**63")
+  arguments.check(args, group_size=1, max_new_tokens=1, temperature=0, seed=0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  parser.add_argument(
-    "--model", required=True, help="HF directory, hub id, .gguf file, random:tiny"
-  )
+  arguments.model_flag(parser)
   parser.add_argument("--prompts", required=True, metavar="IN.jsonl", help="prompt records")
   parser.add_argument("output", metavar="OUT.jsonl")
   parser.add_argument("--ignore-eos", action="store_true", help="decode the whole budget")

@@ -8,25 +8,25 @@ import os
 import sys
 from typing import Any
 
-from gtalign_jax.config import load
+from gtalign_jax.cli import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  parser.add_argument("config", metavar="CONFIG.py")
-  parser.add_argument("overrides", nargs="*", metavar="key=value")
+  arguments.config_file(parser)
+  arguments.overrides(parser)
   parser.add_argument(
     "--topology", required=True, help="v4|v5e|v5p|v6e and chips, e.g. v5e:4x4; or cpu:8"
   )
   parser.add_argument(
     "--arch", metavar="FILE.json", help="a Hugging Face config.json, instead of that of `model`"
   )
-  parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
+  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Compiles, prints the table; 1 where the run does not fit."""
-  config = load(args.config, args.overrides)
+  config = arguments.load(args)
   os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the slice is described, no device is opened
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # 0 shows what the partitioner complains of
   from gtalign_jax.models import architecture

@@ -8,14 +8,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gtalign_jax.config import Config, load
+from gtalign_jax.cli import arguments
+from gtalign_jax.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  parser.add_argument("config", metavar="CONFIG.py")
-  parser.add_argument("overrides", nargs="*", metavar="key=value")
-  parser.add_argument("--json", action="store_true", help="last line of stdout: one JSON object")
+  arguments.config_file(parser)
+  arguments.overrides(parser)
+  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,7 +37,7 @@ def finish(args: argparse.Namespace, job: Callable[[Config], tuple[Path | None, 
 
   The job imports what it needs when it runs: a mistake in the config is told before jax is loaded.
   """
-  workdir, shown = job(load(args.config, args.overrides))
+  workdir, shown = job(arguments.load(args))
   if workdir is None:  # one of several processes, and not the main one, which alone speaks
     return 0
   sys.stdout.write(f"{shown}\n")

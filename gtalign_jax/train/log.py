@@ -98,13 +98,15 @@ class StepLog:
   ) -> None:
     """Keeps the metrics of a step (counted from 1) as pending; writes its samples."""
     values: dict[str, Any] = {"lr": float(self._rates(jnp.int32(step * self._updates - 1)))}
+    work = None
     if experience is not None:
       services = self._services
       services.writer.samples(step, experience.rows)
       values |= step_metrics.rewards(experience) | services.judge.statistics()
-      values |= step_metrics.tokens(experience, self._progress)
+      # host numbers only: what is pending holds no room on the device
+      work = step_metrics.work(experience)
+      values |= step_metrics.tokens(work, self._progress)
     seconds, self._seconds = self._seconds, collections.defaultdict(float)
-    work = None if experience is None else step_metrics.work(experience)
     self._pending = PendingMetrics(step, self._began, metrics, values, seconds, work)
     self._warm = True
 

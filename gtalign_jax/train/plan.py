@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 
 from gtalign_jax.algorithms import optimizer
 from gtalign_jax.config import Config
+from gtalign_jax.models import decoding
 from gtalign_jax.models.variants import Arch
 from gtalign_jax.parallel import collectives
 from gtalign_jax.parallel import mesh as meshes
@@ -111,7 +112,8 @@ def _sft(found: Setup, params: Any) -> Table:
 def _sampling(found: Setup, engine: Engine, params: Any, resident: Any) -> Iterator[Table]:
   """Programs of one engine; caches that grow count in their last and largest size."""
   config, sampling = found.config, engine.sampling
-  engine = engine._replace(sampling=sampling._replace(segment=sampling.budget))
+  if decoding.layout(sampling.layout).GROWS:
+    engine = engine._replace(sampling=sampling._replace(segment=sampling.budget))
   prompts = config.eval.prompts if engine.prefix else config.grpo.prompts_per_step
   refilled = prompts > engine.slots
   yield engines.table(engine, params, config.rollout.prompt_buckets[-1], refilled, resident)

@@ -46,7 +46,10 @@ def begin(
   opt_state = jax.jit(tx.init, out_shardings=places.opt_state)(state.params)
   zero = jax.device_put(jnp.int32(0), places.step)
   fresh = TrainState(zero, state.params, opt_state, jax.device_put(jnp.int32(0), places.skipped))
-  return checkpoints.restore_latest(abstract(fresh)) if checkpoints.step else fresh
+  if not checkpoints.step:
+    return fresh
+  log.info("%s: resuming after step %d", checkpoints.directory.name, checkpoints.step)
+  return checkpoints.restore_latest(abstract(fresh))
 
 
 def end(state: TrainState) -> TrainState:

@@ -42,15 +42,15 @@ class Work(NamedTuple):
 
 
 def work(experience: Experience) -> Work:
-  """Host numbers only: what is pending holds no room on the device."""
+  """The `Work` of one step."""
   count_PG = experience.count_PG
   length_P = np.asarray([row["prompt_tokens"] for row in experience.rows[:: count_PG.shape[1]]])
   return Work(length_P, count_PG, count_PG[experience.trained_PG].reshape(len(count_PG), -1))
 
 
-def tokens(experience: Experience, progress: dict[str, Any]) -> dict[str, float]:
+def tokens(work: Work, progress: dict[str, Any]) -> dict[str, float]:
   """num_tokens, which `progress` goes on counting over the whole run."""
-  new = int(work(experience).length_P.sum() + experience.count_PG.sum())
+  new = int(work.length_P.sum() + work.count_PG.sum())
   progress["num_tokens"] = progress.get("num_tokens", 0) + new
   return {"num_tokens": progress["num_tokens"]}
 

@@ -88,3 +88,13 @@ def test_every_command_refuses_what_is_no_override(tmp_path, capsys, command):
   more = {"prepare": ["out"], "synthesize": ["out"], "plan": ["--topology=cpu:1"]}.get(command, [])
   assert main([command, str(config), *more, "total_rubbish"]) == 2
   assert "total_rubbish" in capsys.readouterr().err
+
+
+def test_a_path_that_holds_a_sign_is_no_override(tmp_path):
+  """B15: runs/lr=1e-4/out.jsonl is where eval writes, not a key."""
+  out = tmp_path / "lr=1e-4" / "out.jsonl"
+  out.parent.mkdir()
+  flags = ["--group-size", "1", "--max-new-tokens", "2", "--prompts", "1", "--data", ""]
+  keys = ["data.max_prompt_tokens=2048", "rollout.prompt_buckets=(2048,)"]
+  assert main(["eval", "--model", "random:tiny", *flags, str(out), *keys]) == 0
+  assert len(out.read_text().splitlines()) == 1
