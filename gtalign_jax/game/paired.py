@@ -98,6 +98,17 @@ def compare_runs(runs: Sequence[ScoredRun], epsilon: float = 0.05, resamples: in
   }
 
 
+def welfare(rows: Sequence[dict[str, Any]]) -> float:
+  """W of scored rows: what logs, tables and comparisons call W. NaN where no row has a verdict.
+
+  The mean over prompts of sqrt(U L), U and L averaged over the prompt's completions first. The mean
+  of the completions' own welfare, `rewards/welfare/mean`, is another number: at alpha 1/2 never
+  larger, because a root is concave.
+  """
+  run = scored_run("rows", list(enumerate(rows, start=1)), "row")
+  return float(metrics.per_point(*points(run).T)["welfare"].mean()) if run.places else math.nan
+
+
 def points(run: ScoredRun, ids: Sequence[str] | None = None) -> np.ndarray:
   """(U, L) [N, 2] of `ids`, of all ids by default."""
   ids = list(run.places) if ids is None else ids

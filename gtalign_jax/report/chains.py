@@ -14,7 +14,7 @@ from gtalign_jax.rewards import chain, features
 from gtalign_jax.types import ACTIONS, USER_TYPES
 
 SCORES = (
-  ("W", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
+  ("utility", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
   ("decision", "decision"), ("choice", "choice"), ("carried out", "carried_out"),
 )  # fmt: skip
 

@@ -175,8 +175,8 @@ def _curves(report: Report) -> str:
   strong = f"strong: mean of the last {window} updates; " if window > 1 else ""
   note = (
     f"{'Faint' if strong else 'Lines'}: each update; {strong}dots: held-out prompts, where update "
-    "0 is the policy that GRPO started from. Means are over completions. Shaded: shortest to "
-    "longest completion."
+    "0 is the policy that GRPO started from. W as in the table above; other means are over "
+    "completions. Shaded: shortest to longest completion."
   )
   # a panel that is missing without a word looks like a fault
   if not any(row.get("kl") is not None for row in report.metrics):

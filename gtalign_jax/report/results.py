@@ -157,7 +157,7 @@ class Difference(NamedTuple):
     """The finding in a few sentences."""
     gain, low, high = (self.welfare[key] for key in ("mean", "low", "high"))
     text = (
-      f"{label(self.a)} against {label(self.b)}: mean welfare {gain:+.4f}, {paired.LEVEL} % paired "
+      f"{label(self.a)} against {label(self.b)}: W {gain:+.4f}, {paired.LEVEL} % paired "
       f"bootstrap interval {low:+.4f} to {high:+.4f} over {self.prompts} held-out prompts. "
       f"{_verdict(self.welfare, 'welfare')}"
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
+from gtalign_jax.game import paired
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.progress import Advance, WorkLog
 from gtalign_jax.rewards import score
@@ -126,6 +127,7 @@ def summary(rows: Sequence[dict]) -> dict[str, float]:
   """Metrics of evaluated rows: rewards, chain and game (docs/metrics.md), lengths in tokens."""
   count_B = np.asarray([row["completion_tokens"] for row in rows])
   return score.summarise(rows, rows) | {
+    "W": paired.welfare(rows),
     "completions/mean_length": float(count_B.mean()),
     "completions/min_length": float(count_B.min()),
     "completions/max_length": float(count_B.max()),

@@ -31,7 +31,7 @@ SHOWN = (
   ("policy", "", "s"),
   ("loss", "loss", ".4f"),
   ("reward", "reward", ".3f"),
-  ("rewards/welfare/mean", "W", ".3f"),
+  ("W", "W", ".3f"),
   ("rewards/user/mean", "U", ".3f"),
   ("rewards/llm/mean", "L", ".3f"),
   ("chain/parse_rate", "parse", ".2f"),

@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from gtalign_jax import config as configs
 from gtalign_jax import report
 from gtalign_jax.errors import BadInput
+from gtalign_jax.game import paired
 from gtalign_jax.report import chains, charts, results
 from gtalign_jax.report import page as pages
 from gtalign_jax.rewards import chain
@@ -84,7 +86,7 @@ def metric_rows(rng, sft=18, grpo=40):
   for k in range(0, grpo + 1):
     w = 0.55 + 0.12 * (1 - 0.94**k)
     values = {
-      "rewards/welfare/mean": w, "rewards/user/mean": w + 0.05, "rewards/llm/mean": w - 0.06,
+      "W": w, "rewards/welfare/mean": w, "rewards/user/mean": w + 0.05, "rewards/llm/mean": w - 0.06,
       "rewards/format/mean": 0.85 + 0.003 * k, "rewards/decision/mean": 0.6 + 0.006 * k,
       "chain/parse_rate": 0.85 + 0.003 * k,
     }  # fmt: skip
@@ -241,6 +243,8 @@ def test_means_agree_with_the_rows(workdir):
   assert found["sft"].parse == np.mean([row["parsed"] for row in rows])
   point = np.asarray([[row["user_reward"], row["llm_reward"]] for row in rows]).reshape(-1, 2, 2)
   assert found["sft"].welfare == pytest.approx(np.sqrt(point.mean(axis=1).prod(axis=1)).mean())
+  assert found["sft"].welfare == paired.welfare(rows)  # what the log of the run calls W
+  assert math.isnan(paired.welfare([row | {"user_reward": None} for row in rows]))
 
 
 def test_the_terminal_table(workdir):

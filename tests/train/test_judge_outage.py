@@ -11,6 +11,7 @@ from judge_servers import closed_socket, running
 from real_runs import SHORT, attempt, finish, has, metrics
 
 from gtalign_jax.cli.main import main
+from gtalign_jax.report import results
 from gtalign_jax.train.checkpoint import newest
 
 pytestmark = pytest.mark.slow
@@ -97,6 +98,10 @@ def test_an_outage_stops_the_run_and_its_end_lets_it_go_on(tmp_path, endpoint, c
   assert {each["key"] for each in endpoint.server.requests} == {f"Bearer {KEY}"}
   texts = [path for path in run.rglob("*") if path.is_file() and "checkpoints" not in path.parts]
   assert texts and not any(KEY.encode() in path.read_bytes() for path in texts)
+
+  # the log and the table of the run mean one number by W
+  trained = next(each for each in results.policies(results.load(run)) if each.name == "grpo")
+  assert trained.welfare == metrics(run)[-1]["W"]
 
   # gtalign eval of the trained policy: the same, and no row without verdict stays behind
   model, out = tmp_path / "model", tmp_path / "rows.jsonl"
