@@ -19,6 +19,7 @@ REQUIRED = [
   "gguf>=0.17",
   "jinja2>=3.1",  # chat templates
   "datasets>=4.0",
+  "pyarrow>=21",  # parquet; datasets brings it
   "tensorflow-datasets>=4.9.9",
   "importlib_resources>=6.0",  # tensorflow-datasets uses it and does not install it
   "array_record>=0.8",

@@ -31,6 +31,15 @@ def replacing(path: str | Path) -> Iterator[IO[str]]:
     raise
 
 
+def named(name: str | Path) -> Path:
+  """The path that a user means: as written where that is there, else with `~` expanded."""
+  path = Path(name)
+  if not os.path.exists(path):  # not path.exists(), which raises at a name that is too long
+    with contextlib.suppress(RuntimeError):  # ~name, and nobody is called so: a file's own name
+      return path.expanduser()
+  return path
+
+
 def replace(path: str | Path, text: str) -> None:
   """Writes `text` as the whole of `path`, atomically (see `replacing`); makes missing folders."""
   Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import logging
-import tempfile
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gtalign_jax import hub, jsonl
-from gtalign_jax.data.records import Record, from_row
+from gtalign_jax import files, hub, jsonl
+from gtalign_jax.data.records import COLUMNS, Record, from_row
 from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.sections import DataConfig
 
+log = logging.getLogger(__name__)
 SAMPLE = Path(__file__).parent / "sample"
 SUFFIXES = (".parquet", ".jsonl")
 
@@ -27,13 +28,13 @@ def load(data_config: DataConfig, split: str) -> list[Record]:
   BadInput where it cannot be read, a row is malformed, or a source or split is not there.
   """
   root = data_config.root
-  path = Path(root).expanduser()
+  path = files.named(root)
   if not root:
     found = _select(_by_stem(SAMPLE), data_config.sources, "the sample set")
     records = _from_files(found, split, "the sample set", bool(data_config.sources))
-  elif path.is_file():
+  elif os.path.isfile(path):
     records = _only(read_file(path, split), data_config.sources, root)
-  elif path.is_dir():
+  elif os.path.isdir(path):
     records = _from_folder(path, split, data_config.sources)
   else:
     records = _only(_from_hub(root, split), data_config.sources, root)
@@ -57,12 +58,28 @@ def read_file(path: str | Path, split: str = "") -> list[Record]:
     places = ((f"{path}:{line}", index, row) for index, (line, row) in lines)
   else:
     raise BadInput(f"{path}: prompts are read from {' and '.join(SUFFIXES)} files")
-  name = split or path.stem
-  records = [
-    from_row(row, where, f"{row.get('data_source')}/{name}/{index}") for where, index, row in places
-  ]
+  records = _records(places, split or path.stem, str(path))
   _check_unique(records, str(path))
   return records
+
+
+def _records(
+  places: Iterable[tuple[str, int, Mapping[str, Any]]], name: str, origin: str
+) -> list[Record]:
+  """The records of (where, number, row) from `origin`; says how many had characters replaced."""
+  replaced: list[str] = []
+  found = [
+    from_row(row, where, f"{row.get('data_source')}/{name}/{number}", replaced)
+    for where, number, row in places
+  ]
+  if not found:
+    raise BadInput(f"{origin}: holds no prompts; remove it or name another")
+  if replaced:
+    log.warning(
+      "%s: lone surrogates and NUL in %d rows are replaced by U+FFFD, the first in %s",
+      *(origin, len(replaced), replaced[0]),
+    )
+  return found
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -75,11 +92,14 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 
 def _by_folder(root: Path) -> dict[str, list[Path]]:
   """Files `<source>/<split>.parquet|jsonl` under `root`, by source."""
-  return {
-    folder.name: files
-    for folder in sorted(path for path in root.iterdir() if path.is_dir())
-    if (files := sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES))
-  }
+  try:
+    return {
+      folder.name: found
+      for folder in sorted(path for path in root.iterdir() if path.is_dir())
+      if (found := sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES))
+    }
+  except OSError as error:
+    raise BadInput(f"data.root={str(root)!r}: cannot be read ({error})") from error
 
 
 def _from_folder(root: Path, split: str, sources: Sequence[str]) -> list[Record]:
@@ -114,9 +134,9 @@ def _from_files(
 ) -> list[Record]:
   """Reads the split of each source; a source that was asked for by name must have it."""
   records: list[Record] = []
-  for source, files in found.items():
+  for source, paths in found.items():
     # the sample set lies in one folder, so its file names hold the source too
-    own = [path for path in files if path.stem in (split, f"{source}_{split}")]
+    own = [path for path in paths if path.stem in (split, f"{source}_{split}")]
     if named and not own:
       raise BadInput(f"data.sources: {source!r} in {where} has no split {split!r}")
     for path in own[:1]:  # .jsonl before .parquet: the same split twice is one split
@@ -160,14 +180,16 @@ def _quiet():
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-  datasets = _quiet()
+  import pyarrow.parquet as pq  # deferred: most runs read JSONL
+
   try:
-    # streaming, so that nothing is copied; the cache folder would else get a lock file
-    with tempfile.TemporaryDirectory() as cache:
-      rows = datasets.load_dataset(
-        "parquet", data_files=str(path), split="train", streaming=True, cache_dir=cache
-      )
-      yield from rows
+    # opened here, for a name is a name: libraries take some for patterns or addresses
+    with open(path, "rb") as file:
+      # without `datasets`, whose later versions write kinds of columns that earlier ones refuse
+      opened = pq.ParquetFile(file)
+      columns = [name for name in opened.schema_arrow.names if name in COLUMNS]
+      for batch in opened.iter_batches(batch_size=256, columns=columns):
+        yield from batch.to_pylist(maps_as_pydicts="strict")
   except Exception as error:  # the library raises many kinds; all mean the same to the user
     raise BadInput(f"{path}: not a readable parquet file ({first_line(error)})") from error
 
@@ -181,16 +203,14 @@ def _from_hub(root: str, split: str) -> list[Record]:
   silent = hub.unreachable("dataset", root)
   try:
     with _offline(datasets, silent is not None):
-      rows = list(datasets.load_dataset(root, split=split))
+      found = datasets.load_dataset(root, split=split)
+      rows = list(found.select_columns([c for c in found.column_names if c in COLUMNS]))
   except Exception as error:
     raise BadInput(
       f"data.root={root!r}, split {split!r}: neither a folder here nor a data set of the hub "
       f"({first_line(silent or error)})"
     ) from error
-  return [
-    from_row(row, f"{root}: row {index}", f"{row.get('data_source')}/{split}/{index}")
-    for index, row in enumerate(rows)
-  ]
+  return _records(((f"{root}: row {i}", i, row) for i, row in enumerate(rows)), split, root)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gtalign_jax.data.records import Record
+from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput, first_line
 
 NAME, VERSION = "gtalign_prompts", "1.0.0"
@@ -67,8 +67,7 @@ def _builder_class():
     def _generate_examples(self, records):
       for index, record in enumerate(records):
         row = record._asdict()
-        # default=str: parquet brings dates and decimals, which extra_info passes on as they read
-        yield index, row | {field: json.dumps(row[field], default=str) for field in AS_JSON}
+        yield index, row | {field: json.dumps(row[field]) for field in AS_JSON}
 
   return Builder
 
@@ -96,12 +95,16 @@ def read(folder: str | Path, split: str) -> list[Record]:
   if split not in splits:
     raise BadInput(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
   try:
-    return [_record(row) for row in builder.as_data_source(split=split)]
+    rows = enumerate(builder.as_data_source(split=split))
+    return [_record(row, f"{folder}, split {split!r}: row {index}") for index, row in rows]
+  except BadInput:
+    raise
   except (OSError, ValueError, KeyError, RuntimeError) as error:
     reason = first_line(error)
     raise BadInput(f"{folder}: split {split!r} cannot be read ({reason})") from error
 
 
-def _record(row: Mapping[str, bytes]) -> Record:
+def _record(row: Mapping[str, bytes], where: str) -> Record:
   texts = {field: bytes(row[field]).decode("utf-8") for field in Record._fields}
-  return Record(**texts | {field: json.loads(texts[field]) for field in AS_JSON})
+  # through the border again: the folder may be of an earlier version, or made by others
+  return from_row(texts | {field: json.loads(texts[field]) for field in AS_JSON}, where, "")

@@ -15,7 +15,7 @@ from gtalign_jax.sections import DataConfig, Table
 
 CONFIG = "from gtalign_jax.config import Config, DataConfig\ndef config():\n  return Config()\n"
 ODD = Record(
-  "ü/1", "own", [{"role": "user", "content": "€?\u2028\n\ud83d"}], None, {"a": [None, 1.5]}
+  "ü/1", "own", [{"role": "user", "content": "€?\u2028\n\u0085"}], None, {"a": [None, 1.5]}
 )
 
 
