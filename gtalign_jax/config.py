@@ -19,7 +19,6 @@ import re
 import runpy
 import sys
 import traceback
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,11 +40,12 @@ from gtalign_jax.sections import (
   RewardConfig,
   RolloutConfig,
   SFTConfig,
-  Table,
   divides,
   placed,
+  settle,
 )
 from gtalign_jax.sections import JudgeConfig as JudgeConfig  # config files import all sections here
+from gtalign_jax.sections import Table as Table
 
 PACKAGE = Path(__file__).parent
 # Spellings of other frameworks that users type; each names one of our keys.
@@ -73,8 +73,17 @@ class Config:
   log: LogConfig = field(default_factory=LogConfig, metadata=PLACEMENT)
 
   def __post_init__(self):
+    settle("", self)
     if not 0 <= self.seed < 2**63:  # jax takes 64 bits with a sign, numpy no sign
       raise BadInput(f"seed={self.seed}: must be at least 0 and below 2**63")
+    # groups without spread have no advantages: such a run would train on nothing
+    greedy = {"temperature": 0, "top_k": 1, "top_p": 0, "min_p": 1}
+    for key, value in greedy.items():
+      if self.grpo.steps and getattr(self.rollout, key) == value:
+        raise BadInput(
+          f"rollout.{key}={value}: all samples of a prompt would be alike, and so their rewards; "
+          "sample with some freedom (the evaluation has its own eval.temperature)"
+        )
     G, K = self.rollout.group_size, self.grpo.train_samples
     if K > G:
       raise BadInput(
@@ -200,14 +209,12 @@ def vary(config: Config, changes: Mapping[str, Any]) -> Config:
   nested: dict[str, Any] = {}
   for key, value in changes.items():
     key = ALIASES.get(key, key)
-    kind = _field_type(config, key)
-    if not _fits(value, kind):
-      raise BadInput(f"{key}={value}: expected {_describe(kind)}")
+    _field_type(config, key)
     *above, name = key.split(".")
     node = nested
     for section in above:
       node = node.setdefault(section, {})
-    node[name] = _convert(value, kind)
+    node[name] = value
   return _rebuild(config, nested)
 
 
@@ -285,42 +292,6 @@ def _field_type(config: Config, key: str) -> Any:
   return typing.get_type_hints(type(section))[name]
 
 
-def _describe(kind: Any) -> str:
-  return getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else str(kind)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-  origin = typing.get_origin(kind)
-  if origin in (typing.Union, types.UnionType):
-    return any(_fits(value, each) for each in typing.get_args(kind))
-  if kind is type(None):
-    return value is None
-  if origin is tuple:
-    args = typing.get_args(kind)
-    values = value if isinstance(value, (tuple, list)) else (value,)
-    if args[-1] is Ellipsis:
-      return all(_fits(each, args[0]) for each in values)
-    return len(values) == len(args) and all(map(_fits, values, args))
-  if kind is float:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-  if kind is int:  # True is an int of Python's; as a number of steps it is a mistake
-    return isinstance(value, int) and not isinstance(value, bool)
-  if kind is Table:
-    return isinstance(value, dict)
-  return isinstance(value, kind)
-
-
-def _convert(value: Any, kind: Any) -> Any:
-  origin = typing.get_origin(kind)
-  if origin is tuple:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-  if kind is float:
-    return float(value)
-  if kind is Table:
-    return Table(value)
-  return value
-
-
 def as_dict(config: Config) -> dict[str, Any]:
   """The config as JSON-ready nested dicts."""
   # through JSON and back: tuples become lists, as in a file, so that the two compare equal
@@ -342,7 +313,7 @@ def from_dict(nested: Mapping[str, Any], where: str | Path) -> Config:
 
 def _from_dict(kind: Any, value: Any, where: str) -> Any:
   if not dataclasses.is_dataclass(kind):
-    return _convert(value, kind)
+    return value
   hints = typing.get_type_hints(kind)
   unknown = sorted(value.keys() - hints.keys())
   if unknown:

@@ -11,8 +11,13 @@ numbers in their last bits at most (sums in another order), so a run goes on whe
 from __future__ import annotations
 
 import difflib
+import functools
+import math
+import re
+import types
+import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from gtalign_jax.errors import BadInput
@@ -25,6 +30,8 @@ LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 TEMPLATES = ("compact", "full", "released")
 JUDGES = ("rule", "http", "recorded")
 MODES = ("corrected", "paper")
+USER_WEIGHTS = ("user_answer", "user_length", "user_brief")  # keys of `RewardConfig`
+LLM_WEIGHTS = ("llm_format", "llm_decision", "llm_answer", "llm_length")
 VARIANTS = ("cobb_douglas", "user", "llm", "linear", "pareto")
 # game/welfare.py; a run reaches Cobb-Douglas and the single utilities, through rewards.variant
 WELFARES = ("cobb_douglas", "utilitarian", "egalitarian", "nash", "ces", "user", "llm")
@@ -72,18 +79,102 @@ def one_of(key: str, value: str, allowed: Sequence[str]) -> None:
     raise BadInput(f"{key}={value!r} is not one of {', '.join(allowed)}{hint}")
 
 
-# Rules for keys of one section. `not x >= low` rather than `x < low`, so that NaN breaks them.
+# ---------------------------------------------------------------- what holds for every section
+
+
+def settle(section: str, config: Any) -> None:
+  """Each value has the type of its key, and each number is finite and fits into 64 bits.
+
+  The first rule of every section, so that the others meet no text and no NaN. Lists become tuples
+  and whole numbers floats where the key holds those. Raises BadInput.
+  """
+  for name, kind in _kinds(config.__class__).items():
+    key, value = f"{section}.{name}".lstrip("."), getattr(config, name)
+    if not _fits(value, kind):
+      raise BadInput(f"{key}={value}: expected {_describe(kind)}")
+    for part in _parts(value):
+      # NaN and infinities slip through rules and make every reward equal or NaN; and JSON, so
+      # config.json, knows neither. Where "no limit" is meant, a large number says it
+      if isinstance(part, float) and not math.isfinite(part):
+        raise BadInput(f"{key}={value}: must be a finite number")
+      if isinstance(part, int) and abs(part) >= 2**63:
+        raise BadInput(f"{key}={value}: must be at least 0 and below 2**63")
+    object.__setattr__(config, name, _convert(value, kind))  # frozen, but not finished
+
+
+def _parts(value: Any) -> typing.Iterable[Any]:
+  if isinstance(value, dict):
+    return value.values()
+  return value if isinstance(value, (tuple, list)) else (value,)
+
+
+@functools.cache
+def _kinds(section: Any) -> dict[str, Any]:
+  return typing.get_type_hints(section)
+
+
+def _describe(kind: Any) -> str:
+  if kind is Table:
+    return "a table from names to numbers or texts"
+  return getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else str(kind)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+  origin, inner = typing.get_origin(kind), typing.get_args(kind)
+  if origin in (typing.Union, types.UnionType):
+    return any(_fits(value, each) for each in inner)
+  if origin is tuple:
+    values = list(_parts(value))
+    if inner[-1] is Ellipsis:
+      return all(_fits(each, inner[0]) for each in values)
+    return len(values) == len(inner) and all(map(_fits, values, inner))
+  if kind is Table:
+    return isinstance(value, dict) and all(
+      isinstance(name, str) and (isinstance(each, str) or _fits(each, float))
+      for name, each in value.items()
+    )
+  # True is an int of Python's; as a number of steps it is a mistake
+  if isinstance(value, bool):
+    return kind is bool
+  return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _convert(value: Any, kind: Any) -> Any:
+  if typing.get_origin(kind) is tuple:
+    return tuple(_convert(each, typing.get_args(kind)[0]) for each in _parts(value))
+  if kind is float:
+    return float(value)
+  return Table(value) if kind is Table else value
+
+
+# ---------------------------------------------------------------- rules for keys of one section
 
 
 def _at_least(section: str, config: Any, low: float, *keys: str) -> None:
   for key in keys:
-    if not getattr(config, key) >= low:
+    if getattr(config, key) < low:
       raise BadInput(f"{section}.{key}={getattr(config, key)}: must be at least {low}")
+
+
+def _at_most(section: str, config: Any, high: float, *keys: str) -> None:
+  for key in keys:
+    if getattr(config, key) > high:
+      raise BadInput(f"{section}.{key}={getattr(config, key)}: must be at most {high:g}")
+
+
+def _without_effect(section: str, config: Any, by: str, *keys: str) -> None:
+  """`keys` stay at their defaults: `config.by` has the value with which nothing reads them."""
+  for each in fields(config):
+    if each.name in keys and getattr(config, each.name) != each.default:
+      raise BadInput(
+        f"{section}.{each.name}={getattr(config, each.name)} has no effect with "
+        f"{section}.{by}={getattr(config, by)!r}; leave it out, or change {section}.{by}"
+      )
 
 
 def _positive(section: str, config: Any, *keys: str) -> None:
   for key in keys:
-    if not getattr(config, key) > 0:
+    if getattr(config, key) <= 0:
       raise BadInput(f"{section}.{key}={getattr(config, key)}: must be positive")
 
 
@@ -127,6 +218,7 @@ class PolicyConfig:
   lora_targets: tuple[str, ...] = LORA_TARGETS
 
   def __post_init__(self):
+    settle("policy", self)
     one_of("policy.param_dtype", self.param_dtype, DTYPES)
     one_of("policy.dtype", self.dtype, DTYPES)
     one_of("policy.remat", self.remat, REMATS)
@@ -151,12 +243,13 @@ class DataConfig:
   seed: int = 0  # shuffles the order of prompts
 
   def __post_init__(self):
+    settle("data", self)
     one_of("data.template", self.template, TEMPLATES)
     _at_least("data", self, 1, "max_prompt_tokens")
     _at_least("data", self, 0, "seed")
     for source, weight in self.weights.items():
-      if not weight >= 0:
-        raise BadInput(f"data.weights[{source!r}]={weight}: must be at least 0")
+      if isinstance(weight, str) or weight < 0:
+        raise BadInput(f"data.weights[{source!r}]={weight}: must be a number of at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +269,7 @@ class RolloutConfig:
   stop: tuple[str, ...] = ("</response>",)  # a row ends with the token that completes one of these
 
   def __post_init__(self):
+    settle("rollout", self)
     if self.group_size < 2:
       raise BadInput(
         f"rollout.group_size={self.group_size}: a group baseline needs at least 2 samples; "
@@ -208,6 +302,7 @@ class JudgeConfig:
   max_invalid_frac: float = placed(0.5)
 
   def __post_init__(self):
+    settle("rewards.judge", self)
     one_of("rewards.judge.kind", self.kind, JUDGES)
     _at_least("rewards.judge", self, 1, "concurrency", "max_attempts", "breaker_failures")
     _at_least("rewards.judge", self, 0, "breaker_cooldown_s")
@@ -219,6 +314,11 @@ class JudgeConfig:
       )
     if self.kind == "recorded" and not self.log:
       raise BadInput("rewards.judge.kind='recorded' needs rewards.judge.log=FILE.jsonl")
+    # a model that is named and not asked: the verdicts would be another judge's without a word
+    if self.kind != "http":
+      _without_effect("rewards.judge", self, "kind", "model", "base_url")
+    if self.kind != "recorded":
+      _without_effect("rewards.judge", self, "kind", "log")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,18 +347,46 @@ class RewardConfig:
   judge: JudgeConfig = field(default_factory=JudgeConfig)
 
   def __post_init__(self):
+    settle("rewards", self)
     one_of("rewards.mode", self.mode, MODES)
     one_of("rewards.variant", self.variant, VARIANTS)
+    for source, path in self.tasks.items():
+      if not (isinstance(path, str) and re.fullmatch(r"[\w.]+:\w+", path)):
+        raise BadInput(
+          f"rewards.tasks[{source!r}]={path!r}: must name a function as 'package.module:function'"
+        )
+    if self.mode == "paper":
+      _without_effect("rewards", self, "mode", "alpha", "cq_max_words", "aq_min_words")
     if self.variant == "pareto" and self.mode != "paper":
       raise BadInput("rewards.variant='pareto' exists in rewards.mode='paper' only; set both")
     one_of("rewards.source_norm", self.source_norm, SOURCE_NORMS)
     _fraction("rewards", self, "alpha")
-    # a negative weight would reward what the term punishes
-    _at_least("rewards", self, 0, "floor", "user_answer", "user_length", "user_brief")
-    _at_least("rewards", self, 0, "llm_format", "llm_decision", "llm_answer", "llm_length")
+    if self.variant == "pareto":  # its weights are the published ones: game/reward.py
+      _without_effect("rewards", self, "variant", *LLM_WEIGHTS)
+    _fraction("rewards", self, "floor")  # above 1 it drowns what the weights tell apart
+    # a negative weight would reward what the term punishes; and the reward is float32 in the end
+    _at_least("rewards", self, 0, *USER_WEIGHTS, *LLM_WEIGHTS)
+    _at_most("rewards", self, 1e6, *USER_WEIGHTS, *LLM_WEIGHTS)
+    if self._all_equal():
+      raise BadInput(
+        f"rewards.variant={self.variant!r} gives every completion the same reward with these "
+        f"weights; give one of rewards.{', '.join((*USER_WEIGHTS, *LLM_WEIGHTS))} more than 0"
+      )
     _at_least("rewards", self, 0, "cq_max_words", "aq_min_words")
     _positive("rewards", self, "length_slope", "brief_scale")
     _band("rewards", self, "response_words", "completion_words")
+
+  def _all_equal(self) -> bool:
+    """Whether no completion can earn more than another, whatever it says."""
+    user = any(getattr(self, key) for key in USER_WEIGHTS)
+    llm = any(getattr(self, key) for key in LLM_WEIGHTS) or self.variant == "pareto"
+    one = {"user": user, "llm": llm, "linear": user or llm}
+    if self.variant in one:
+      return not one[self.variant]
+    if self.mode == "corrected" and self.alpha in (0, 1):
+      return not (user if self.alpha else llm)
+    # a product: a utility that is always 0 takes the other one with it
+    return not (user or llm) or (self.floor == 0 and not (user and llm))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +422,7 @@ class GRPOConfig:
   mask_truncated: bool = False  # leave rows that hit the budget out of the loss
 
   def __post_init__(self):
+    settle("grpo", self)
     one_of("grpo.kind", self.kind, LOSSES)
     one_of("grpo.advantage", self.advantage, ADVANTAGES)
     one_of("grpo.aggregation", self.aggregation, AGGREGATIONS)
@@ -306,10 +435,10 @@ class GRPOConfig:
     if self.train_samples:
       _at_least("grpo", self, 2, "train_samples")
     _fraction("grpo", self, "clip_low")  # beyond 1 the lower bound of a ratio would be negative
-    if self.dual_clip is not None and not self.dual_clip > 1:
+    if self.dual_clip is not None and self.dual_clip <= 1:
       raise BadInput(f"grpo.dual_clip={self.dual_clip}: must be more than 1, or none for off")
     _band("grpo", self, "mismatch_bounds")
-    if not (min(self.gdpo_weights) >= 0 and sum(self.gdpo_weights) > 0):
+    if min(self.gdpo_weights) < 0 or not any(self.gdpo_weights):
       raise BadInput(f"grpo.gdpo_weights={self.gdpo_weights}: must be at least 0 and not both 0")
     _ascending("grpo", self, "length_buckets")
     divides(
@@ -332,6 +461,7 @@ class OptimConfig:
   max_grad_norm: float = 1.0  # global-norm clip
 
   def __post_init__(self):
+    settle("optim", self)
     one_of("optim.decay", self.decay, DECAYS)
     _positive("optim", self, "lr", "eps", "max_grad_norm")
     _at_least("optim", self, 0, "warmup", "weight_decay")
@@ -355,6 +485,7 @@ class SFTConfig:
   optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, warmup=3, decay="linear"))
 
   def __post_init__(self):
+    settle("sft", self)
     _at_least("sft", self, 0, "steps", "micro_batch")
     _at_least("sft", self, 1, "batch_size", "length_bucket", "every")
     _at_least("sft", self, 2, "max_tokens")  # a token of prompt and one of chain
@@ -372,6 +503,7 @@ class EvalConfig:
   bootstrap: int = placed(2000)  # resamples of the paired intervals, drawn for the report alone
 
   def __post_init__(self):
+    settle("eval", self)
     _at_least("eval", self, 0, "every", "temperature")
     _at_least("eval", self, 1, "prompts", "group_size", "bootstrap")
 
@@ -385,6 +517,7 @@ class MeshConfig:
   tensor: int = 1
 
   def __post_init__(self):
+    settle("mesh", self)
     sizes = (self.data, self.fsdp, self.tensor)
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
       raise BadInput(f"mesh={sizes}: sizes are positive, and at most one is -1")
@@ -398,6 +531,7 @@ class CheckpointConfig:
   keep: int = 2  # newest checkpoints kept, besides the best one
 
   def __post_init__(self):
+    settle("checkpoint", self)
     _at_least("checkpoint", self, 1, "every", "keep")
 
 
@@ -410,4 +544,5 @@ class LogConfig:
   samples: int = 4  # completions per step kept in samples/step_*.jsonl
 
   def __post_init__(self):
+    settle("log", self)
     _at_least("log", self, 0, "samples")

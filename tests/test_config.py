@@ -1,6 +1,7 @@
 """Config files and their variants; what may change between two starts of a run."""
 
 import dataclasses
+import functools
 import json
 import math
 import subprocess
@@ -10,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from gtalign_jax import config as configs
+from gtalign_jax import sections
 from gtalign_jax.config import (
   Config,
+  DataConfig,
   GRPOConfig,
   OptimConfig,
+  RewardConfig,
+  RolloutConfig,
   differences,
   load,
   override,
@@ -151,18 +156,85 @@ def test_rules_are_checked_when_all_changes_are_in():
     "rewards.user_answer=-0.5", "rewards.floor=-1", "rewards.response_words=(500,20)",
     "rewards.judge.deadline_s=0", "rewards.judge.breaker_failures=0", "eval.temperature=-1",
     "eval.bootstrap=0", "eval.every=-1", "sft.every=0", "sft.max_tokens=1", "log.samples=-1",
-    "sft.micro_batch=3", "sft.optim.lr=0", "rewards.judge.concurrency=0",
+    "sft.micro_batch=3", "sft.optim.lr=0", "rewards.judge.concurrency=0", "rewards.floor=2",
+    "rewards.llm_format=1e300", "data.weights={'medium': -1}", "data.weights={'medium': 'much'}",
+    f"eval.prompts={2**63}",
   ],
 )  # fmt: skip
 def test_nonsense_is_refused_by_name(assignment):
   key, _, _ = assignment.partition("=")
-  with pytest.raises(BadInput, match=rf"^{key}=.*(must|is more than|does not divide)"):
+  with pytest.raises(BadInput, match=rf"^{key}(\[.*\])?=.*(must|is more than|does not divide)"):
     override(Config(), [assignment])
 
 
-def test_not_a_number_breaks_rules():
-  with pytest.raises(BadInput, match="temperature=nan: must be at least 0"):
-    vary(Config(), {"rollout.temperature": math.nan})
+NUMBERS = [
+  key for key in configs.keys(Config()) if "float" in str(configs._field_type(Config(), key))
+]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_numbers_are_finite(key):
+  """Every key that holds floats, those that later versions add as well."""
+  held = configs._field_type(Config(), key)
+  for bad in (math.nan, math.inf, -math.inf):
+    with pytest.raises(BadInput, match=rf"^{key}=.*: must be a finite number"):
+      vary(Config(), {key: (bad, 0.5) if str(held).startswith("tuple") else bad})
+  section, _, name = key.rpartition(".")
+  if section and "tuple" not in str(held):  # a section by itself, as in a config file
+    kind = type(functools.reduce(getattr, section.split("."), Config()))
+    with pytest.raises(BadInput, match="must be a finite number"):
+      kind(**{name: math.inf})
+
+
+def test_sections_are_checked_for_types_wherever_they_are_made():
+  assert RolloutConfig(stop=["a"], temperature=1).stop == ("a",)
+  hash(DataConfig(weights={"medium": 1}))
+  for make, said in (
+    (lambda: GRPOConfig(steps=3.0), "grpo.steps=3.0: expected int"),
+    (lambda: RolloutConfig(stop=[3]), r"rollout.stop=\[3\]: expected tuple"),
+    (lambda: DataConfig(weights={3: 1.0}), "data.weights={3: 1.0}: expected a table"),
+    (lambda: RewardConfig(tasks={"mine": ["a:b"]}), "rewards.tasks=.*: expected a table"),
+    (lambda: Config(optim=1e-3), "optim=0.001: expected OptimConfig"),
+    (lambda: Config(workdir=Path("x")), "workdir=x: expected str"),
+  ):
+    with pytest.raises(BadInput, match=said):
+      make()
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"variant": "user", "user_answer": 0.0, "user_length": 0.0, "user_brief": 0.0},
+    {"variant": "linear"} | dict.fromkeys(sections.USER_WEIGHTS + sections.LLM_WEIGHTS, 0.0),
+    {"floor": 0.0} | dict.fromkeys(sections.LLM_WEIGHTS, 0.0),
+    {"alpha": 1.0} | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
+    {"variant": "pareto", "mode": "paper", "floor": 0.0}
+    | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
+  ],
+)
+def test_a_reward_that_is_the_same_for_all_is_refused(changes):
+  with pytest.raises(BadInput, match="the same reward with these weights"):
+    RewardConfig(**changes)
+
+
+@pytest.mark.parametrize(
+  "assignments, said",
+  [
+    ("rewards.mode=paper rewards.alpha=0.3", "alpha=0.3 has no effect with rewards.mode='paper'"),
+    ("rewards.mode=paper rewards.aq_min_words=3", "aq_min_words=3 has no effect"),
+    ("rewards.mode=paper rewards.variant=pareto rewards.llm_answer=1", "has no effect with"),
+    ("rewards.judge.model=m", "model=m has no effect with rewards.judge.kind='rule'"),
+    ("rewards.judge.base_url=http://h/v1", "has no effect with rewards.judge.kind='rule'"),
+    ("rewards.judge.log=a.jsonl", "has no effect with rewards.judge.kind='rule'"),
+    ("rewards.tasks={'mine':'tasks.polite'}", "must name a function as 'package.module:function'"),
+    ("rewards.tasks={'mine':3}", "must name a function"),
+    ("rollout.temperature=0", "all samples of a prompt would be alike"),
+    ("rollout.top_k=1", "all samples of a prompt would be alike"),
+  ],
+)
+def test_settings_that_do_nothing_are_refused(assignments, said):
+  with pytest.raises(BadInput, match=said):
+    override(Config(), assignments.split())
 
 
 # Two starts of one run.
