@@ -8,7 +8,7 @@ import sys
 from gtalign_jax import config, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
-from gtalign_jax.rewards import judges, score
+from gtalign_jax.rewards import judges, score, tasks
 
 # columns of a scored row that training needs and INTERFACES does not promise
 FACTS = ("judge_score", "named_cell", "user_type", "pareto", "dilemma", "equilibrium_gap")
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     # True is an int to Python, and would pass for the id 1
     if not isinstance(row.get("id"), (str, int)) or isinstance(row.get("id"), bool):
       raise BadInput(f"{place}: id={str(row.get('id'))[:40]!r} must be text or an integer")
+    if settings.tasks:  # built-in tasks are checked with each row; only a trial shows an own one
+      tasks.check(row, settings.tasks, settings.mode, place)
   judge = judges.make(settings.judge)  # after the rows: a bad line must not cost a verdict
   try:
     scored = score.score_rows(rows, settings, judge, places)

@@ -69,7 +69,8 @@ def _error(reading: Reading, variant: str) -> str | None:
 
 def answer(reading: Reading, verdict: float | None) -> Answer:
   """Credit of one row; no verdict counts as 0, as there."""
-  return reading.task.answer(verdict or 0.0) if reading.task else NOTHING
+  found = reading.task.answer(verdict or 0.0) if reading.task else NOTHING
+  return found or NOTHING
 
 
 def pay(readings: Sequence[Reading]) -> Array:

@@ -73,10 +73,13 @@ def _verdicts(readings: Sequence[Reading], judge: Judge) -> list[float | None]:
   verdicts = [
     None if each.verdict is None or math.isnan(each.verdict) else each.verdict for each in readings
   ]
-  asked = [at for at, each in enumerate(readings) if each.task and each.verdict is None]
+  asked = {
+    at: question
+    for at, each in enumerate(readings)
+    if each.task and each.verdict is None and (question := each.task.question())
+  }
   # the whole batch at once: an endpoint answers many questions in the time of one
-  questions = [task.question() for at in asked if (task := readings[at].task)]
-  for at, verdict in zip(asked, judge.judge(questions) if questions else [], strict=True):
+  for at, verdict in zip(asked, judge.judge(list(asked.values())) if asked else [], strict=True):
     verdicts[at] = verdict
   return verdicts
 

@@ -137,13 +137,16 @@ def check_records(records: Mapping[str, Sequence[Record]], rewards: RewardConfig
 
   Raises BadInput for the first one that has not, and says how many more there are.
   """
+  for source, path in rewards.tasks.items():
+    tasks.load(source, path)  # of sources without a record as well: a typing error is one anyway
   first, bad = "", 0
+  kind = rewards.judge.kind
   # all of them, not up to the first bad one: whether it is one row or a whole source decides what
   # the user does about it
   for split, each in ((split, each) for split, part in records.items() for each in part):
     row = {**each._asdict(), "prompt": each.messages}
     try:
-      tasks.check(row, rewards.tasks, rewards.mode, f"split {split!r}, record {each.id!r}")
+      tasks.check(row, rewards.tasks, rewards.mode, f"split {split!r}, record {each.id!r}", kind)
     except BadInput as error:
       first, bad = first or str(error), bad + 1
   if bad:

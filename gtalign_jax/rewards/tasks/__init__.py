@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.rewards.tasks.base import Example, Task, example_of
 from gtalign_jax.rewards.tasks.builtin import TASKS, Builtin
+from gtalign_jax.rewards.tasks.own import FAILURES, Own
+from gtalign_jax.rewards.tasks.own import load as load
 from gtalign_jax.sections import Table
 
 TaskFunction = Callable[[Example], Task]
@@ -21,7 +22,7 @@ def find(data_source: str, own: Table) -> TaskFunction:
   Raises BadInput for an unknown source or a path that names no function.
   """
   if data_source in own:
-    return _load(data_source, own[data_source])
+    return load(data_source, own[data_source])
   if data_source not in TASKS:
     raise BadInput(
       f"data_source={data_source!r} is no known task ({', '.join(TASKS)}); name your own with "
@@ -48,35 +49,21 @@ def known(row: Mapping[str, Any], own: Table, mode: str, where: str) -> TaskFunc
   return task
 
 
-def check(row: Mapping[str, Any], own: Table, mode: str, where: str) -> None:
+def check(row: Mapping[str, Any], own: Table, mode: str, where: str, judge: str = "") -> None:
   """`known`, and a user's own task is tried on `row` with a made-up response.
 
-  So a row fails before anything is sampled for it. mode: `rewards.mode`. Raises BadInput.
+  So a row fails before anything is sampled for it. mode, judge: `rewards.mode`,
+  `rewards.judge.kind` ("": its rule is not tried). Raises BadInput.
   """
   task = known(row, own, mode, where)
-  source = row["data_source"]
-  if source not in own:
+  if not isinstance(task, Own):
     return
   try:
-    task(example_of(row, TRIAL, mode, where)).question()
+    task.trial(example_of(row, TRIAL, mode, where), "judge_score" in row, judge)
   except BadInput:
     raise
-  except Exception as error:  # it is the user's code; whatever it raises would end the run later
+  except FAILURES as error:
     raise BadInput(
-      f"{where}: rewards.tasks[{source!r}]={own[source]!r} fails on this row "
+      f"{where}: rewards.tasks[{task.source!r}]={task.path!r} fails on this row "
       f"({type(error).__name__}: {first_line(error)}); correct the function or the row"
     ) from error
-
-
-def _load(data_source: str, path: str) -> TaskFunction:
-  module, _, name = str(path).partition(":")
-  try:
-    # once per row, which costs a look-up: Python keeps modules that it has imported
-    function = getattr(importlib.import_module(module), name)
-  except (ImportError, AttributeError, ValueError) as error:
-    raise BadInput(
-      f"rewards.tasks[{data_source!r}]={path!r}: expected package.module:function ({error})"
-    ) from None
-  if not callable(function):
-    raise BadInput(f"rewards.tasks[{data_source!r}]={path!r} is not a function")
-  return function

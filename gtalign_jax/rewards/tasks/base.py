@@ -89,12 +89,13 @@ class Task(NamedTuple):
 
   answer: the credit that a verdict earns. It gets a number on the scale (corrected mode), or any
   finite number (paper mode, where no verdict is 0). question: what the judge is asked; a function,
-  so that rows which bring their verdict pay nothing for it.
+  so that rows which bring their verdict pay nothing for it. Either gives None where a user's code
+  has failed: the row has no verdict (own.py).
   """
 
   scale: Scale
-  answer: Callable[[float], Answer]
-  question: Callable[[], Question]
+  answer: Callable[[float], Answer | None]
+  question: Callable[[], Question | None]
 
 
 def clip(verdict: float) -> float:
