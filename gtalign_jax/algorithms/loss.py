@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gtalign_jax.arrays import floats, namespace
+from gtalign_jax.arrays import namespace
 from gtalign_jax.errors import BadInput
 from gtalign_jax.sections import (
   AGGREGATIONS,
@@ -49,27 +49,38 @@ def _stop(xp: Any, x: Array) -> Array:
   return x if xp is np else jax.lax.stop_gradient(x)
 
 
-def aggregate(
-  loss_BT: Any,
-  mask_BT: Any,
-  aggregation: str = "token-mean",
-  *,
-  max_tokens: int | None = None,
-  totals: Totals | None = None,
+def _border(mask_BT: Any, *arrays: Any) -> tuple[Any, ...]:
+  """(namespace, keep_BT, *arrays [B, T]) for a loss: the one place that touches raw arguments.
+
+  Arrays come out in the dtype of the first, at least f32; None stays None. Masked entries become 0
+  before any arithmetic, so that no 0 * inf reaches the gradient.
+  """
+  xp = namespace(mask_BT, *arrays)
+  keep_BT = xp.asarray(mask_BT) != 0
+  dtype = xp.promote_types(xp.asarray(arrays[0]).dtype, xp.float32)
+
+  def clean(x: Any) -> Any:
+    if x is None:
+      return None
+    x = xp.asarray(x).astype(dtype)
+    x_BT = xp.broadcast_to(x if x.ndim == 2 else x[:, None], keep_BT.shape)  # one a row, or a token
+    return xp.where(keep_BT, x_BT, xp.zeros_like(x_BT))
+
+  return xp, keep_BT, *map(clean, arrays)
+
+
+def _aggregate(
+  xp: Any, loss_BT: Array, keep_BT: Array, aggregation: str, max_tokens: int | None, whole: Totals
 ) -> Array:
-  """One number from per-token losses; 0 where nothing counts.
+  """One number from per-token losses, 0 at masked tokens; 0 where nothing counts.
 
     token-mean               sum(l m) / N                                    TRL dapo
     seq-mean-token-mean      mean over non-empty rows of sum(l m) / |y|      TRL grpo
     seq-mean-token-sum       mean over non-empty rows of sum(l m)
     seq-mean-token-sum-norm  sum(l m) / (B T_max), B counting every row      TRL dr_grpo
-  max_tokens: T_max, the completion budget (default: T). totals: sizes of the whole optimiser batch
-  where these rows are a slice of it; the results of the slices then add up to the whole.
+  max_tokens: T_max, the completion budget (default: T). whole: sizes of the whole optimiser batch,
+  so that the results of slices add up.
   """
-  one_of("grpo.aggregation", aggregation, AGGREGATIONS)
-  xp, loss_BT = floats(loss_BT)
-  keep_BT = xp.asarray(mask_BT) != 0
-  whole = _totals(xp, keep_BT, totals, loss_BT.dtype)
   sum_B = xp.sum(xp.where(keep_BT, loss_BT, xp.zeros_like(loss_BT)), axis=1)
   if aggregation == "token-mean":
     return xp.sum(sum_B) / whole.tokens
@@ -80,20 +91,19 @@ def aggregate(
   return xp.sum(sum_B) / (whole.all_rows * (max_tokens or loss_BT.shape[1]))
 
 
-def _totals(xp: Any, keep_BT: Array, whole: Any, dtype: Any) -> Totals:
+def _sizes(xp: Any, keep_BT: Array, given: Totals | None, dtype: Any) -> Totals:
   """Totals in `dtype`, at least 1 each; counted from the mask where none are given."""
-  given = totals(keep_BT) if whole is None else whole
+  given = given or totals(keep_BT)
   sizes = (given.tokens, given.rows, given.all_rows)
   return Totals(*(xp.maximum(xp.asarray(size).astype(dtype), 1) for size in sizes))
 
 
-def kl_terms(xp: Any, logp_BT: Array, ref_logp_BT: Array, estimator: str = "k3") -> Array:
+def _kl_terms(xp: Any, logp_BT: Array, ref_logp_BT: Array, estimator: str) -> Array:
   """Per-token estimate of KL(policy || reference) (Schulman 2020), delta = logp - ref_logp.
 
   k1 = delta, k2 = delta^2 / 2, k3 = exp(-delta) + delta - 1; a `+` suffix gives that value the
   gradient of k2, which is the gradient of the KL itself.
   """
-  one_of("grpo.kl_estimator", estimator, KL_ESTIMATORS)
   delta_BT = logp_BT - ref_logp_BT
   half_square_BT = delta_BT * delta_BT / 2
   if estimator[:2] == "k1":
@@ -107,13 +117,13 @@ def kl_terms(xp: Any, logp_BT: Array, ref_logp_BT: Array, estimator: str = "k3")
   return value_BT
 
 
-def mismatch_weights(
-  old_logp_BT: Any,
-  sampler_logp_BT: Any,
-  mask_BT: Any,
+def _mismatch_weights(
+  xp: Any,
+  old_BT: Array,
+  sampler_BT: Array,
   level: str,
-  mode: str = "truncate",
-  bounds: tuple[float, float] = (0.0, 2.0),
+  mode: str,
+  bounds: tuple[float, float],
 ) -> Array:
   """Importance weights exp(old - sampler) for a sampler that computes other log-probabilities.
 
@@ -121,11 +131,7 @@ def mismatch_weights(
   exponent is clamped to +-20. mode: truncate (clip to bounds) or mask (zero outside them). [B, T]
   or [B, 1].
   """
-  one_of("grpo.mismatch", level, MISMATCHES[1:])
-  one_of("grpo.mismatch_mode", mode, MISMATCH_MODES)
-  xp, old_logp_BT, sampler_logp_BT = floats(old_logp_BT, sampler_logp_BT)
-  keep_BT = xp.asarray(mask_BT) != 0
-  log_BT = xp.where(keep_BT, old_logp_BT - sampler_logp_BT, xp.zeros_like(old_logp_BT))
+  log_BT = old_BT - sampler_BT
   if level == "sequence":
     log_BT = log_BT.sum(1, keepdims=True)
   weight_BT = xp.exp(xp.clip(log_BT, -LIMIT, LIMIT))
@@ -137,7 +143,7 @@ def mismatch_weights(
 
 
 def _surrogate(
-  xp: Any, kind: str, logp_BT: Array, old_BT: Array, keep_BT: Array, A_B1: Array, clip: Any
+  xp: Any, kind: str, logp_BT: Array, old_BT: Array, keep_BT: Array, A_BT: Array, clip: Any
 ) -> tuple[Array, Array, dict[str, Array]]:
   """(per-token loss, ratio, which tokens are clipped from below and from above)."""
   clip_low, clip_high, dual_clip = clip
@@ -151,15 +157,15 @@ def _surrogate(
   bounded_BT = xp.clip(ratio_BT, low, high)
   below_BT, above_BT = ratio_BT < low, ratio_BT > high
   if kind == "cispo":
-    return -_stop(xp, bounded_BT) * A_B1 * logp_BT, ratio_BT, {"low": below_BT, "high": above_BT}
-  free_BT, held_BT = -ratio_BT * A_B1, -bounded_BT * A_B1
+    return -_stop(xp, bounded_BT) * A_BT * logp_BT, ratio_BT, {"low": below_BT, "high": above_BT}
+  free_BT, held_BT = -ratio_BT * A_BT, -bounded_BT * A_BT
   # where, not maximum: at a tie (ratio within bounds) the gradient is that of the free branch,
   # whole
   loss_BT = xp.where(free_BT >= held_BT, free_BT, held_BT)
   if dual_clip is not None:
-    cap_BT = -dual_clip * A_B1 + xp.zeros_like(loss_BT)
-    loss_BT = xp.where((A_B1 < 0) & (loss_BT > cap_BT), cap_BT, loss_BT)
-  return loss_BT, ratio_BT, {"low": below_BT & (A_B1 < 0), "high": above_BT & (A_B1 > 0)}
+    cap_BT = -dual_clip * A_BT + xp.zeros_like(loss_BT)
+    loss_BT = xp.where((A_BT < 0) & (loss_BT > cap_BT), cap_BT, loss_BT)
+  return loss_BT, ratio_BT, {"low": below_BT & (A_BT < 0), "high": above_BT & (A_BT > 0)}
 
 
 def policy_loss(
@@ -199,46 +205,32 @@ def policy_loss(
   Raises BadInput for an unknown name.
   """
   one_of("grpo.kind", kind, LOSSES)
+  one_of("grpo.aggregation", aggregation, AGGREGATIONS)
+  one_of("grpo.kl_estimator", kl_estimator, KL_ESTIMATORS)
   one_of("grpo.mismatch", mismatch, MISMATCHES)
-  xp = namespace(logp_BT, old_logp_BT, advantage_B, mask_BT, ref_logp_BT, sampler_logp_BT)
-  keep_BT = xp.asarray(mask_BT) != 0
-  dtype = _wide(xp, logp_BT)
-
-  def clean(x_BT):  # masked entries become 0 before any arithmetic: no 0 * inf in the gradient
-    x_BT = xp.asarray(x_BT).astype(dtype)
-    return xp.where(keep_BT, x_BT, xp.zeros_like(x_BT))
-
-  logp_BT, old_BT = clean(logp_BT), clean(old_logp_BT)
-  A_BT = xp.asarray(advantage_B).astype(dtype)
-  A_BT = clean(xp.broadcast_to(A_BT if A_BT.ndim == 2 else A_BT[:, None], keep_BT.shape))
-  whole = _totals(xp, keep_BT, totals, dtype)
+  one_of("grpo.mismatch_mode", mismatch_mode, MISMATCH_MODES)
+  if mismatch != "off" and sampler_logp_BT is None:
+    raise BadInput(f"grpo.mismatch={mismatch!r} needs the sampler's log-probabilities")
+  if kl_coef and ref_logp_BT is None:
+    raise BadInput(f"grpo.kl_coef={kl_coef} needs the reference log-probabilities")
+  xp, keep_BT, logp_BT, old_BT, A_BT, ref_BT, sampler_BT = _border(
+    mask_BT, logp_BT, old_logp_BT, advantage_B, ref_logp_BT, sampler_logp_BT
+  )
+  whole = _sizes(xp, keep_BT, totals, logp_BT.dtype)
   clip = (clip_low, clip_high, dual_clip)
   loss_BT, ratio_BT, clipped = _surrogate(xp, kind, logp_BT, old_BT, keep_BT, A_BT, clip)
   metrics = _ratio_metrics(xp, ratio_BT, clipped, keep_BT, whole)
-  if sampler_logp_BT is not None:
-    sampler_BT = clean(sampler_logp_BT)
+  if sampler_BT is not None:
     metrics |= _mismatch_metrics(xp, old_BT, sampler_BT, whole)
-    if mismatch != "off":
-      loss_BT = loss_BT * _stop(
-        xp, mismatch_weights(old_BT, sampler_BT, keep_BT, mismatch, mismatch_mode, mismatch_bounds)
-      )
-  elif mismatch != "off":
-    raise BadInput(f"grpo.mismatch={mismatch!r} needs the sampler's log-probabilities")
-  if ref_logp_BT is not None:
-    kl_BT = kl_terms(xp, logp_BT, clean(ref_logp_BT), kl_estimator)
+  if mismatch != "off":
+    weight_BT = _mismatch_weights(xp, old_BT, sampler_BT, mismatch, mismatch_mode, mismatch_bounds)
+    loss_BT = loss_BT * _stop(xp, weight_BT)
+  if ref_BT is not None:
+    kl_BT = _kl_terms(xp, logp_BT, ref_BT, kl_estimator)
     metrics["kl"] = _stop(xp, xp.sum(kl_BT)) / whole.tokens  # exactly 0 at masked tokens
     if kl_coef:
       loss_BT = loss_BT + kl_coef * kl_BT
-  elif kl_coef:
-    raise BadInput(f"grpo.kl_coef={kl_coef} needs the reference log-probabilities")
-  loss = aggregate(loss_BT, keep_BT, aggregation, max_tokens=max_tokens, totals=whole)
-  return loss, metrics
-
-
-def _wide(xp: Any, x: Any) -> Any:
-  """The dtype to compute in: that of `x`, at least f32."""
-  dtype = floats(x)[1].dtype
-  return xp.promote_types(dtype, xp.float32)
+  return _aggregate(xp, loss_BT, keep_BT, aggregation, max_tokens, whole), metrics
 
 
 def _ratio_metrics(xp, ratio_BT, clipped, keep_BT, whole) -> dict[str, Array]:
@@ -279,18 +271,11 @@ def value_loss(
   1/2 agg(max((v - R)^2, (clip(v, old - clip, old + clip) - R)^2)). Arguments as in `policy_loss`.
   Returns (loss, {"value/clip_frac": share of tokens where the clipped branch is the larger}).
   """
-  xp = namespace(value_BT, old_value_BT, return_BT, mask_BT)
-  keep_BT = xp.asarray(mask_BT) != 0
-  dtype = _wide(xp, value_BT)
-
-  def clean(x_BT):
-    x_BT = xp.asarray(x_BT).astype(dtype)
-    return xp.where(keep_BT, x_BT, xp.zeros_like(x_BT))
-
-  value_BT, old_BT, return_BT = clean(value_BT), clean(old_value_BT), clean(return_BT)
-  whole = _totals(xp, keep_BT, totals, dtype)
+  one_of("grpo.aggregation", aggregation, AGGREGATIONS)
+  xp, keep_BT, value_BT, old_BT, return_BT = _border(mask_BT, value_BT, old_value_BT, return_BT)
+  whole = _sizes(xp, keep_BT, totals, value_BT.dtype)
   free_BT = (value_BT - return_BT) ** 2
   held_BT = (xp.clip(value_BT, old_BT - clip, old_BT + clip) - return_BT) ** 2
   loss_BT = xp.where(free_BT >= held_BT, free_BT, held_BT)
-  loss = aggregate(loss_BT, keep_BT, aggregation, max_tokens=max_tokens, totals=whole) / 2
-  return loss, {"value/clip_frac": (held_BT > free_BT).sum().astype(dtype) / whole.tokens}
+  loss = _aggregate(xp, loss_BT, keep_BT, aggregation, max_tokens, whole) / 2
+  return loss, {"value/clip_frac": (held_BT > free_BT).sum().astype(loss.dtype) / whole.tokens}
