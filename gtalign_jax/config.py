@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 import importlib
 import json
@@ -25,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gtalign_jax import sections
+from gtalign_jax import hints, sections
 from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.sections import (
   PLACEMENT,
@@ -56,10 +55,10 @@ ALIASES = {"grpo.group_size": "rollout.group_size", "steps": "grpo.steps"}
 class Config:
   """One run."""
 
-  workdir: str = placed("runs/default")
+  workdir: str = placed("runs/default")  # folder of the run: checkpoints, metrics, report
   # hub id | HF directory | .gguf file | random:tiny
   model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
-  seed: int = 0
+  seed: int = 0  # of every draw of the run but the order of prompts (data.seed)
   policy: PolicyConfig = field(default_factory=PolicyConfig)
   data: DataConfig = field(default_factory=DataConfig)
   rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -236,7 +235,7 @@ def _literal(text: str) -> Any:
     return named[text.lower()]
   try:
     return ast.literal_eval(text)
-  except (ValueError, SyntaxError, MemoryError, RecursionError):
+  except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
     return text
 
 
@@ -256,13 +255,13 @@ def _rebuild(section: Any, changes: Mapping[str, Any], path: str = "") -> Any:
     raise BadInput(f"{above}.{error}" if misplaced else str(error)) from error
 
 
-def _roles(section: Any, prefix: str = "", role: str = "identity") -> dict[str, str]:
+def roles(section: Any, prefix: str = "", role: str = "identity") -> dict[str, str]:
   """Every dotted key of a config with what it is: identity, placement or extendable."""
   found: dict[str, str] = {}
   for each in dataclasses.fields(section):
     value, own = getattr(section, each.name), each.metadata.get("role", role)
     if dataclasses.is_dataclass(value):
-      found |= _roles(value, f"{prefix}{each.name}.", own)
+      found |= roles(value, f"{prefix}{each.name}.", own)
     else:
       found[prefix + each.name] = own
   return found
@@ -270,7 +269,7 @@ def _roles(section: Any, prefix: str = "", role: str = "identity") -> dict[str, 
 
 def keys(config: Config) -> list[str]:
   """All dotted keys of a config."""
-  return list(_roles(config))
+  return list(roles(config))
 
 
 def _field_type(config: Config, key: str) -> Any:
@@ -280,10 +279,7 @@ def _field_type(config: Config, key: str) -> Any:
     below = [each for each in known if each.startswith(key + ".")]
     if below:
       raise BadInput(f"key {key!r} is a section; set one of its keys, e.g. {below[0]!r}")
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    # a key under the wrong section, policy.lr for optim.lr, is near nothing
-    same_leaf = [each for each in known if each.split(".")[-1] == key.split(".")[-1]]
-    hint = (near or same_leaf or [""])[0]
+    hint = hints.near_key(key, known)
     raise BadInput(f"unknown key {key!r}" + (f"; did you mean {hint!r}?" if hint else ""))
   *above, name = key.split(".")
   section: Any = config
@@ -339,9 +335,9 @@ def flat(nested: Mapping[str, Any], kind: Any = Config) -> dict[str, Any]:
 
 def fingerprint(config: Config) -> str:
   """Hash of every key of identity: of what decides the numbers of a job on any machine."""
-  roles = _roles(config)
+  role = roles(config)
   # numbers of steps are left out too: no job but training has steps, and that compares its own
-  shared = {key: value for key, value in flat(as_dict(config)).items() if roles[key] == "identity"}
+  shared = {key: value for key, value in flat(as_dict(config)).items() if role[key] == "identity"}
   return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -367,7 +363,7 @@ def placement_changes(
 def _changes(
   old: Mapping[str, Any], new: Config, reached: Mapping[str, int] | None
 ) -> tuple[list[str], list[str]]:
-  roles, after = _roles(new), flat(as_dict(new))
+  role_of, after = roles(new), flat(as_dict(new))
   # an upgrade adds keys: a run of before them had, in effect, their defaults
   before = flat(as_dict(Config())) | flat(old)
   identity: list[str] = []
@@ -376,7 +372,7 @@ def _changes(
     if key not in after:
       identity.append(f"{key}: {before[key]!r} -> unknown to this version of gtalign_jax")
     elif before[key] != after[key]:
-      role = roles[key]
+      role = role_of[key]
       if role == "extendable":
         extends = _extends(key.partition(".")[0], before[key], after[key], new, reached)
         role = "placement" if extends else "identity"

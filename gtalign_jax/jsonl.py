@@ -86,15 +86,13 @@ def _finite(value: Any) -> Any:
 def write(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
   """Writes rows as JSON lines, atomically: on any error the old file (or none) stays.
 
-  Raises BadInput where the place cannot be written.
+  Raises BadInput where the place cannot be written, RunFailure where the disk is full.
   """
-  path = Path(path)
   lines = (dumps(row) + "\n" for row in rows)
   try:
-    if path.exists() and not path.is_file():  # a pipe or /dev/stdout: nothing to replace
-      path.write_text("".join(lines), encoding="utf-8")
-      return
-    with files.replacing(path) as file:
+    with files.stream(path) if files.is_stream(path) else files.replacing(path) as file:
       file.writelines(lines)
+  except BrokenPipeError:  # the reader has what it wanted; no fault of the path
+    raise
   except OSError as error:
-    raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
+    raise files.unwritable(path, error) from None

@@ -215,7 +215,7 @@ class PolicyConfig:
   lora_rank: int = 0  # 0: train every weight; r > 0: train rank-r adapters only
   lora_alpha: float = 16.0  # adapter scale = alpha / rank (or alpha / sqrt(rank))
   lora_rank_stabilised: bool = False  # rsLoRA (Kalajdzievski 2023): alpha / sqrt(rank)
-  lora_targets: tuple[str, ...] = LORA_TARGETS
+  lora_targets: tuple[str, ...] = LORA_TARGETS  # which matrices of a layer get adapters
 
   def __post_init__(self):
     settle("policy", self)
@@ -237,8 +237,8 @@ class DataConfig:
   sources: tuple[str, ...] = ()  # () = every source found under root
   weights: Table = field(default_factory=Table)  # source -> relative share; missing = by size
   template: str = "compact"  # compact, full: the project's own words; released: the prompt as it is
-  train_split: str = "train"
-  eval_split: str = "test"
+  train_split: str = "train"  # prompts that the policy learns from
+  eval_split: str = "test"  # held-out prompts
   max_prompt_tokens: int = 256  # longer prompts are left out and counted
   seed: int = 0  # shuffles the order of prompts
 
@@ -262,7 +262,7 @@ class RolloutConfig:
   prompt_buckets: tuple[int, ...] = placed((128, 192, 256))  # padded prompt lengths, tokens
   prompts_at_once: int = placed(0)  # decoded together; others take the slots that end; 0 = all
   segment: int = placed(64)  # tokens decoded between looks at the host
-  temperature: float = 1.0
+  temperature: float = 1.0  # of sampling while training; 0 = greedy
   top_k: int = 0  # 0 = off
   top_p: float = 1.0  # 1 = off
   min_p: float = 0.0  # 0 = off
@@ -329,13 +329,13 @@ class RewardConfig:
   variant: str = "cobb_douglas"  # VARIANTS; pareto exists in paper mode only
   alpha: float = 0.5  # Cobb-Douglas exponent of user utility
   floor: float = 1e-4  # added to U and L
-  user_answer: float = 0.5
-  user_length: float = 0.2
-  user_brief: float = 0.3
-  llm_format: float = 0.2
+  user_answer: float = 0.5  # weight of the answer in U
+  user_length: float = 0.2  # weight of the band of the response length in U
+  user_brief: float = 0.3  # weight of brief reasoning in U
+  llm_format: float = 0.2  # weight of a chain that can be read in L
   llm_decision: float = 0.2  # weight of d (corrected) or pay (paper)
-  llm_answer: float = 0.4
-  llm_length: float = 0.2
+  llm_answer: float = 0.4  # weight of the answer in L
+  llm_length: float = 0.2  # weight of the band of the completion length in L
   response_words: tuple[int, int] = (20, 500)  # soft band of the response length, words
   completion_words: tuple[int, int] = (500, 1000)  # soft band of the whole completion, words
   length_slope: float = 0.005  # per word, of the sigmoids of both bands
@@ -411,12 +411,13 @@ class GRPOConfig:
   gdpo_weights: tuple[float, float] = (0.5, 0.5)  # weights of (U, L) in gdpo
   aggregation: str = "token-mean"  # how per-token losses become one number (FORMULAS: verl names)
   clip_low: float = 0.2  # the ratio is clipped to [1 - clip_low, 1 + clip_high]
-  clip_high: float = 0.2
+  clip_high: float = 0.2  # the upper bound of the ratio, see clip_low
   dual_clip: float | None = None  # c of dual clip; 3 in the paper's recipe
   kl_coef: float = 0.0  # weight of KL to the start policy in the loss
   kl_estimator: str = "k3"  # k1 | k2 | k3, a + suffix = that value with k2's gradient
   mismatch: str = "off"  # sampler/trainer correction: off | token | sequence
   mismatch_mode: str = "truncate"  # truncate | mask
+  # weights are cut to these (truncate), or those outside dropped (mask)
   mismatch_bounds: tuple[float, float] = (0.0, 2.0)
   overlong_buffer: int = 0  # tokens before the budget in which length is punished; 0 = off
   mask_truncated: bool = False  # leave rows that hit the budget out of the loss
@@ -453,10 +454,10 @@ class OptimConfig:
   lr: float = 1e-6  # peak learning rate
   warmup: int = 0  # steps of linear warm-up from 0
   decay: str = "constant"  # constant | cosine (to final_lr_frac of the peak) | linear
-  final_lr_frac: float = 0.1
-  b1: float = 0.9
-  b2: float = 0.95
-  eps: float = 1e-8
+  final_lr_frac: float = 0.1  # of the peak, where a decay ends
+  b1: float = 0.9  # decay of Adam's first moment
+  b2: float = 0.95  # decay of Adam's second moment
+  eps: float = 1e-8  # added to the root of Adam's second moment
   weight_decay: float = 0.0  # on matrices only, never on norms and biases
   max_grad_norm: float = 1.0  # global-norm clip
 
@@ -512,9 +513,9 @@ class EvalConfig:
 class MeshConfig:
   """Device mesh; one device is (1, 1, 1). -1 takes what the other axes leave. Placement."""
 
-  data: int = -1
-  fsdp: int = 1
-  tensor: int = 1
+  data: int = -1  # copies of the model, each with a part of the batch
+  fsdp: int = 1  # devices that share the weights of one copy
+  tensor: int = 1  # devices that share each matrix product; divides the number of heads
 
   def __post_init__(self):
     settle("mesh", self)

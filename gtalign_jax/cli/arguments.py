@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
-from gtalign_jax import config, jsonl
+from gtalign_jax import config, files, hints, jsonl
 from gtalign_jax.errors import BadInput
 
 # runs/lr=1e-4/out.jsonl is a path: what stands before its sign is no key
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
+_FLAG = re.compile(r"--(?P<key>[A-Za-z_][\w.-]*)(?P<value>=.*)?", re.S)
+LARGEST = 2**31  # of a count: arrays of numbers of 32 bits are made from it
 
 
 def config_file(parser: argparse.ArgumentParser) -> None:
@@ -50,18 +53,90 @@ def is_override(argument: str) -> bool:
   return _OVERRIDE.match(argument) is not None
 
 
+def output(parser: argparse.ArgumentParser) -> None:
+  """OUT.jsonl."""
+  parser.add_argument("output", metavar="OUT.jsonl", help="the file to write")
+
+
+def overwrite_flag(parser: argparse.ArgumentParser) -> None:
+  """--overwrite."""
+  parser.add_argument(
+    "--overwrite", action="store_true", help="replace the file of another job, which else is kept"
+  )
+
+
+def spelled(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
+  """`argv` with `--key=value` as `key=value` where the parser takes overrides and has no such flag.
+
+  Raises BadInput at a flag that is neither, naming the key that it may have meant.
+  """
+  known = parser._option_string_actions  # no public name; argparse has had it since 2.7
+  if not any(action.dest in ("overrides", "arguments") for action in parser._actions):
+    return list(argv)
+  out = []
+  for each in argv:
+    found = _FLAG.fullmatch(each)
+    if found is None or any(flag.startswith(f"--{found['key']}") for flag in known):
+      out.append(each)
+    elif found["value"]:
+      out.append(found["key"].replace("-", "_") + found["value"])
+    else:
+      key = found["key"].replace("-", "_")
+      known_keys = config.keys(config.Config())
+      hint = key if key in known_keys else hints.near_key(key, known_keys)
+      raise BadInput(
+        f"{parser.prog}: no flag {each!r}; keys of the config are set as key=value"
+        + (f", here {hint}=…" if hint else "")
+        + f" (see {parser.prog} --help)"
+      )
+  return out
+
+
 def check(args: argparse.Namespace, **lowest: float) -> None:
-  """Raises BadInput where a flag is below its lowest value, or a seed is too large for an int64."""
+  """Raises BadInput where a number is below its lowest value, infinite, or too large for arrays."""
   for name, low in lowest.items():
     value = getattr(args, name)
-    if value is not None and not value >= low:  # not `<`: NaN is refused as well
-      raise BadInput(f"--{name.replace('_', '-')}={value}: must be at least {low}")
-  if "seed" in lowest and args.seed >= 2**63:
-    raise BadInput(f"--seed={args.seed}: must be below 2**63")
+    if value is None:
+      continue
+    shown = f"--{name.replace('_', '-')}={value}"
+    if not value >= low:  # not `<`: NaN is refused as well
+      raise BadInput(f"{shown}: must be at least {low}")
+    highest, text = (2**63, "2**63") if name == "seed" else (LARGEST, "2**31")
+    if isinstance(value, int) and value >= highest:
+      raise BadInput(f"{shown}: must be below {text}")
+    if math.isinf(value):
+      raise BadInput(f"{shown}: must be a finite number")
+
+
+def only(overrides: Sequence[str], allowed: Sequence[str], command: str) -> None:
+  """Raises BadInput at an override that `command` would not look at.
+
+  allowed: keys, or sections ending in a dot. A setting without effect would pass for one with.
+  """
+  for each in overrides:
+    key = each.partition("=")[0]
+    if not key.startswith(tuple(name for name in allowed if name.endswith("."))) and (
+      key not in allowed
+    ):
+      raise BadInput(f"{each}: gtalign {command} reads only {', '.join(allowed)}; leave it out")
 
 
 def show(args: argparse.Namespace, text: str, result: Mapping[str, Any]) -> None:
   """Prints `text` for people and then, with --json, `result` as the last line."""
-  sys.stdout.write(text)
+  _for_people(args).write(text)
   if args.json:  # jsonl.dumps: NaN is null, which every parser of JSON reads
     sys.stdout.write(jsonl.dumps(result) + "\n")
+
+
+def show_one(args: argparse.Namespace, text: str, result: Mapping[str, Any]) -> None:
+  """Prints `result` alone with --json, else the line `text`."""
+  if args.json:
+    sys.stdout.write(jsonl.dumps(result) + "\n")
+  else:
+    _for_people(args).write(f"{text}\n")
+
+
+def _for_people(args: argparse.Namespace) -> TextIO:
+  # the rows of OUT=/dev/stdout stand there alone, for the program that reads them
+  rows = files.is_stdout(getattr(args, "output", ""))
+  return sys.stderr if rows else sys.stdout

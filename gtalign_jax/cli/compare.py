@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from gtalign_jax import jsonl
+from gtalign_jax import files, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.evaluate.compare import read_runs, table
 from gtalign_jax.game.paired import compare_runs
@@ -32,9 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Prints the comparison, as JSON alone with --json; exit code 0."""
+  arguments.check(args, epsilon=0, bootstrap=1)
+  if args.plots is not None:
+    files.check_folder(args.plots, "--plots")
   runs = read_runs(args.files)
   comparison = compare_runs(runs, args.epsilon, args.bootstrap)
-  if args.plots:
+  if args.plots is not None:
     from gtalign_jax.evaluate.plots import save_pairs  # deferred: matplotlib
 
     comparison["plots"] = [str(path) for path in save_pairs(runs, args.plots)]

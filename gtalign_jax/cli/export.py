@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from gtalign_jax import files
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   """Loads the checkpoint's policy and writes it; LoRA adapters are merged."""
   step = _step(args.step)  # before the imports, which take seconds
+  files.check_folder(args.out, "--out", empty=True)
   from gtalign_jax.models import export
   from gtalign_jax.train.checkpoint import load_policy
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-from gtalign_jax import jsonl, sections
+from gtalign_jax import config as configs
+from gtalign_jax import files, finished, jsonl, sections
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 
 
-def sampling_arguments(parser: argparse.ArgumentParser) -> None:
-  """Flags shared by `generate` and `eval`."""
-  parser.add_argument("--group-size", type=int, default=1, help="completions per prompt")
-  parser.add_argument("--max-new-tokens", type=int, default=None)
-  parser.add_argument("--temperature", type=float, default=1.0, help="0 = greedy")
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--template", default="compact", choices=sections.TEMPLATES)
+def sampling_arguments(parser: argparse.ArgumentParser, of_config: bool = False) -> None:
+  """Flags shared by `generate` and `eval`. of_config: what is not given is left to the config."""
+  parser.add_argument("--group-size", type=int, help="completions per prompt (default: 1)")
+  parser.add_argument("--max-new-tokens", type=int, help="of a completion (default: 320)")
+  parser.add_argument("--temperature", type=float, help="0 = greedy (default: 1)")
+  parser.add_argument("--seed", type=int, help="of the draws (default: 0)")
+  parser.add_argument("--template", choices=sections.TEMPLATES, help="(default: compact)")
+  if not of_config:
+    parser.set_defaults(group_size=1, temperature=1.0, seed=0, template="compact")
+  arguments.overwrite_flag(parser)
   arguments.json_flag(parser)
 
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
   arguments.model_flag(parser)
   parser.add_argument("--prompts", required=True, metavar="IN.jsonl", help="prompt records")
-  parser.add_argument("output", metavar="OUT.jsonl")
+  arguments.output(parser)
   parser.add_argument("--ignore-eos", action="store_true", help="decode the whole budget")
   sampling_arguments(parser)
 
@@ -41,18 +43,22 @@ def run(args: argparse.Namespace) -> int:
   check(args)
   if not args.prompts.endswith(".jsonl"):
     raise BadInput(f"--prompts {args.prompts!r}: must be a .jsonl file of prompt records")
+  files.check_output(args.output, [args.prompts], streams=False)
+  finished.check_free(args.output, args.overwrite)
   rows = [row for _, row in jsonl.read(args.prompts)]
   from gtalign_jax.data import sources
   from gtalign_jax.evaluate import offline
   from gtalign_jax.progress import progress
 
   records = sources.read_file(args.prompts)
-  config = offline.config_for(args.model, args.prompts, args.template, args.max_new_tokens)
+  changes = {"data.root": args.prompts, "data.template": args.template}
+  if args.max_new_tokens is not None:
+    changes["rollout.max_new_tokens"] = args.max_new_tokens
+  config = configs.vary(offline.config_for(args.model), changes)
   options = offline.Options(args.group_size, args.temperature, args.seed, args.ignore_eos)
   with offline.Job(config, options, scored=False) as job, progress("generate") as advance:
     merge = offline.by_record(rows, records)
-    out = offline.write(job, job.encode(records), Path(args.output), merge, advance)
-  sys.stdout.write(f"{len(out)} completions in {args.output}\n")
-  if args.json:
-    sys.stdout.write(json.dumps({"rows": len(out), "prompts": len(records)}) + "\n")
+    out = offline.write(job, job.encode(records), Path(args.output), merge, advance, args.overwrite)
+  text = f"{len(out)} completions in {args.output}\n"
+  arguments.show(args, text, {"rows": len(out), "prompts": len(records)})
   return 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 
-from gtalign_jax import jsonl
+from gtalign_jax import files, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards.normalize import normalize
@@ -16,17 +15,14 @@ from gtalign_jax.sections import SOURCE_NORMS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
   parser.add_argument("input", metavar="IN.jsonl", help="rows with source (or data_source), score")
-  parser.add_argument(
-    "output",
-    metavar="OUT.jsonl",
-    help="the same rows with `normalized`, which is null where the score is null",
-  )
+  arguments.output(parser)  # may be IN.jsonl: the rows stay, with one column more
   parser.add_argument("--method", required=True, choices=SOURCE_NORMS, help="how to normalise")
   arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """One batch per file. Writes nothing where a row is malformed: BadInput, with file and line."""
+  files.check_output(args.output)
   rows, scores, sources = [], [], []
   for line, row in jsonl.read(args.input):
     where = f"{args.input}:{line}"
@@ -45,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
   invalid, count = sum(map(math.isnan, scores)), len(set(sources))
   found = {"rows": len(rows), "invalid": invalid, "sources": count, "method": args.method}
   text = f"{len(rows)} rows of {count} sources, {invalid} invalid -> {args.output}"
-  sys.stdout.write((jsonl.dumps(found) if args.json else text) + "\n")
+  arguments.show_one(args, text, found)
   return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from gtalign_jax import files
 from gtalign_jax.cli import arguments
 
 
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   """Writes the prompts of the config's two splits as ArrayRecord shards."""
   data = arguments.load(args).data
+  files.check_folder(args.out_dir, "OUT_DIR")
   from gtalign_jax.data import sources, tfds_builder
 
   names = dict.fromkeys((data.train_split, data.eval_split))  # the two may be one

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Mapping
+from typing import Any
 
-from gtalign_jax import config, jsonl
+from gtalign_jax import config, files, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards import judges, score, tasks
+from gtalign_jax.rewards.reward import check_verdicts
 
 # columns of a scored row that training needs and INTERFACES does not promise
 FACTS = ("judge_score", "named_cell", "user_type", "pareto", "dilemma", "equilibrium_gap")
+# columns of the input that `compare` and `normalize` group by, count or show
+CARRIED = (
+  "data_source", "source", "sample", "prompt_tokens", "completion_tokens", "response_tokens",
+  "finish_reason",
+)  # fmt: skip
 # name in the line for people -> metric
 SHOWN = {
   "welfare": "rewards/welfare/mean",
@@ -25,7 +32,7 @@ SHOWN = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
   parser.add_argument("input", metavar="IN.jsonl", help="rows with id, data_source, completion, …")
-  parser.add_argument("output", metavar="OUT.jsonl", help="one row per completion, in order")
+  arguments.output(parser)
   arguments.overrides(parser, "rewards.key=value")
   # the config checks the values of the three flags; it has their lists
   parser.add_argument("--mode", default="corrected", help="corrected (the default) or paper")
@@ -53,8 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Scores a file. Writes nothing where a row is malformed: BadInput, with file and line."""
+  """Scores a file. Writes nothing where a row is malformed (BadInput) or the judge is gone."""
   settings = config.override(config.Config(), _overrides(args)).rewards
+  files.check_output(args.output, [args.input, settings.judge.log])
   lines = jsonl.read(args.input)
   places = [f"{args.input}:{number}" for number, _ in lines]
   rows = [row for _, row in lines]
@@ -70,9 +78,20 @@ def run(args: argparse.Namespace) -> int:
     numbers = {"rows": len(rows)} | score.summarise(rows, scored) | judge.statistics()
   finally:
     judge.close()
-  jsonl.write(args.output, ({k: v for k, v in each.items() if k not in FACTS} for each in scored))
-  sys.stdout.write((jsonl.dumps(numbers) if args.json else _line(numbers)) + "\n")
+  # of eval's rule: means of what a judge that is gone has left would lie. A null in the file is
+  # the user's own statement, and counts as no answer of this judge
+  asked = [each for row, each in zip(rows, scored) if "judge_score" not in row]
+  if asked:
+    check_verdicts(asked, settings, str(args.input))
+  jsonl.write(args.output, map(_written, rows, scored))
+  arguments.show_one(args, _line(numbers), numbers)
   return 0
+
+
+def _written(row: Mapping[str, Any], scored: Mapping[str, Any]) -> dict[str, Any]:
+  """The columns of a scored row, and those of its input that say what it is a sample of."""
+  columns = {key: value for key, value in scored.items() if key not in FACTS}
+  return columns | {key: row[key] for key in CARRIED if key in row}
 
 
 def _overrides(args: argparse.Namespace) -> list[str]:

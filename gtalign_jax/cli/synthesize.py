@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gtalign_jax import jsonl
+from gtalign_jax import files, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.config import Config
 from gtalign_jax.data.records import Record
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--concurrency", type=int, default=8, help="requests at a time")
   parser.add_argument("--tries", type=int, default=2, help="samples per prompt until one is fit")
+  arguments.overwrite_flag(parser)
   arguments.json_flag(parser)
 
 
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
   arguments.check(args, limit=0, concurrency=1, tries=1)
   if bool(args.teacher) != bool(args.model):
     raise BadInput("--teacher URL and --model NAME go together; give both, or none for labels")
+  files.check_output(args.output, [args.config], streams=not args.teacher)
   counts = _teach(config, args) if args.teacher else _label(config, args)
   text = f"{args.output}: {counts['kept']} chains of {counts['prompts']} prompts, "
   text += f"{sum(counts['rejected'].values())} rejected {counts['rejected'] or ''}\n"
@@ -78,4 +80,6 @@ def _teach(config: Config, args: argparse.Namespace) -> dict[str, Any]:
   )
   records = _records(config, args.limit)
   with progress("teacher") as advance:
-    return teacher.distil(records, asked, config.rewards, Path(args.output), advance)
+    return teacher.distil(
+      records, asked, config.rewards, Path(args.output), advance, args.overwrite
+    )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gtalign_jax import files, models
+from gtalign_jax import files, finished, jsonl, models
 from gtalign_jax.config import Config, fingerprint
 from gtalign_jax.data import prompts
 from gtalign_jax.data.batches import Batch
@@ -100,14 +100,15 @@ class Job:
       yield rows
 
 
-def config_for(model: str, data: str, template: str, max_new_tokens: int | None) -> Config:
+def config_for(model: str) -> Config:
   """The config of a command that names a model and prompts instead of a config file."""
   base = Config(model=model)
-  rollout = dataclasses.replace(base.rollout, prompt_buckets=BUCKETS)
-  if max_new_tokens is not None:
-    rollout = dataclasses.replace(rollout, max_new_tokens=max_new_tokens)
-  own = dataclasses.replace(base.data, root=data, template=template, max_prompt_tokens=BUCKETS[-1])
-  return dataclasses.replace(base, rollout=rollout, data=own)
+  return dataclasses.replace(
+    base,
+    rollout=dataclasses.replace(base.rollout, prompt_buckets=BUCKETS),
+    data=dataclasses.replace(base.data, max_prompt_tokens=BUCKETS[-1]),
+    eval=dataclasses.replace(base.eval, group_size=1),
+  )
 
 
 def write(
@@ -116,16 +117,22 @@ def write(
   out: Path,
   merge: Callable[[dict], dict],
   on_batch: Callable[[int, int], None],
+  overwrite: bool = False,
 ) -> list[dict]:
   """Writes all rows to `out`; a job that was stopped goes on from its last whole chunk.
 
   Rows gather in `<out>.partial`, whose first line names the job; `out` appears when all are there.
-  merge: completes a row before it is written. Returns all rows.
+  merge: completes a row before it is written. overwrite: whether files of another job may go.
+  Returns all rows, read back where this job has written `out` before. Raises BadInput where `out`
+  or its partial file is of another job, or cannot be written.
   """
   partial = out.with_name(out.name + ".partial")
   name = json.dumps({"job": fingerprint(job.config), "options": job.options, "n": len(encoded.ids)})
   try:
-    rows, first = _resume(partial, name, CHUNK * job.options.group_size)
+    if finished.is_done(out, name, overwrite):
+      log.info("%s is finished; nothing to do", out)
+      return [row for _, row in jsonl.read(out)]
+    rows, first = _resume(partial, name, CHUNK * job.options.group_size, overwrite)
     with partial.open("a", encoding="utf-8") as file:
       for number, batch in enumerate(job.chunks(encoded, first), start=first + 1):
         batch = [merge(row) for row in batch]
@@ -134,15 +141,22 @@ def write(
         rows += batch
         on_batch(min(number * CHUNK, len(encoded.ids)), len(encoded.ids))
     _strip_first_line(partial, out)
+    finished.sign(out, name)
   except OSError as error:
-    raise BadInput(f"{out}: cannot be written ({error.strerror})") from error
+    raise files.unwritable(out, error) from error
   return rows
 
 
-def _resume(partial: Path, name: str, size: int) -> tuple[list[dict], int]:
+def _resume(partial: Path, name: str, size: int, overwrite: bool) -> tuple[list[dict], int]:
   """Whole chunks of an earlier start of the same job; the rest of the file is cut off."""
-  lines = partial.read_text(encoding="utf-8").splitlines(keepends=True) if partial.exists() else []
+  text = partial.read_text(encoding="utf-8", errors="replace") if partial.exists() else ""
+  lines = text.splitlines(keepends=True)
   if not lines or lines[0] != name + "\n":
+    if lines and not overwrite:  # it may hold hours of sampling
+      raise BadInput(
+        f"{partial} holds rows of another job; remove it, name another file, or replace it with "
+        "--overwrite"
+      )
     partial.write_text(name + "\n", encoding="utf-8")
     return [], 0
   whole = [line for line in lines[1:] if line.endswith("\n")]

@@ -59,6 +59,7 @@ def distil(
   limits: RewardConfig,
   out: Path,
   on_done: Callable[[int, int], None] = lambda done, total: None,
+  overwrite: bool = False,
 ) -> dict[str, Any]:
   """Writes one fit chain per record to `out`; returns counts.
 
@@ -67,8 +68,8 @@ def distil(
   to another job, RunFailure where the endpoint refuses, requests got no answer, or no chain was
   fit.
   """
-  if out.exists():  # hours of paid answers: never overwritten
-    raise BadInput(f"{out} is there already; remove it or choose another")
+  if out.exists() and not overwrite:  # hours of paid answers
+    raise BadInput(f"{out} is there already; name another, or replace it with --overwrite")
   part = out.with_name(out.name + ".part")
   answers = _resume(part, _job(records, teacher))
   wanted = [record for record in records if record.id not in answers]

@@ -13,6 +13,7 @@ ROW = row(id="a")
 COLUMNS = [
   "id", "score", "user_reward", "llm_reward", "utility", "answer_reward", "format",
   "payoff_reward", "decision", "choice", "carried_out", "parsed", "parse_error", "valid",
+  "data_source",
 ]  # fmt: skip
 
 

@@ -1,0 +1,124 @@
+"""`gtalign config [CONFIG.py] [key=value …]`: every key with its value, default and meaning."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import io
+import re
+import textwrap
+import tokenize
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from gtalign_jax import config as configs
+from gtalign_jax import sections
+from gtalign_jax.cli import arguments
+from gtalign_jax.config import Config
+from gtalign_jax.errors import BadInput
+
+WIDTH = 100  # columns of the text
+_ENUMERATION = re.compile(r"\b[A-Z][A-Z_]{4,}\b")  # the name of a tuple of names in sections.py
+
+
+class Key(NamedTuple):
+  """One key. role: identity, placement or extendable (sections.py says what that is)."""
+
+  key: str
+  value: Any
+  default: Any
+  role: str
+  meaning: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
+  parser.add_argument(
+    "arguments",
+    nargs="*",
+    metavar="CONFIG.py key=value",
+    help="without CONFIG.py, the defaults are shown",
+  )
+  arguments.json_flag(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+  """Prints the keys; with --json also as one object."""
+  overrides = [each for each in args.arguments if arguments.is_override(each)]
+  paths = [each for each in args.arguments if each not in overrides]
+  if len(paths) > 1:
+    raise BadInput(f"gtalign config takes one CONFIG.py, got {' '.join(paths)}")
+  config = configs.load(paths[0], overrides) if paths else configs.override(Config(), overrides)
+  found = keys(config)
+  arguments.show(args, text(found), {"keys": [each._asdict() for each in found]})
+  return 0
+
+
+def keys(config: Config) -> list[Key]:
+  """All keys of a config, in the order of its sections."""
+  values, defaults = (configs.flat(configs.as_dict(each)) for each in (config, Config()))
+  meaning, role = _meanings(config), configs.roles(config)
+  return [Key(key, values[key], defaults[key], role[key], meaning[key]) for key in values]
+
+
+def text(found: list[Key]) -> str:
+  """The keys for people, section by section; * marks what is not the default."""
+  lines = ["* not the default; (p) placement: may change between two starts of a run"]
+  section = ""
+  for each in found:
+    above = each.key.rpartition(".")[0]
+    if above != section:
+      lines, section = [*lines, ""], above
+    changed = each.value != each.default
+    head = f"{'*' if changed else ' '} {each.key}={_shown(each.value)}"
+    notes = "(p) " if each.role == "placement" else ""
+    notes += each.meaning + (f" [default {_shown(each.default)}]" if changed else "")
+    first = f"{head:<48}"
+    lines += textwrap.wrap(
+      notes, WIDTH, initial_indent=f"{first}  ", subsequent_indent=" " * 50
+    ) or [head]
+  return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+  """As it is typed on a command line, as far as there is one form."""
+  return str(tuple(value)).replace(" ", "") if isinstance(value, list) else str(value)
+
+
+def _meanings(section: Any, prefix: str = "") -> dict[str, str]:
+  found: dict[str, str] = {}
+  comments = dict(_comments(type(section)))
+  for each in dataclasses.fields(section):
+    value = getattr(section, each.name)
+    if dataclasses.is_dataclass(value):
+      found |= _meanings(value, f"{prefix}{each.name}.")
+    else:
+      found[prefix + each.name] = _ENUMERATION.sub(_names, comments.get(each.name, ""))
+  return found
+
+
+def _names(found: re.Match[str]) -> str:
+  return " | ".join(getattr(sections, found[0], (found[0],)))
+
+
+def _comments(section: type) -> Iterator[tuple[str, str]]:
+  """(field, comment behind it, else above it) of a dataclass, from its source: its one document."""
+  source = inspect.getsource(section)
+  behind: dict[int, str] = {}
+  alone: dict[int, str] = {}
+  for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    if token.type == tokenize.COMMENT:
+      whole_line = token.line.lstrip().startswith("#")
+      (alone if whole_line else behind)[token.start[0]] = token.string.lstrip("# ")
+  (body,) = ast.parse(source).body
+  assert isinstance(body, ast.ClassDef)
+  for node in body.body:
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+      above: list[str] = []
+      line = node.lineno - 1
+      while line in alone:
+        above.insert(0, alone[line])
+        line -= 1
+      yield node.target.id, behind.get(node.end_lineno or node.lineno) or " ".join(above)
