@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import functools
 import inspect
 import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from gtalign_jax import config as configs
@@ -89,7 +89,7 @@ def _shown(value: Any) -> str:
 
 def _meanings(section: Any, prefix: str = "") -> dict[str, str]:
   found: dict[str, str] = {}
-  comments = dict(_comments(type(section)))
+  comments = _comments(section.__class__)
   for each in dataclasses.fields(section):
     value = getattr(section, each.name)
     if dataclasses.is_dataclass(value):
@@ -103,8 +103,10 @@ def _names(found: re.Match[str]) -> str:
   return " | ".join(getattr(sections, found[0], (found[0],)))
 
 
-def _comments(section: type) -> Iterator[tuple[str, str]]:
-  """(field, comment behind it, else above it) of a dataclass, from its source: its one document."""
+@functools.cache  # to read source takes milliseconds
+def _comments(section: Any) -> dict[str, str]:
+  """Field -> comment behind it, else above it, of a dataclass: its source is its one document."""
+  found: dict[str, str] = {}
   source = inspect.getsource(section)
   behind: dict[int, str] = {}
   alone: dict[int, str] = {}
@@ -121,4 +123,5 @@ def _comments(section: type) -> Iterator[tuple[str, str]]:
       while line in alone:
         above.insert(0, alone[line])
         line -= 1
-      yield node.target.id, behind.get(node.end_lineno or node.lineno) or " ".join(above)
+      found[node.target.id] = behind.get(node.end_lineno or node.lineno) or " ".join(above)
+  return found

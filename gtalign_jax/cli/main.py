@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from gtalign_jax import __version__
 from gtalign_jax.cli import arguments, crash
@@ -103,6 +104,14 @@ def _one_line(error: Exception) -> str:
   return " ".join(str(error).split())
 
 
+def command(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
+  """The module of a command and the parser of its arguments."""
+  module = importlib.import_module(f"gtalign_jax.cli.{COMMANDS[name][0]}")
+  parser = _Parser(prog=f"gtalign {name}", description=COMMANDS[name][1])
+  module.add_arguments(parser)
+  return module, parser
+
+
 def _run(argv: list[str]) -> int:
   if not argv or argv[0] in ("-h", "--help"):
     sys.stdout.write(_overview() + "\n")
@@ -115,9 +124,7 @@ def _run(argv: list[str]) -> int:
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "; see gtalign --help"
     raise BadInput(f"unknown command {name!r}{hint}")
-  module = importlib.import_module(f"gtalign_jax.cli.{COMMANDS[name][0]}")
-  parser = _Parser(prog=f"gtalign {name}", description=COMMANDS[name][1])
-  module.add_arguments(parser)
+  module, parser = command(name)
   # key=value may follow options, and may be spelled --key=value
   args = parser.parse_intermixed_args(arguments.spelled(parser, rest))
   # our own progress at INFO; libraries speak up only when something is wrong
