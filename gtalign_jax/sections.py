@@ -209,8 +209,8 @@ def divides(part: int, whole: int, key: str, of: str) -> None:
 class PolicyConfig:
   """How the policy is held and computed."""
 
-  param_dtype: str = "float32"  # master weights
-  dtype: str = "float32"  # matmuls and activations; bfloat16 on TPU and GPU
+  param_dtype: str = "float32"  # DTYPES: master weights
+  dtype: str = "float32"  # DTYPES: matmuls and activations; bfloat16 on TPU and GPU
   remat: str = placed("none")  # REMATS: memory against a second forward pass, in part or whole
   lora_rank: int = 0  # 0: train every weight; r > 0: train rank-r adapters only
   lora_alpha: float = 16.0  # adapter scale = alpha / rank (or alpha / sqrt(rank))

@@ -113,11 +113,10 @@ def only(overrides: Sequence[str], allowed: Sequence[str], command: str) -> None
 
   allowed: keys, or sections ending in a dot. A setting without effect would pass for one with.
   """
+  known, sections = config.keys(config.Config()), tuple(x for x in allowed if x.endswith("."))
   for each in overrides:
-    key = each.partition("=")[0]
-    if not key.startswith(tuple(name for name in allowed if name.endswith("."))) and (
-      key not in allowed
-    ):
+    key = each.partition("=")[0]  # an unknown one is config's to refuse
+    if key in known and key not in allowed and not key.startswith(sections):
       raise BadInput(f"{each}: gtalign {command} reads only {', '.join(allowed)}; leave it out")
 
 

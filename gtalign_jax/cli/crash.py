@@ -24,7 +24,8 @@ def explain(error: Exception) -> tuple[int, str]:
     return 2, f"{value}: jax cannot use it ({first_line(error)}); unset it"
   if isinstance(error, OSError) and error.errno:
     place = f"{error.filename}: " if error.filename else ""
-    return 1, f"{place}{error.strerror}{_kept(error)}"
+    kept = "" if error.errno in files.DISK_FAULTS else _kept(error)
+    return 1, f"{place}{error.strerror}{kept}"
   if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
     return 1, f"out of memory: {first_line(error)}; use a smaller batch, or more devices"
   return 1, f"internal error, please report it: {type(error).__name__}: {first_line(error)}" + (

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Writes the prompts of the config's two splits as ArrayRecord shards."""
+  arguments.only(args.overrides, ("workdir", "data."), "prepare")
   data = arguments.load(args).data
   files.check_folder(args.out_dir, "OUT_DIR")
   from gtalign_jax.data import sources, tfds_builder

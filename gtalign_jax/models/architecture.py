@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models import hf_config
 from gtalign_jax.models.gguf import GGUF
@@ -30,13 +30,7 @@ def read(spec: str, file: str | None = None) -> Arch:
 
 
 def _from_json(path: Path, name: str) -> Arch:
-  try:
-    config = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise BadInput(f"{str(path)!r} is not a readable config.json: {error}") from error
-  if not isinstance(config, dict):
-    raise BadInput(f"{str(path)!r} is not a config.json: it holds no object")
-  return hf_config.read(config, name)
+  return hf_config.read(jsonl.read_object(path), name)
 
 
 def _from_hub(spec: str) -> Path:

@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import re
 
 import pytest
 
+from gtalign_jax import config as configs
+from gtalign_jax import hints
 from gtalign_jax.cli import arguments
 from gtalign_jax.cli.main import COMMANDS, main
 from gtalign_jax.errors import BadInput
@@ -90,11 +93,82 @@ def test_every_command_refuses_what_is_no_override(tmp_path, capsys, command):
   assert "total_rubbish" in capsys.readouterr().err
 
 
-def test_a_path_that_holds_a_sign_is_no_override(tmp_path):
-  """B15: runs/lr=1e-4/out.jsonl is where eval writes, not a key."""
-  out = tmp_path / "lr=1e-4" / "out.jsonl"
-  out.parent.mkdir()
-  flags = ["--group-size", "1", "--max-new-tokens", "2", "--prompts", "1", "--data", ""]
-  keys = ["data.max_prompt_tokens=2048", "rollout.prompt_buckets=(2048,)"]
-  assert main(["eval", "--model", "random:tiny", *flags, str(out), *keys]) == 0
-  assert len(out.read_text().splitlines()) == 1
+@pytest.mark.parametrize(
+  ("given", "expected"),
+  [
+    ("policy.lr=1", "optim.lr"),
+    ("lr=1", "optim.lr"),
+    ("sft.lr=1", "sft.optim.lr"),
+    ("sft.learning_rate=1", "sft.optim.lr"),
+    ("temperature=0", "rollout.temperature"),
+    ("grpo.stepz=1", "grpo.steps"),
+    ("polcy.dtype=x", "policy.dtype"),
+    ("data.weights.medium=2", "data.weights"),
+    ("beta=0.1", "grpo.kl_coef"),
+    ("learning_rate=1e-5", "optim.lr"),
+    ("num_generations=4", "rollout.group_size"),
+    ("max_completion_length=64", "rollout.max_new_tokens"),
+    ("per_device_train_batch_size=8", "grpo.prompts_per_step"),
+    ("num_iterations=2", "grpo.inner_epochs"),
+    ("epsilon=0.2", "grpo.clip_low"),
+    ("epsilon_high=0.2", "grpo.clip_high"),
+    ("actor_rollout_ref.rollout.n=5", "rollout.group_size"),
+    ("actor_rollout_ref.rollout.temperature=1", "rollout.temperature"),
+    ("actor_rollout_ref.actor.optim.lr=1e-6", "optim.lr"),
+    ("algorithm.kl_ctrl.kl_coef=0.1", "grpo.kl_coef"),
+    ("data.train_batch_size=8", "grpo.prompts_per_step"),
+    ("trainer.total_epochs=1", "grpo.steps"),
+    ("grpo.nonsense=1", ""),
+    ("grpo.temp=1", ""),
+  ],
+)
+def test_the_hint_names_the_key_that_was_meant(capsys, given, expected):
+  """Typed as it is in other frameworks, under a wrong section, or with a slip; else no hint."""
+  for form in (given, f"--{given}"):
+    assert main(["config", form]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and given.partition("=")[0] in error
+    assert (f"did you mean {expected!r}?" in error) if expected else ("did you mean" not in error)
+
+
+def test_hints_name_keys():
+  known = configs.keys(configs.Config())
+  assert set(hints.FOREIGN.values()) <= set(known) and not set(hints.FOREIGN) & set(known)
+
+
+@pytest.mark.parametrize(
+  ("given", "expected"),
+  [
+    (["--grpo.steps", "3"], "keys of the config are set as key=value, here grpo.steps=…"),
+    (["--learning-rate", "3"], "here optim.lr=…"),
+    (["--nonsense"], "no flag '--nonsense'; keys of the config are set as key=value (see"),
+  ],
+)
+def test_a_key_that_is_typed_as_a_flag(capsys, given, expected):
+  assert main(["config", *given]) == 2
+  assert expected in capsys.readouterr().err
+
+
+def test_every_key_is_explained(tmp_path, capsys):
+  file = tmp_path / "c.py"
+  file.write_text(
+    "from gtalign_jax.config import *\ndef config(): return Config(optim=OptimConfig(lr=1e-3))\n"
+  )
+  assert main(["config", str(file), "--grpo.steps=7", "rollout.stop=('é','b')", "--json"]) == 0
+  *lines, last = capsys.readouterr().out.splitlines()
+  found = {each["key"]: each for each in json.loads(last)["keys"]}
+  assert list(found) == configs.keys(configs.Config())
+  assert all(each["meaning"] for each in found.values())
+  assert found["grpo.steps"] == {
+    "key": "grpo.steps", "value": 7, "default": 100, "role": "extendable",
+    "meaning": "optimiser batches of fresh rollouts",
+  }  # fmt: skip
+  assert found["mesh.fsdp"]["role"] == "placement" and found["optim.lr"]["value"] == 1e-3
+  assert "float32 | bfloat16" in found["policy.param_dtype"]["meaning"]
+  assert max(map(len, lines)) <= 100
+  changed = [line.split("=")[0] for line in lines[1:] if line.startswith("*")]
+  assert changed == ["* rollout.stop", "* grpo.steps", "* optim.lr"]
+  # what is shown can be typed
+  shown = [line[2:50].strip() for line in lines if re.match(r"[ *] [a-z]+\.?[a-z._0-9]*=", line)]
+  typed = [each for each in shown if not each.endswith((",", "'"))]
+  assert len(typed) > 100 and main(["config", *typed]) == 0
