@@ -20,6 +20,7 @@ from gtalign_jax.errors import BadInput, RunFailure
 
 # names of what this process has open; resolved, they lead to the file behind and not to the stream
 _STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # nothing that the user typed
 PROBE_BYTES = 4096  # on a full disk a file can often still be made, and not be filled
 
 
@@ -162,7 +163,7 @@ def unwritable(where: str | Path, error: Exception) -> BadInput | RunFailure:
   number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
   if number == errno.ENOENT:
     reason = "there is no such folder; make it first"
-  kind = RunFailure if number in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else BadInput
+  kind = RunFailure if number in DISK_FAULTS else BadInput
   return kind(f"{where}: cannot be written ({reason})")
 
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import traceback
 
+from gtalign_jax import files
 from gtalign_jax.errors import first_line
 
 DEBUG = "GTALIGN_DEBUG"  # set: the traceback is shown on stderr instead of kept in a file

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gtalign_jax import config as configs
 from gtalign_jax import files, finished
@@ -28,11 +31,10 @@ READ = (
   "eval.group_size", "eval.temperature", "rollout.max_new_tokens", "rollout.prompt_buckets",
   "rollout.top_k", "rollout.top_p", "rollout.min_p", "rollout.stop",
 )  # fmt: skip
-# column of the table -> metric; means over completions (W at the end: over prompts)
+# column of the table -> metric; means over completions, except W, which is of prompts
 SHOWN = {
-  "welfare": "rewards/welfare/mean",
-  "user": "rewards/user/mean",
-  "llm": "rewards/llm/mean",
+  "U": "rewards/user/mean",
+  "L": "rewards/llm/mean",
   "answer": "rewards/answer/mean",
   "parsed": "chain/parse_rate",
   "invalid": "judge/invalid_frac",
@@ -60,40 +62,48 @@ def run(args: argparse.Namespace) -> int:
   arguments.check(args, prompts=1)
   overrides = [each for each in args.arguments if arguments.is_override(each)]
   arguments.only(overrides, READ, "eval")
-  *config_file, out = [each for each in args.arguments if each not in overrides] or [""]
-  if len(config_file) > 1 or not out or not (config_file or args.model):
+  *file, out = [each for each in args.arguments if each not in overrides] or [""]
+  if len(file) > 1 or not out or not (file or args.model):
     raise BadInput("gtalign eval takes CONFIG.py OUT.jsonl, or --model DIR --data PATH OUT.jsonl")
-  files.check_output(out, [*config_file, args.data or ""], streams=False)
+  files.check_output(out, [*file, args.data or ""], streams=False)
   finished.check_free(out, args.overwrite)
-  given = {key: getattr(args, name) for name, key in KEYS.items()}
-  flags = {key: value for key, value in given.items() if value is not None}
-  config = configs.load(config_file[0]) if config_file else None
+  config = configs.load(file[0]) if file else None
   from gtalign_jax.data import batches, sources
   from gtalign_jax.evaluate import offline
+  from gtalign_jax.game import paired
   from gtalign_jax.progress import progress
   from gtalign_jax.rollout import collect
 
-  config = configs.vary(config or offline.config_for(args.model), flags)
+  flags = {key: getattr(args, name) for name, key in KEYS.items()}
+  given = {key: value for key, value in flags.items() if value is not None}
+  config = configs.vary(config or offline.config_for(args.model), given)
   config = configs.override(config, overrides)
+  # without a config, all prompts unless a number is given
+  limited = file or "eval.prompts" in [*given, *(each.partition("=")[0] for each in overrides)]
   options = offline.Options(config.eval.group_size, config.eval.temperature, config.seed)
   records = sources.load(config.data, config.data.eval_split)
   with offline.Job(config, options, scored=True) as job, progress("eval") as advance:
     encoded = job.encode(records)
-    if config_file or args.prompts or any(each.startswith("eval.prompts=") for each in overrides):
+    if limited:
       encoded = batches.held_out(encoded, config.eval.prompts, config.data.seed)
     rows = offline.write(job, encoded, Path(out), lambda row: row, advance, args.overwrite)
-  _show(args, out, {"rows": len(rows)} | collect.summary(rows))
+  by_source: dict[str, list[dict[str, Any]]] = {}
+  for row in rows:
+    by_source.setdefault(row["data_source"], []).append(row)
+  welfare = {name: paired.welfare(part) for name, part in sorted(by_source.items())}
+  summary = {"rows": len(rows)} | collect.summary(rows)
+  text = f"{_table(summary, welfare)}{len(rows)} completions in {out}\n"
+  arguments.show(args, text, summary)
   return 0
 
 
-def _show(args: argparse.Namespace, out: str, summary: dict[str, float]) -> None:
-  """A line for each source and one for all, then where the rows are."""
-  sources = [key.rpartition("/")[2] for key in summary if key.startswith("chain/parse_rate/")]
-  width = max(map(len, ("source", *sources)))
-  lines = [f"{'source':<{width}}" + "".join(f"{name:>9}" for name in SHOWN)]
-  for source in (*sources, ""):
-    values = (summary.get(f"{key}/{source}" if source else key) for key in SHOWN.values())
-    cells = "".join("        -" if v is None or v != v else f"{v:9.4f}" for v in values)
+def _table(summary: Mapping[str, float], welfare: Mapping[str, float]) -> str:
+  """A line for each source and one for all. welfare: W of each source."""
+  width = max(map(len, ("source", *welfare)))
+  lines = [f"{'source':<{width}}" + "".join(f"{name:>9}" for name in ("W", *SHOWN))]
+  for source, value in [*welfare.items(), ("", summary["W"])]:
+    names = [f"{key}/{source}" if source else key for key in SHOWN.values()]
+    numbers = [value, *(summary.get(key, math.nan) for key in names)]
+    cells = "".join(f"{'-' if math.isnan(x) else f'{x:.4f}':>9}" for x in numbers)
     lines.append(f"{source or 'all':<{width}}{cells}")
-  lines.append(f"{summary['rows']} completions in {out}, mean welfare W {summary['W']:.4f}")
-  arguments.show(args, "\n".join(lines) + "\n", summary)
+  return "\n".join(lines) + "\n"

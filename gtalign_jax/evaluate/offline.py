@@ -49,7 +49,8 @@ class Job:
     self.mesh = meshes.make(config.mesh)
     policy = models.load(config.model, dtype=config.policy.dtype, mesh=self.mesh)
     self.params, self.tokenizer = policy.params, policy.tokenizer
-    self.judge = judges.make(config.rewards.judge, Path(config.workdir)) if scored else None
+    workdir = Path(config.workdir) if config.workdir else None
+    self.judge = judges.make(config.rewards.judge, workdir) if scored else None
     sampling = generate.sampling_of(
       config.rollout,
       policy.config,
@@ -102,7 +103,7 @@ class Job:
 
 def config_for(model: str) -> Config:
   """The config of a command that names a model and prompts instead of a config file."""
-  base = Config(model=model)
+  base = Config(model=model, workdir="")  # there is no run, whose folder would hold a cache
   return dataclasses.replace(
     base,
     rollout=dataclasses.replace(base.rollout, prompt_buckets=BUCKETS),

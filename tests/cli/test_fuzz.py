@@ -129,7 +129,6 @@ def models(home):
   folders = {
     "empty": {},
     "cut_config": {"config.json": json.dumps(config)[:-7]},
-    "list_config": {"config.json": "[]"},
     "odd_config": {"config.json": json.dumps(config | {"hidden_size": "x"})},
     "huge_config": {"config.json": json.dumps(config | {"num_hidden_layers": 10**9})},
     "other_family": {"config.json": json.dumps(config | {"model_type": 3})},

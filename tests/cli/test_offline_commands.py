@@ -102,7 +102,7 @@ def test_what_was_sampled_is_kept(folder, tmp_path, capsys):
   assert "is there already" in one_line(capsys)
 
 
-def test_flags_of_eval_work_with_a_config_too(folder):
+def test_flags_of_eval_work_with_a_config_too(folder, capsys):
   """The same job said in both forms gives the same rows; a path with a sign is no override."""
   both = []
   for form in (["--model", "random:tiny"], [str(folder / "c.py")]):
@@ -110,6 +110,9 @@ def test_flags_of_eval_work_with_a_config_too(folder):
     flags = [*TINY, "--temperature", "0", "--seed", "5", "--template", "released", "--prompts", "1"]
     data = ["--data", str(folder / "data")]
     assert main(["eval", *form, *flags, *data, str(both[-1]), "--rewards.alpha=0.3"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown] == ["source", "math-hard", "all", "2"]
+    assert shown[0].split()[1:3] == ["W", "U"] and shown[1].split()[1:] == shown[2].split()[1:]
   first, second = map(rows, both)
   assert first == second and len(first) == 2
   assert [each["completion_tokens"] for each in first] == [2, 2]
