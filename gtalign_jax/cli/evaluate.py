@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.game import paired
   from gtalign_jax.progress import progress
   from gtalign_jax.rollout import collect
+  from gtalign_jax.train import preflight
 
   flags = {key: getattr(args, name) for name, key in KEYS.items()}
   given = {key: value for key, value in flags.items() if value is not None}
@@ -82,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
   limited = file or "eval.prompts" in [*given, *(each.partition("=")[0] for each in overrides)]
   options = offline.Options(config.eval.group_size, config.eval.temperature, config.seed)
   records = sources.load(config.data, config.data.eval_split)
+  # a bad label, or a judge that is away, is found before anything is sampled
+  preflight.check(config, {config.data.eval_split: records})
   with offline.Job(config, options, scored=True) as job, progress("eval") as advance:
     encoded = job.encode(records)
     if limited:

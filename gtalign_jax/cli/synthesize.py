@@ -62,9 +62,12 @@ def _records(config: Config, limit: int) -> list[Record]:
 
 
 def _label(config: Config, args: argparse.Namespace) -> dict[str, Any]:
+  from gtalign_jax.rewards import tasks
   from gtalign_jax.synthesize import labels, teacher
 
   records = _records(config, args.limit)
+  for record in records:
+    tasks.check_label(record._asdict(), f"record {record.id!r}")
   # no check.fault: the tests show that every chain from a label is fit
   rows = [teacher.row(record, labels.chain(record, config.seed)) for record in records]
   jsonl.write(args.output, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,12 @@ def examples(
   return pairs, len(completions) - len(pairs) + too_long
 
 
-def rows(path: str | Path) -> Iterator[tuple[Record, str]]:
-  """(record, chain) of each line of `gtalign synthesize`. Raises BadInput, naming the line."""
+def rows(path: str | Path) -> list[tuple[Record, str]]:
+  """(record, chain) of each line of `gtalign synthesize`.
+
+  Raises BadInput where there is none, and, naming the line, where one is malformed.
+  """
+  found = []
   for number, row in jsonl.read(path):
     where = f"{path}:{number}"
     completion = row.get("completion")
@@ -56,16 +59,17 @@ def rows(path: str | Path) -> Iterator[tuple[Record, str]]:
       raise BadInput(
         f"{where}: completion must be a non-empty text; write it by gtalign synthesize"
       )
-    yield from_row(row, where, f"{path}/{number}"), completion
+    found.append((from_row(row, where, f"{path}/{number}"), completion))
+  if not found:
+    raise BadInput(f"sft.data={str(path)!r} holds no chains")
+  return found
 
 
 def _from_file(
   path: Path, tokenizer: Any, data_config: DataConfig
 ) -> tuple[prompts.Encoded, list[str]]:
   """Prompts in the run's own template, with the chain of each prompt that fits."""
-  found = list(rows(path))
-  if not found:
-    raise BadInput(f"sft.data={str(path)!r} holds no chains")
+  found = rows(path)
   # the position as id, because a file may hold several chains of one prompt
   numbered = [record._replace(id=str(index)) for index, (record, _) in enumerate(found)]
   encoded = prompts.encode(numbered, tokenizer, data_config)

@@ -90,6 +90,7 @@ def _opened(config: Config, scored: bool = True) -> Iterator[tuple[Setup, Servic
       with clock.phase("load"):
         records = setup.records(config)
         preflight.check(config, records, main, scored)
+        preflight.check_chains(config)
         run, policy = setup.load(config, mesh.make(config.mesh), records)
         preflight.check_disk(config, policy.params, main)
     except BaseException:

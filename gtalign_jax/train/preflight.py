@@ -28,6 +28,7 @@ from gtalign_jax.files import replace
 from gtalign_jax.parallel import distributed
 from gtalign_jax.rewards import judges, tasks
 from gtalign_jax.sections import DataConfig, RewardConfig
+from gtalign_jax.synthesize import sft_data
 from gtalign_jax.train import checkpoint, lock
 
 log = logging.getLogger(__name__)
@@ -123,13 +124,25 @@ def check(
 ) -> None:
   """What can be told before the model is loaded: every record's task and label, and the judge.
 
-  records: by split. scored: False where nothing is judged (the warm start by itself), so that
-  neither labels nor a judge are needed. Raises BadInput, or RunFailure where the same command may
-  succeed later.
+  records: by split. scored: False where nothing is judged (the warm start by itself), so that no
+  judge is needed, and of labels only that those given are none that chains would misread. Raises
+  BadInput, or RunFailure where the same command may succeed later.
   """
+  if not scored and not config.sft.data:
+    _check_each(records, tasks.check_label)
   if scored:
     check_records(records, config.rewards)
     _by_main(lambda: judges.check(config.rewards.judge), main)
+
+
+def check_chains(config: Config) -> None:
+  """Raises BadInput where `sft.data` will be read and cannot be.
+
+  It is read again where the warm start begins; before that, the start policy is evaluated.
+  """
+  done = checkpoint.committed(Path(config.workdir)).get("sft", 0)
+  if config.sft.data and done < config.sft.steps:
+    sft_data.rows(config.sft.data)
 
 
 def check_records(records: Mapping[str, Sequence[Record]], rewards: RewardConfig) -> None:
@@ -137,16 +150,22 @@ def check_records(records: Mapping[str, Sequence[Record]], rewards: RewardConfig
 
   Raises BadInput for the first one that has not, and says how many more there are.
   """
-  for source, path in rewards.tasks.items():
+  own, mode, kind = rewards.tasks, rewards.mode, rewards.judge.kind
+  for source, path in own.items():
     tasks.load(source, path)  # of sources without a record as well: a typing error is one anyway
+  _check_each(records, lambda row, where: tasks.check(row, own, mode, where, kind))
+
+
+def _check_each(
+  records: Mapping[str, Sequence[Record]], check: Callable[[dict[str, Any], str], None]
+) -> None:
   first, bad = "", 0
-  kind = rewards.judge.kind
   # all of them, not up to the first bad one: whether it is one row or a whole source decides what
   # the user does about it
   for split, each in ((split, each) for split, part in records.items() for each in part):
     row = {**each._asdict(), "prompt": each.messages}
     try:
-      tasks.check(row, rewards.tasks, rewards.mode, f"split {split!r}, record {each.id!r}", kind)
+      check(row, f"split {split!r}, record {each.id!r}")
     except BadInput as error:
       first, bad = first or str(error), bad + 1
   if bad:

@@ -49,6 +49,16 @@ def known(row: Mapping[str, Any], own: Table, mode: str, where: str) -> TaskFunc
   return task
 
 
+def check_label(row: Mapping[str, Any], where: str) -> None:
+  """A label that is given to a built-in source is one that it knows. Raises BadInput.
+
+  For what reads labels without judging by them: a chain for the label "maybe" would teach it.
+  """
+  source, truth = row["data_source"], row.get("ground_truth")
+  if source in TASKS and truth is not None:
+    TASKS[source].check_label(truth, source, "corrected", False, where)
+
+
 def check(row: Mapping[str, Any], own: Table, mode: str, where: str, judge: str = "") -> None:
   """`known`, and a user's own task is tried on `row` with a made-up response.
 
