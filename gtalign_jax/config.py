@@ -233,10 +233,12 @@ def _literal(text: str) -> Any:
   named = {"true": True, "false": False, "none": None}
   if text.lower() in named:
     return named[text.lower()]
-  try:
+  with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
     return ast.literal_eval(text)
-  except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-    return text
+  if text.startswith("{"):  # {"enable_thinking": false} is of JSON alone
+    with contextlib.suppress(ValueError, RecursionError):
+      return json.loads(text)
+  return text
 
 
 def _rebuild(section: Any, changes: Mapping[str, Any], path: str = "") -> Any:

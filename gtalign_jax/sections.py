@@ -28,6 +28,8 @@ DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "full", "dots", "names")  # what the backward pass computes again: models/decoder
 LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 TEMPLATES = ("compact", "full", "released")
+# what every chat template is given anyway: data/chat_template.py
+TEMPLATE_GIVEN = ("messages", "add_generation_prompt", "tools", "documents", "self")
 JUDGES = ("rule", "http", "recorded")
 MODES = ("corrected", "paper")
 USER_WEIGHTS = ("user_answer", "user_length", "user_brief")  # keys of `RewardConfig`
@@ -115,7 +117,7 @@ def _kinds(section: Any) -> dict[str, Any]:
 
 def _describe(kind: Any) -> str:
   if kind is Table:
-    return "a table from names to numbers or texts"
+    return "a table from names to texts, numbers, true or false"
   return getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else str(kind)
 
 
@@ -130,7 +132,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return len(values) == len(inner) and all(map(_fits, values, inner))
   if kind is Table:
     return isinstance(value, dict) and all(
-      isinstance(name, str) and (isinstance(each, str) or _fits(each, float))
+      isinstance(name, str) and isinstance(each, (str, bool, int, float))
       for name, each in value.items()
     )
   # True is an int of Python's; as a number of steps it is a mistake
@@ -237,6 +239,8 @@ class DataConfig:
   sources: tuple[str, ...] = ()  # () = every source found under root
   weights: Table = field(default_factory=Table)  # source -> relative share; missing = by size
   template: str = "compact"  # compact, full: the project's own words; released: the prompt as it is
+  # of the model's chat template, e.g. {"enable_thinking": False}; what changes nothing is refused
+  template_arguments: Table = field(default_factory=Table)
   train_split: str = "train"  # prompts that the policy learns from
   eval_split: str = "test"  # held-out prompts
   max_prompt_tokens: int = 256  # longer prompts are left out and counted
@@ -248,8 +252,13 @@ class DataConfig:
     _at_least("data", self, 1, "max_prompt_tokens")
     _at_least("data", self, 0, "seed")
     for source, weight in self.weights.items():
-      if isinstance(weight, str) or weight < 0:
+      if isinstance(weight, (str, bool)) or weight < 0:
         raise BadInput(f"data.weights[{source!r}]={weight}: must be a number of at least 0")
+    for name in self.template_arguments:
+      if not name.isidentifier() or name in TEMPLATE_GIVEN:
+        raise BadInput(
+          f"data.template_arguments: {name!r} is no name that a chat template can take"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

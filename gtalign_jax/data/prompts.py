@@ -6,10 +6,12 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gtalign_jax.data import chat_template, literal
+from gtalign_jax.data.chat_template import ChatTemplate
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
 from gtalign_jax.sections import DataConfig
@@ -42,7 +44,8 @@ def encode(
   """Applies `data.template` and the tokenizer's chat template, generation prompt included.
 
   Prompts over `data.max_prompt_tokens` are left out, never cut; `compact` first clips earlier turns
-  of the assistant. Raises BadInput where no prompt is left, or `released` has no prompt to release.
+  of the assistant. Raises BadInput where no prompt is left, `released` has no prompt to release, or
+  the chat template does not do with a record or with `data.template_arguments`.
   """
   template, limit = data_config.template, data_config.max_prompt_tokens
   if template == "released" and not data_config.root:
@@ -50,18 +53,20 @@ def encode(
       "data.template='released' needs data.root: prompts of the sample set hold no instructions; "
       "use compact or full"
     )
-  merge = not _takes_system(tokenizer)
-  # all prompts of one try together: the tokenizer encodes a list in parallel
+  if not records:
+    return Encoded([], [], 0)
+  model_template = chat_template.of(tokenizer, data_config.template_arguments)
   fits: dict[int, np.ndarray] = {}
   lengths: dict[int, int] = {}
   for clip in CLIPS if template == "compact" else CLIPS[:1]:
     tried = [i for i, each in enumerate(records) if i not in fits and _changes(each, clip)]
     chats = [messages(records[i], template, clip) for i in tried]  # those that did not fit yet
-    for i, ids in zip(tried, _tokenize(chats, tokenizer, merge)):
+    names = [records[i].id for i in tried]
+    for i, ids in zip(tried, _tokenize(chats, names, tokenizer, model_template)):
       lengths[i] = len(ids)
       if len(ids) <= limit:
         fits[i] = ids
-  if not fits and records:
+  if not fits:
     raise BadInput(
       f"data.max_prompt_tokens={limit}: every prompt is longer, the shortest has "
       f"{min(lengths.values())} tokens with data.template={template!r}; raise it (and "
@@ -132,38 +137,36 @@ def _spoken(turn: dict[str, str], clip: int | None) -> str:
   return f"{turn['role'].capitalize()}: {text}"
 
 
-def _takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
-  """False where the model's chat template refuses a system turn (Gemma)."""
-  # tried, not looked up: a chat template is a program, and refusing is an exception it raises
-  probe = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
-  try:
-    tokenizer.apply_chat_template(probe, tokenize=False)
-  except Exception as error:
-    if "system" in str(error).lower():
-      return False
-    raise BadInput(f"the model's chat template cannot be applied: {error}") from error
-  return True
-
-
-def _merged(chat: list[dict[str, str]]) -> list[dict[str, str]]:
-  """System texts joined to the first user turn."""
-  system = [message["content"] for message in chat if message["role"] == "system"]
-  rest = [message for message in chat if message["role"] != "system"]
-  # joined, not dropped: the instructions are what makes the chain
-  first = rest[0] | {"content": "\n\n".join([*system, rest[0]["content"]])}
-  return [first, *rest[1:]]
-
-
 def _tokenize(
-  chats: Sequence[list[dict[str, str]]], tokenizer: PreTrainedTokenizerBase, merge: bool
+  chats: Sequence[list[dict[str, str]]],
+  names: Sequence[str],
+  tokenizer: PreTrainedTokenizerBase,
+  template: ChatTemplate,
 ) -> list[np.ndarray]:
-  """Token ids of each chat, int32, as the model's chat template spells them."""
-  if not chats:
-    return []
-  encoded: Any = tokenizer.apply_chat_template(
-    [_merged(chat) if merge else chat for chat in chats],
-    add_generation_prompt=True,
-    return_dict=True,
-    return_attention_mask=False,  # rows are not padded here
-  )
-  return [np.asarray(ids, np.int32) for ids in encoded["input_ids"]]
+  """Token ids of each chat, int32, as the model's chat template spells them.
+
+  names: of the records, for messages. Control tokens in a chat's texts are encoded as text.
+  """
+  control = literal.Control(tokenizer, template.source)
+  forged = [i for i, chat in enumerate(chats) if any(map(control.stands_in, _contents(chat)))]
+  texts = [template.render(chat, name) for chat, name in zip(chats, names, strict=True)]
+  # all together, since the tokenizer encodes a list in parallel; those few once more
+  found = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+  again = control.encode([chats[i] for i in forged], template, [names[i] for i in forged])
+  for i, ids in zip(forged, again):
+    found[i] = ids
+  return [np.asarray(ids, np.int32) for ids in found]
+
+
+def _contents(chat: Sequence[dict[str, str]]) -> list[str]:
+  return [message["content"] for message in chat]
+
+
+def text_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+  """Token ids of plain texts, such as chains; control tokens in them are encoded as text."""
+  control = literal.Control(tokenizer)
+  forged = [i for i, text in enumerate(texts) if control.stands_in(text)]
+  found = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+  for i, ids in zip(forged, control.encode_text([texts[i] for i in forged])):
+    found[i] = ids
+  return found

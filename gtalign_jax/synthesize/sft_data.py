@@ -78,8 +78,6 @@ def _from_file(
 
 def _completions(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
   """Token ids of each chain, EOS appended, int32."""
-  if not texts:
-    return []
-  # one call for all of them: fast tokenizers split a batch over their threads
-  ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+  # labels and questions are quoted in chains: a control token in them is text there as well
+  ids = prompts.text_ids(texts, tokenizer)
   return [np.asarray([*each, tokenizer.eos_token_id], np.int32) for each in ids]
