@@ -68,15 +68,12 @@ class Rollout(NamedTuple):
 
   tokens_BC: sampled ids, right-padded. mask_BC: True for sampled tokens, the EOS included.
   logp_BC: f32 log-probability of each token under the tempered, untruncated policy.
-  truncated_logp_BC: f32 log-probability under the truncated (top-k/p, min-p) policy it was drawn
-  from.
   stopped_B: True where the row ended by EOS or a stop string, False where it ran out of budget.
   """
 
   tokens_BC: Leaf
   mask_BC: Leaf
   logp_BC: Leaf
-  truncated_logp_BC: Leaf
   stopped_B: Leaf
 
 

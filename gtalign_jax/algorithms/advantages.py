@@ -38,7 +38,7 @@ def advantages(experience: Experience, programs: Executables, config: GRPOConfig
   valid_PG = np.isfinite(reward_PG) & trained_PG
   rows = sharding.rows(programs.mesh)
   # group statistics span the rows of all processes: computed on the mesh, never on one host
-  given = distributed.to_device((compared.astype(np.float32), valid_PG, trained_PG), (rows,) * 3)
+  given = distributed.to_device((compared.astype(np.float32), valid_PG), (rows,) * 2)
   rollout = experience.rollout
   advantage_B, mask_BC, totals = programs["advantages"](*given, rollout.mask_BC, rollout.stopped_B)
   return experience._replace(
@@ -65,21 +65,21 @@ def rated(
   config: GRPOConfig,
   reward: jax.Array,
   valid_PG: jax.Array,
-  trained_PG: jax.Array,
   mask_BC: jax.Array,
   stopped_B: jax.Array,
 ) -> tuple[jax.Array, jax.Array, Totals]:
   """The device's part of `advantages`: advantage_B, the tokens that the loss counts, and totals.
 
-  reward: [P, G], for gdpo [P, G, 2]. Totals are those of the trained rows alone.
+  reward: [P, G], for gdpo [P, G, 2]. A row without verdict counts nowhere: it has no tokens in the
+  loss, the KL or the entropy, and totals are those of the valid trained rows (`valid_PG`).
   """
   advantage_PG = group_advantages(
     reward, valid_PG, kind=config.advantage, weights=config.gdpo_weights
   )
+  mask_BC = mask_BC & valid_PG.reshape(-1, 1)
   if config.mask_truncated:
     mask_BC = mask_BC & stopped_B[:, None]
-  kept_BC = mask_BC & trained_PG.reshape(-1, 1)
-  totals = Totals(kept_BC.sum(), kept_BC.any(1).sum(), trained_PG.sum())
+  totals = Totals(mask_BC.sum(), mask_BC.any(1).sum(), valid_PG.sum())
   return advantage_PG.reshape(-1), mask_BC, totals
 
 

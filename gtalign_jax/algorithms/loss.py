@@ -101,8 +101,9 @@ def _sizes(xp: Any, keep_BT: Array, given: Totals | None, dtype: Any) -> Totals:
 def _kl_terms(xp: Any, logp_BT: Array, ref_logp_BT: Array, estimator: str) -> Array:
   """Per-token estimate of KL(policy || reference) (Schulman 2020), delta = logp - ref_logp.
 
-  k1 = delta, k2 = delta^2 / 2, k3 = exp(-delta) + delta - 1; a `+` suffix gives that value the
-  gradient of k2, which is the gradient of the KL itself.
+  k1 = delta, k2 = delta^2 / 2, k3 = exp(-delta) + delta - 1 of delta clamped to +-20 (as verl's
+  low_var_kl); a `+` suffix gives that value the gradient of k2, which is the gradient of the KL
+  itself.
   """
   delta_BT = logp_BT - ref_logp_BT
   half_square_BT = delta_BT * delta_BT / 2
@@ -111,7 +112,10 @@ def _kl_terms(xp: Any, logp_BT: Array, ref_logp_BT: Array, estimator: str) -> Ar
   elif estimator[:2] == "k2":
     value_BT = half_square_BT
   else:
-    value_BT = xp.expm1(-delta_BT) + delta_BT  # expm1: exp(-d) - 1 loses f32 digits near 0
+    # both terms of the clamped delta: with the exponential alone held, the gradient beyond -20
+    # would change its sign and push the policy away. expm1: exp(-d) - 1 loses f32 digits near 0.
+    held_BT = xp.clip(delta_BT, -LIMIT, LIMIT)
+    value_BT = xp.expm1(-held_BT) + held_BT
   if estimator.endswith("+"):
     return _stop(xp, value_BT) + half_square_BT - _stop(xp, half_square_BT)
   return value_BT

@@ -30,7 +30,8 @@ class Objective(NamedTuple):
   """What is minimised; hashable, so it is static in jit.
 
   temperature: of the rollout, so that log-probabilities are those of the distribution that was
-  sampled. max_tokens: completion budget. grpo: None for supervised cross entropy.
+  sampled; 1 in the warm start. max_tokens: completion budget. grpo: None for supervised cross
+  entropy.
   """
 
   arch: Arch
@@ -163,10 +164,8 @@ def score(
     remat=policy.remat,
   )
   head_DV, softcap = decoder.head(arch, params)
-  # greedy sampling has no distribution of its own; its tokens are scored at temperature 1
-  temperature = objective.temperature or 1.0
   return token_logprobs(
-    hidden_BCD, head_DV, batch.tokens_BC, temperature=temperature, softcap=softcap
+    hidden_BCD, head_DV, batch.tokens_BC, temperature=objective.temperature, softcap=softcap
   )
 
 

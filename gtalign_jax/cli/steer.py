@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
   )
   policy = models.load(args.model)
   prompt = steer.question_ids(policy.tokenizer, args.question, args.template)
-  complete = steer.Completer(policy, config, args.seed)
+  complete = steer.Completer(policy, config, args.seed, args.question)
   tries = args.tries if args.temperature > 0 else 1  # greedy chains are all the same
   results = steer.steer(policy.tokenizer, complete, prompt, policies, config.stop, tries)
   found = {"question": args.question, "policies": results}

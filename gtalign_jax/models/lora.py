@@ -30,7 +30,9 @@ def _inputs(target: str) -> int:
 
 
 def init(arch: Arch, key: jax.Array, config: PolicyConfig) -> dict[str, Any]:
-  """Fresh adapters in `param_dtype`: A uniform as in the paper's code, B zero: no change yet.
+  """Fresh adapters in f32: A uniform as in the paper's code, B zero: no change yet.
+
+  f32 whatever the dtype of the frozen base: a step of lr 1e-6 is lost in bf16.
 
   Raises BadInput if `lora_rank` is 0 or there are no targets.
   """
@@ -39,18 +41,16 @@ def init(arch: Arch, key: jax.Array, config: PolicyConfig) -> dict[str, Any]:
       f"policy.lora_rank={config.lora_rank} with policy.lora_targets={config.lora_targets}: "
       "adapters need a rank of at least 1 and at least one target"
     )
-  base = decoder.abstract(arch, config.param_dtype)["layers"]
+  base = decoder.abstract(arch)["layers"]
   made = {}
   for i, target in enumerate(config.lora_targets):
     L, *shape = base[target]["kernel"].shape
     ins, outs = shape[: _inputs(target)], shape[_inputs(target) :]
     bound = 1 / math.sqrt(math.prod(ins))  # kaiming_uniform(a=sqrt(5))
-    a = jax.random.uniform(
-      jax.random.fold_in(key, i), (L, *ins, config.lora_rank), jnp.float32, -bound, bound
-    )
+    shape_a = (L, *ins, config.lora_rank)
     made[target] = {
-      "lora_a": a.astype(config.param_dtype),
-      "lora_b": jnp.zeros((L, config.lora_rank, *outs), config.param_dtype),
+      "lora_a": jax.random.uniform(jax.random.fold_in(key, i), shape_a, jnp.float32, -bound, bound),
+      "lora_b": jnp.zeros((L, config.lora_rank, *outs), jnp.float32),
     }
   return {"layers": made}
 

@@ -126,6 +126,8 @@ def _same_as_embedding(source: Source) -> bool:
 def assemble(arch: Arch, source: Source, dtype: str, mesh: Mesh | None) -> Any:
   """The parameter tree in `dtype`, split over `mesh` (None: whole, on the default device).
 
+  Norm scales are at least f32, whatever `dtype` is (`decoder.leaf_dtype`).
+
   Raises BadInput where the mesh does not divide the model.
   """
   check_mesh(arch, mesh)
@@ -140,7 +142,8 @@ def assemble(arch: Arch, source: Source, dtype: str, mesh: Mesh | None) -> Any:
     place = (
       SingleDeviceSharding(_default_device()) if mesh is None else sharding.sharding(mesh, names)
     )
-    node[leaf.path[-1]] = _array(leaf, source, DTYPES[dtype], place)
+    kind = np.dtype(decoder.leaf_dtype(leaf.path[-1], dtype))
+    node[leaf.path[-1]] = _array(leaf, source, kind, place)
   return tree
 
 

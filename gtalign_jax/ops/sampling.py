@@ -39,15 +39,14 @@ def sample(
   top_k: int = 0,
   top_p: float = 1.0,
   min_p: float = 0.0,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array]:
   """Draws one token a row by inverting the distribution function at `uniform_B`, in [0, 1).
 
   Order, as in transformers: temperature, top_k (0: off), top_p of what top_k left (1: off), min_p
   relative to the largest probability (0: off). temperature 0 is greedy: the lowest id of the
   largest logit, and log-probabilities are those at temperature 1. All options are static.
-  Returns (token_B int32, logp_B of the tempered, untruncated policy, truncated_logp_B of the policy
-  that was drawn from). A token outside the truncated set, or whose probability underflows to 0, is
-  never returned.
+  Returns (token_B int32, logp_B of the tempered, untruncated policy). A token outside the truncated
+  set, or whose probability underflows to 0, is never returned.
   """
   logits_BV = logits_BV.astype(jnp.promote_types(logits_BV.dtype, jnp.float32))
   z_BV = logits_BV / temperature if temperature not in (0.0, 1.0) else logits_BV
@@ -55,15 +54,13 @@ def sample(
   weight_BV = jnp.exp(away_BV)
   total_B = lane_sums(weight_BV).sum(-1)
   if temperature == 0.0:
-    drawn_BV, uniform_B = jnp.where(away_BV == 0, 1.0, 0.0).astype(weight_BV.dtype), 0 * uniform_B
+    # argmax takes the lowest id of a tie; `invert` would take the lowest lane, 130 before 5
+    token_B = jnp.argmax(away_BV, axis=-1).astype(jnp.int32)
   else:
     drawn_BV = truncate(weight_BV, total_B, top_k=top_k, top_p=top_p, min_p=min_p)
-  token_B, drawn_total_B = invert(drawn_BV, uniform_B)
+    token_B = invert(drawn_BV, uniform_B)
   chosen_B = jnp.take_along_axis(away_BV, token_B[:, None], axis=-1)[:, 0]
-  logp_B = chosen_B - jnp.log(total_B)
-  if temperature == 0.0:
-    return token_B, logp_B, jnp.zeros_like(logp_B)
-  return token_B, logp_B, chosen_B - jnp.log(drawn_total_B)
+  return token_B, chosen_B - jnp.log(total_B)
 
 
 def truncate(weight_BV: Array, total_B: Array, *, top_k: int, top_p: float, min_p: float) -> Array:
@@ -137,17 +134,16 @@ def _first_beyond(weight: Array, target: Array) -> tuple[Array, Array]:
   return index, (pick(running) - pick(weight))[:, 0]
 
 
-def invert(weight_BV: Array, uniform_B: Array) -> tuple[Array, Array]:
-  """(token_B int32, sum of weights_B): inverts the distribution function at `uniform_B` in [0, 1).
+def invert(weight_BV: Array, uniform_B: Array) -> Array:
+  """token_B, int32: inverts the distribution function of the weights at `uniform_B` in [0, 1).
 
   The function runs through the vocabulary lane by lane (ids j, j + LANES, …), which is as good an
   order as any. Entries of weight 0 are never returned.
   """
   lanes_BIJ = _by_lane(weight_BV)
   sums_BJ = lanes_BIJ.sum(axis=-2)
-  total_B = sums_BJ.sum(-1)
-  target_B = uniform_B.astype(weight_BV.dtype) * total_B
+  target_B = uniform_B.astype(weight_BV.dtype) * sums_BJ.sum(-1)
   lane_B, before_B = _first_beyond(sums_BJ, target_B)
   column_BI = jnp.take_along_axis(lanes_BIJ, lane_B[:, None, None], axis=2)[:, :, 0]
   entry_B, _ = _first_beyond(column_BI, target_B - before_B)
-  return (entry_B * LANES + lane_B).astype(jnp.int32), total_B
+  return (entry_B * LANES + lane_B).astype(jnp.int32)

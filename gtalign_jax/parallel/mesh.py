@@ -65,8 +65,13 @@ def check_model(mesh: Mesh, dimensions: dict[str, tuple[str, int]], model: str) 
 
 
 def check_rows(key: str, rows: int, shards: int) -> None:
-  """Raises BadInput where a batch of `rows` does not split over the data and fsdp axes."""
+  """Raises BadInput where a batch of `rows` does not split over the data and fsdp axes.
+
+  rows 0: of a slice, all rows of its batch, which has a check of its own.
+  """
   if rows % shards:
+    also = ", or 0 for all at once" if ".micro_" in key or key.endswith("_at_once") else ""
     raise BadInput(
-      f"{key}={rows} does not split over mesh.data*mesh.fsdp={shards}; use a multiple of {shards}"
+      f"{key}={rows} does not split over mesh.data*mesh.fsdp={shards}; use a multiple of "
+      f"{shards}{also}"
     )

@@ -24,10 +24,10 @@ def summarise(
 ) -> dict[str, float]:
   """Means over a batch, and the same for each data_source as `…/<source>`.
 
-  rows: with data_source. scored: of `score.score_rows`. Rewards and game/choice_consistent and
-  carried_out are means over valid rows; chain/* and judge/invalid_frac are shares of all rows;
-  action_frac and pareto_frac are shares of the parsed rows that name a cell, dilemma_frac and
-  equilibrium_gap of the parsed rows. NaN where nothing is left to average.
+  rows: with data_source. scored: of `score.score_rows`. Everything is over valid rows but
+  judge/invalid_frac, the share of all rows that are not; action_frac and pareto_frac are shares of
+  the parsed rows that name a cell, dilemma_frac and equilibrium_gap of the parsed rows. NaN where
+  nothing is left to average.
   """
   out = _means(scored)
   sources = [row["data_source"] for row in rows]
@@ -38,17 +38,17 @@ def summarise(
 
 
 def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  # three denominators: a row without verdict has no reward, one without a matrix no game, and one
-  # that names no cell no action
+  # three denominators: a row without verdict counts nowhere, one without a matrix has no game, and
+  # one that names no cell no action
   valid = [each for each in scored if each["valid"]]
-  parsed = [each for each in scored if each["parsed"]]
+  parsed = [each for each in valid if each["parsed"]]
   naming = [each for each in parsed if each["named_cell"]]
   out = {f"rewards/{part}/mean": _mean(valid, key) for part, key in PARTS.items()}
   out["judge/invalid_frac"] = _share(len(scored) - len(valid), len(scored))
-  out["chain/parse_rate"] = _share(len(parsed), len(scored))
+  out["chain/parse_rate"] = _share(len(parsed), len(valid))
   for reason in ERRORS:
-    failed = sum(each["parse_error"] == reason for each in scored)
-    out[f"chain/fail/{reason}"] = _share(failed, len(scored))
+    failed = sum(each["parse_error"] == reason for each in valid)
+    out[f"chain/fail/{reason}"] = _share(failed, len(valid))
   if any("choice" in each for each in scored):  # corrected mode
     out["game/choice_consistent"] = _share(sum(each["choice"] == 1 for each in valid), len(valid))
     out["game/carried_out"] = _mean(valid, "carried_out")

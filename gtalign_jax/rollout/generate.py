@@ -119,8 +119,8 @@ class DecodeState(NamedTuple):
 
 def _draw(
   sampling: Sampling, logits_BV: jax.Array, inputs: DecodeInputs, state: DecodeState
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """(token, its log-probability, the same under truncation) of each row."""
+) -> tuple[jax.Array, jax.Array]:
+  """(token, its log-probability) of each row."""
   G = sampling.group_size
   row_B = (state.row_P[:, None] * G + jnp.arange(G, dtype=jnp.int32)).reshape(-1)
   uniform_B = row_uniforms(inputs.key, inputs.step, row_B, state.count_B)
@@ -137,11 +137,11 @@ def _draw(
 def _record(
   sampling: Sampling,
   state: DecodeState,
-  drawn: tuple[jax.Array, jax.Array, jax.Array],
+  drawn: tuple[jax.Array, jax.Array],
   stop_table: jax.Array,
 ) -> DecodeState:
   """Writes each row's next token and moves its stop automaton."""
-  token_B, logp_B, truncated_B = drawn
+  token_B, logp_B = drawn
   live_B = ~state.done_B
   token_B = jnp.where(live_B, token_B, sampling.pad_id).astype(jnp.int32)
   stop_B = jnp.where(live_B, stop_table[state.stop_B, token_B].astype(jnp.int32), state.stop_B)
@@ -160,7 +160,6 @@ def _record(
     tokens_BC=put(out.tokens_BC, token_B),
     mask_BC=out.mask_BC | here_BC,
     logp_BC=put(out.logp_BC, logp_B),
-    truncated_logp_BC=put(out.truncated_logp_BC, truncated_B),
     stopped_B=out.stopped_B | (live_B & ended_B),
   )
   count_B = state.count_B + live_B
@@ -198,7 +197,6 @@ def _begin(
       tokens_BC=jnp.full((B, sampling.budget), sampling.pad_id, jnp.int32),
       mask_BC=jnp.zeros((B, sampling.budget), bool),
       logp_BC=jnp.zeros((B, sampling.budget), jnp.float32),
-      truncated_logp_BC=jnp.zeros((B, sampling.budget), jnp.float32),
       stopped_B=jnp.zeros(B, bool),
     ),
     row_cache=(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -55,10 +56,15 @@ class Opening(NamedTuple):
 
 
 class Completer:
-  """`Complete` by a policy, on one device."""
+  """`Complete` by a policy, on one device.
 
-  def __init__(self, policy: Policy, config: RolloutConfig, seed: int):
-    self._policy, self._key = policy, jax.random.key(seed)
+  Draws are a function of (seed, question, draw, token).
+  """
+
+  def __init__(self, policy: Policy, config: RolloutConfig, seed: int, question: str = ""):
+    # with the seed alone, one and the same uniforms would pick the action of every question
+    self._key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(question.encode()))
+    self._policy = policy
     mesh = meshes.make(MeshConfig(), jax.devices()[:1])
     eos_ids = policy.eos_ids
     sampling = generate.sampling_of(

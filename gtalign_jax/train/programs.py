@@ -32,10 +32,14 @@ from gtalign_jax.types import TrainBatch, TrainState
 
 
 def objective(setup: Setup, grpo: GRPOConfig | None) -> update.Objective:
-  """What the updates of this run minimise; grpo None: cross entropy of the warm start."""
+  """What the updates of this run minimise; grpo None: cross entropy of the warm start.
+
+  That one is taken at temperature 1: a model trained for another would be exported as if for 1.
+  """
   rollout = setup.config.rollout
+  temperature = 1.0 if grpo is None else rollout.temperature
   return update.Objective(
-    setup.arch, setup.config.policy, rollout.temperature, rollout.max_new_tokens, grpo
+    setup.arch, setup.config.policy, temperature, rollout.max_new_tokens, grpo
   )
 
 
@@ -84,7 +88,7 @@ def _grpo_table(
   advantage_B, mask_BC, totals = yield Program(
     "advantages",
     functools.partial(rated, config),
-    (reward, valid_PG, valid_PG, mask_BC, rows(mesh, jnp.bool_, P * G)),
+    (reward, valid_PG, mask_BC, rows(mesh, jnp.bool_, P * G)),
   )
   batch = TrainBatch(
     prompt=abstract_prompts(mesh, P, bucket),

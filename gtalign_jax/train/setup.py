@@ -129,12 +129,15 @@ def check_mesh(config: Config, arch: Arch, mesh: Mesh) -> None:
   """Raises BadInput where a mesh axis does not divide what it splits."""
   meshes.check_model(mesh, split_dimensions(arch), config.model)
   shards = meshes.row_shards(mesh)
-  rows = {
-    "grpo.prompts_per_step": config.grpo.prompts_per_step,
-    "rollout.prompts_at_once": config.rollout.prompts_at_once,
-  }
+  rows = {"rollout.prompts_at_once": config.rollout.prompts_at_once}
+  if config.grpo.steps:
+    rows |= {
+      "grpo.prompts_per_step": config.grpo.prompts_per_step,
+      # a slice of fewer prompts than shards would be computed whole by each of them
+      "grpo.micro_prompts": config.grpo.micro_prompts,
+    }
   if config.sft.steps:
-    rows = rows | {
+    rows |= {
       "sft.batch_size": config.sft.batch_size,
       "sft.micro_batch": config.sft.micro_batch,
     }

@@ -117,7 +117,7 @@ def decode_params(setup: Setup, programs: Executables, params: Any, log: WorkLog
 
 def _decodable(policy: PolicyConfig, frozen: Any, params: Any) -> Any:
   whole = params if frozen is None else lora.merge(frozen, params, policy)
-  return jax.tree.map(lambda x: x.astype(policy.dtype), whole)
+  return decoder.cast(whole, policy.dtype)  # rounds what the trainer rounds, and nothing else
 
 
 def merged(setup: Setup, params: Any) -> Any:

@@ -14,7 +14,9 @@ from hypothesis.extra import numpy as hnp
 
 from gtalign_jax.algorithms import advantages
 from gtalign_jax.algorithms.advantages import group_advantages
+from gtalign_jax.algorithms.loss import policy_loss
 from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import AGGREGATIONS, GRPOConfig
 
 DATA = json.loads((Path(__file__).parent.parent / "golden" / "losses.json").read_text("utf-8"))
 CASES = {
@@ -117,6 +119,40 @@ def test_invalid_rows_are_as_if_absent(reward, random):
     for p, keep in enumerate(valid):
       alone = group_advantages(reward[p : p + 1, keep], np.ones((1, keep.sum())), kind=kind)
       np.testing.assert_allclose(out[p, keep], alone[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("kind", ["grpo", "reinforce_baseline", "gdpo"])
+def test_a_row_without_verdict_leaves_loss_kl_entropy_and_counts(kind, aggregation):
+  """A fourth row without verdict in each group of three: everything is as without it."""
+  rng = np.random.default_rng(0)
+  config = GRPOConfig(advantage=kind, aggregation=aggregation, kl_coef=0.1, mask_truncated=True)
+  P, G, C = 3, 4, 6
+  reward = rng.normal(size=(P, G, 2) if kind == "gdpo" else (P, G)).astype(np.float32)
+  reward[:, 3] = np.nan
+  mask = np.arange(C) < rng.integers(1, C + 1, (P, G, 1))
+  logp, old, ref = rng.normal(size=(3, P, G, C)).astype(np.float32)
+  stopped = np.ones((P, G), bool)
+  stopped[0, 1] = False
+
+  def numbers(G):
+    cut = [x[:, :G].reshape(P * G, -1) for x in (mask, logp, old, ref)]
+    valid = np.isfinite(reward[:, :G]).reshape(P, G, -1).all(-1)
+    advantage, mask_BC, totals = advantages.rated(
+      config, jnp.asarray(reward[:, :G]), jnp.asarray(valid), jnp.asarray(cut[0]),
+      jnp.asarray(stopped[:, :G].ravel()),
+    )  # fmt: skip
+    assert not np.asarray(advantage)[~valid.ravel()].any()
+    loss, metrics = policy_loss(
+      jnp.asarray(cut[1]), jnp.asarray(cut[2]), advantage, mask_BC, aggregation=aggregation,
+      max_tokens=C, ref_logp_BT=jnp.asarray(cut[3]), kl_coef=0.1, totals=totals,
+    )  # fmt: skip
+    return {"loss": loss, **metrics, **totals._asdict()}
+
+  with_it, without = numbers(4), numbers(3)
+  assert int(with_it["all_rows"]) == 9 and int(with_it["rows"]) == 8
+  for name, value in without.items():
+    np.testing.assert_allclose(with_it[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
 @pytest.mark.parametrize("cell", DATA["gae"]["cells"], ids=lambda c: str(c["gamma"]))

@@ -262,3 +262,22 @@ def test_missing_arrays_are_named():
     loss.policy_loss(*args, kl_coef=0.1)
   with pytest.raises(BadInput, match="sampler"):
     loss.policy_loss(*args, mismatch="token")
+
+
+@pytest.mark.parametrize("estimator", loss.KL_ESTIMATORS)
+@pytest.mark.parametrize("away", [-1e4, -120.0, -20.5, -19.5, 19.5, 120.0, 1e4])
+def test_a_token_far_from_the_reference_gives_finite_numbers(estimator, away):
+  """exp(-delta) of k3 overflows f32 below -88, and such an update would be skipped for ever."""
+
+  def total(logp):
+    value, metrics = loss.policy_loss(
+      logp, logp, jnp.zeros(1), jnp.ones((1, 2), bool), ref_logp_BT=jnp.float32([[-1.0, -1.0]]),
+      kl_coef=0.1, kl_estimator=estimator,
+    )  # fmt: skip
+    return value, metrics["kl"]
+
+  logp = jnp.float32([[away - 1.0, -1.5]])
+  (value, kl), grad = jax.value_and_grad(total, has_aux=True)(logp)
+  assert jnp.isfinite(value) and jnp.isfinite(kl) and jnp.isfinite(grad).all()
+  if estimator not in ("k1",):  # k1's gradient is 1 wherever the policy is
+    assert grad[0, 0] * away >= 0  # never away from the reference

@@ -168,7 +168,9 @@ def test_parameter_tree(params):
     )
     axes = decoder.logical_axes(arch)
     jax.tree.map(lambda x, names: None if len(names) == x.ndim else pytest.fail(names), made, axes)
-  assert decoder.abstract(TINY, "bfloat16")["norm"]["scale"].dtype == jnp.bfloat16
+  narrow = decoder.abstract(TINY, "bfloat16")
+  assert narrow["embed"]["table"].dtype == jnp.bfloat16
+  assert narrow["norm"]["scale"].dtype == jnp.float32  # norms are computed in f32 on both sides
   assert "head" not in params
   untied = dataclasses.replace(TINY, tied=False)
   assert decoder.abstract(untied)["head"]["kernel"].shape == (TINY.width, TINY.vocab_size)

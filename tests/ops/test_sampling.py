@@ -72,12 +72,11 @@ def test_frequencies_and_log_probabilities(options):
   token, far tighter than a chi-square over random draws."""
   n, z = 4096, logits(B=1, V=70)
   uniform = (np.arange(n) + 0.5) / n
-  token, logp, truncated = map(np.asarray, draw(np.repeat(z, n, 0), uniform, **options))
+  token, logp = map(np.asarray, draw(np.repeat(z, n, 0), uniform, **options))
   full, p = reference(z[0], **options)
   counts = np.bincount(token, minlength=70)
   assert np.abs(counts - n * p).max() <= 2.1
   np.testing.assert_allclose(logp, np.log(full[token]), atol=3e-6)
-  np.testing.assert_allclose(truncated, np.log(p[token]), atol=3e-6)
 
 
 def test_random_frequencies_chi_square():
@@ -96,7 +95,7 @@ def test_uniforms_at_the_edges_never_leave_the_set():
   )
   spiky = np.full((len(edges), 5000), -np.inf, np.float32)
   spiky[:, [17, 4000, 4999]] = [0.0, 1.0, 0.5]
-  token, logp, _ = draw(spiky, edges)
+  token, logp = draw(spiky, edges)
   assert set(np.asarray(token).tolist()) <= {17, 4000, 4999}
   assert np.isfinite(logp).all()
   flat = np.zeros((len(edges), 5000), np.float32)
@@ -107,9 +106,9 @@ def test_uniforms_at_the_edges_never_leave_the_set():
   assert (np.asarray(draw(lone, edges)[0]) == 128).all()
   for options in OPTIONS[2:]:
     z = np.repeat(logits(B=1, V=4099, seed=4), len(edges), 0)
-    token, _, truncated = draw(z, edges, **options)
+    token, logp = draw(z, edges, **options)
     _, p = reference(z[0], **options)
-    assert (p[np.asarray(token)] > 0).all() and np.isfinite(truncated).all()
+    assert (p[np.asarray(token)] > 0).all() and np.isfinite(logp).all()
 
 
 @settings(max_examples=40)
@@ -119,9 +118,8 @@ def test_zero_weights_are_never_drawn(seed, uniform, holes):
   weight = rng.exponential(size=(1, 200)).astype(np.float32) ** 8  # spans many magnitudes
   weight[0, rng.integers(0, 200, 5 * holes)] = 0
   weight[0, rng.integers(0, 200)] = 1.0
-  token, total = jax.jit(sampling.invert)(jnp.asarray(weight), jnp.float32([uniform]))
+  token = jax.jit(sampling.invert)(jnp.asarray(weight), jnp.float32([uniform]))
   assert weight[0, int(token[0])] > 0
-  np.testing.assert_allclose(total[0], weight.sum(), rtol=1e-5)
 
 
 def test_a_target_below_zero_by_rounding_skips_zero_weights():
@@ -130,15 +128,16 @@ def test_a_target_below_zero_by_rounding_skips_zero_weights():
   assert index[0] == 2 and before[0] == 0
 
 
-def test_greedy_takes_the_lowest_of_the_largest():
+@pytest.mark.parametrize("tied", [(7, 250), (5, 130), (127, 128, 256), (2, 129, 131)])
+def test_greedy_takes_the_lowest_of_the_largest(tied):
+  """Whatever lanes (id modulo 128) the tied ids lie in: 130 is in an earlier one than 5."""
   z = logits()
-  z[2, 250] = z[2, 7] = z[2].max() + 1
-  token, logp, truncated = draw(z, np.full(6, 0.99), temperature=0.0)
+  z[2, list(tied)] = z[2].max() + 1
+  token, logp = draw(z, np.full(6, 0.99), temperature=0.0)
   np.testing.assert_array_equal(token, z.argmax(1))
-  assert token[2] == 7
+  assert token[2] == min(tied)
   expected = [np.log(reference(row)[0].max()) for row in z]
   np.testing.assert_allclose(logp, expected, atol=3e-6)  # of the policy at temperature 1
-  assert not np.asarray(truncated).any()
 
 
 def test_ties_at_the_threshold_are_kept_whatever_their_order():
@@ -197,15 +196,14 @@ def test_sharded_equals_one_device():
   got = run(placed, jax.device_put(uniform, sharding.sharding(grid, ("batch",))))
   np.testing.assert_array_equal(got[0], expected[0])
   np.testing.assert_allclose(got[1], expected[1], atol=2e-6)
-  np.testing.assert_allclose(got[2], expected[2], atol=2e-6)
 
 
 def test_float64_stays_float64():
   with jax.enable_x64(True):
     z = jnp.asarray(logits(), jnp.float64)
-    token, logp, truncated = sampling.sample(z, jnp.full(6, 0.4), top_p=0.7)
-    assert logp.dtype == truncated.dtype == jnp.float64 and token.dtype == jnp.int32
+    token, logp = sampling.sample(z, jnp.full(6, 0.4), top_p=0.7)
+    assert logp.dtype == jnp.float64 and token.dtype == jnp.int32
     for row in range(6):
       full, p = reference(z[row], top_p=0.7)
       np.testing.assert_allclose(logp[row], np.log(full[token[row]]), rtol=1e-12)
-      np.testing.assert_allclose(truncated[row], np.log(p[token[row]]), rtol=1e-12)
+      assert p[token[row]] > 0

@@ -262,6 +262,17 @@ def test_rows_of_a_call_share_their_random_numbers_and_draws_differ():
   assert complete([[40, 41], [40, 41]], (), 1)[0] != one
 
 
+def test_questions_of_one_seed_draw_independently():
+  """The same prompt ids under other questions: what differs is the draw, not the model."""
+  policy = models.load("random:tiny")
+  config = RolloutConfig(max_new_tokens=6)
+  drawn = [
+    steer.Completer(policy, config, 3, question)([[40, 41]], (), 0)[0]
+    for question in ("Which river?", "Which lake?", "Which river?")
+  ]
+  assert drawn[0] != drawn[1] and drawn[0] == drawn[2]
+
+
 # ---------------------------------------------------------------- the command
 
 

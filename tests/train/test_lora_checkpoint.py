@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from gtalign_jax import models
-from gtalign_jax.algorithms import optimizer
+from gtalign_jax.algorithms import optimizer, update
 from gtalign_jax.cli import main as cli
 from gtalign_jax.config import Config, DataConfig, PolicyConfig, RolloutConfig, as_dict
 from gtalign_jax.errors import BadInput
-from gtalign_jax.models import lora
+from gtalign_jax.models import decoder, lora
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.sections import OptimConfig
 from gtalign_jax.train import checkpoint, setup, state
@@ -23,11 +23,11 @@ from gtalign_jax.train import checkpoint, setup, state
 HERE = Path(__file__).parent
 
 
-def loaded(rank, devices=1):
+def loaded(rank, devices=1, param_dtype="float32"):
   """(config, setup, the policy to begin with)."""
   config = Config(
     model="random:tiny",
-    policy=PolicyConfig(lora_rank=rank),
+    policy=PolicyConfig(lora_rank=rank, param_dtype=param_dtype),
     data=DataConfig(root=str(HERE / "short_chains.jsonl"), template="released"),
     rollout=RolloutConfig(prompt_buckets=(256,)),
   )
@@ -58,6 +58,33 @@ def trained(train_state):
     train_state.params,
   )
   return train_state._replace(params=params)
+
+
+def test_adapters_train_in_f32_over_a_base_in_bf16(tmp_path):
+  """Adapters, moments and gradients are f32; a step of lr 1e-6, which bf16 would lose, moves them."""
+  config, found, policy = loaded(rank=2, param_dtype="bfloat16")
+  base = found.fixed.frozen
+  assert base["layers"]["q"]["kernel"].dtype == base["embed"]["table"].dtype == jnp.bfloat16
+  before = begun(found, policy, tmp_path / "none")
+  floats = [x for x in jax.tree.leaves((before.params, before.opt_state)) if x.ndim]
+  assert {x.dtype for x in floats} == {jnp.dtype("float32")}
+  joined = lambda adapters: lora.join(base, adapters, config.policy)  # noqa: E731
+  tokens_BT = jnp.arange(40).reshape(2, 20)
+
+  def loss(adapters):
+    at_BT = jnp.broadcast_to(jnp.arange(20), (2, 20))
+    inputs = (tokens_BT, at_BT, jnp.ones((2, 20), bool))
+    hidden, _ = decoder.forward(found.arch, joined(adapters), *inputs, dtype="bfloat16")
+    return hidden.astype(jnp.float32).mean()
+
+  grads = jax.grad(loss)(trained(before).params)
+  summed = jax.tree.map(jnp.add, update.zeros(before.params), grads)
+  assert {x.dtype for x in jax.tree.leaves((grads, summed))} == {jnp.dtype("float32")}
+  tx, _ = optimizer.make(OptimConfig(lr=1e-6), 10)
+  kept = trained(before)
+  after, _ = optimizer.apply(tx, kept, summed)
+  moved = jax.tree.map(lambda a, b: float(jnp.mean(a != b)), kept.params, after.params)
+  assert min(jax.tree.leaves(moved)) > 0.5
 
 
 def values(stored):

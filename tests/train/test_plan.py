@@ -24,7 +24,7 @@ from gtalign_jax.models import architecture, decoder
 from gtalign_jax.models.variants import TINY
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import topology
-from gtalign_jax.train import plan, setup
+from gtalign_jax.train import plan, programs, setup
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -112,6 +112,23 @@ def test_rows_that_do_not_split_over_the_mesh():
   bad = dataclasses.replace(config(), sft=SFTConfig(steps=1, micro_batch=2))
   with pytest.raises(BadInput, match=r"sft.micro_batch=2 does not split over .*=4"):
     plan.plan(bad, TINY, topology.describe("cpu:8"))
+  # smaller than the devices that share its rows, a slice would be computed whole by each of them
+  for micro in (1, 2):
+    bad = dataclasses.replace(config(), grpo=GRPOConfig(prompts_per_step=8, micro_prompts=micro))
+    said = (
+      rf"grpo.micro_prompts={micro} does not split over .*=4; use a multiple of 4, or 0 for all"
+    )
+    with pytest.raises(BadInput, match=said):
+      plan.plan(bad, TINY, topology.describe("cpu:8"))
+
+
+def test_the_warm_start_is_taken_at_temperature_1():
+  """Chains are no samples of a rollout: trained for 0.7, the policy would be exported as if for 1."""
+  cool = dataclasses.replace(config().rollout, temperature=0.7)
+  mesh = meshes.make(config().mesh, topology.describe("cpu:8").devices)
+  found, _ = setup.abstract(dataclasses.replace(config(), rollout=cool), TINY, mesh)
+  assert programs.objective(found, None).temperature == 1.0
+  assert programs.objective(found, config().grpo).temperature == 0.7
 
 
 def test_mesh_that_does_not_divide_the_model():
