@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib
 import json
@@ -22,9 +23,9 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from gtalign_jax import hints, sections
+from gtalign_jax import effects, hints, sections
 from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.sections import (
   PLACEMENT,
@@ -53,8 +54,13 @@ ALIASES = {"grpo.group_size": "rollout.group_size", "steps": "grpo.steps"}
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-  """One run."""
+  """One run.
 
+  inherited: keys of a preset that a variant of it leaves without effect (sft.batch_size after
+  sft.steps=0); `vary` notes them, because only what the variant itself sets in vain is a mistake.
+  """
+
+  inherited: ClassVar[frozenset[str]] = frozenset()
   workdir: str = placed("runs/default")  # folder of the run: checkpoints, metrics, report
   # hub id | HF directory | .gguf file | random:tiny
   model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -96,6 +102,20 @@ class Config:
         f"grpo.overlong_buffer={buffer} is more than rollout.max_new_tokens={budget}; use fewer "
         "tokens, or 0 for off"
       )
+    trains = self.grpo.steps or self.sft.steps
+    if trains and self.policy.param_dtype != "float32" and not self.policy.lora_rank:
+      raise BadInput(
+        f"policy.param_dtype={self.policy.param_dtype!r} with policy.lora_rank=0: it holds the "
+        "weights that are trained, and steps of lr 1e-6 are lost in it; use float32 (policy.dtype "
+        "is what is computed in), or adapters, which are float32 over any base"
+      )
+    truncation = {key: getattr(self.rollout, key) for key in ("top_k", "top_p", "min_p")}
+    if self.grpo.mismatch != "off" and truncation != {"top_k": 0, "top_p": 1.0, "min_p": 0.0}:
+      # the weights would compare the trained policy with another than was sampled
+      raise BadInput(
+        f"grpo.mismatch={self.grpo.mismatch!r} corrects for a sampler of the whole distribution; "
+        f"use off, or drop {', '.join(f'rollout.{k}={v}' for k, v in truncation.items())}"
+      )
     largest = self.rollout.prompt_buckets[-1]
     if self.data.max_prompt_tokens > largest:
       raise BadInput(
@@ -128,6 +148,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     raise BadInput(f"config {str(path)!r} defines no function config(); see configs/smoke.py")
   if not isinstance(config, Config):
     raise BadInput(f"config() of {str(path)!r} returned {type(config).__name__}; return a Config")
+  for key, why in _inert(config).items():
+    if key not in config.inherited:
+      raise BadInput(f"{path}: {why}")
   return override(config, overrides)
 
 
@@ -203,7 +226,7 @@ def vary(config: Config, changes: Mapping[str, Any]) -> Config:
   """A variant of `config`: `changes` maps dotted keys to values, e.g. {"rewards.variant": "user"}.
 
   Rules are checked when all changes are in. Raises BadInput at an unknown key, a value of another
-  type, or a broken rule.
+  type, a broken rule, or a change that has no effect (effects.py).
   """
   nested: dict[str, Any] = {}
   for key, value in changes.items():
@@ -214,7 +237,24 @@ def vary(config: Config, changes: Mapping[str, Any]) -> Config:
     for section in above:
       node = node.setdefault(section, {})
     node[name] = value
-  return _rebuild(config, nested)
+  new = _rebuild(config, nested)
+  before, after = _inert(config), _inert(new)
+  for key in changes:
+    if why := after.get(ALIASES.get(key, key)):
+      raise BadInput(why)
+  # idle because of a change, not by a mistake: the preset may be run without its warm start
+  object.__setattr__(new, "inherited", after.keys() - before.keys() | config.inherited)
+  return new
+
+
+def _inert(config: Config) -> dict[str, str]:
+  """Key -> why it has no effect, for all keys that were changed in vain."""
+  return effects.inert(values(config), values(Config()), keys(config))
+
+
+def values(config: Config) -> dict[str, Any]:
+  """Dotted key -> value, of the whole config."""
+  return {key: functools.reduce(getattr, key.split("."), config) for key in keys(config)}
 
 
 def override(config: Config, assignments: Sequence[str]) -> Config:

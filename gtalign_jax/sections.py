@@ -112,7 +112,8 @@ def _parts(value: Any) -> typing.Iterable[Any]:
 
 @functools.cache
 def _kinds(section: Any) -> dict[str, Any]:
-  return typing.get_type_hints(section)
+  hints = typing.get_type_hints(section)
+  return {each.name: hints[each.name] for each in fields(section)}
 
 
 def _describe(kind: Any) -> str:
@@ -162,16 +163,6 @@ def _at_most(section: str, config: Any, high: float, *keys: str) -> None:
   for key in keys:
     if getattr(config, key) > high:
       raise BadInput(f"{section}.{key}={getattr(config, key)}: must be at most {high:g}")
-
-
-def _without_effect(section: str, config: Any, by: str, *keys: str) -> None:
-  """`keys` stay at their defaults: `config.by` has the value with which nothing reads them."""
-  for each in fields(config):
-    if each.name in keys and getattr(config, each.name) != each.default:
-      raise BadInput(
-        f"{section}.{each.name}={getattr(config, each.name)} has no effect with "
-        f"{section}.{by}={getattr(config, by)!r}; leave it out, or change {section}.{by}"
-      )
 
 
 def _positive(section: str, config: Any, *keys: str) -> None:
@@ -323,11 +314,6 @@ class JudgeConfig:
       )
     if self.kind == "recorded" and not self.log:
       raise BadInput("rewards.judge.kind='recorded' needs rewards.judge.log=FILE.jsonl")
-    # a model that is named and not asked: the verdicts would be another judge's without a word
-    if self.kind != "http":
-      _without_effect("rewards.judge", self, "kind", "model", "base_url")
-    if self.kind != "recorded":
-      _without_effect("rewards.judge", self, "kind", "log")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,14 +350,10 @@ class RewardConfig:
         raise BadInput(
           f"rewards.tasks[{source!r}]={path!r}: must name a function as 'package.module:function'"
         )
-    if self.mode == "paper":
-      _without_effect("rewards", self, "mode", "alpha", "cq_max_words", "aq_min_words")
     if self.variant == "pareto" and self.mode != "paper":
       raise BadInput("rewards.variant='pareto' exists in rewards.mode='paper' only; set both")
     one_of("rewards.source_norm", self.source_norm, SOURCE_NORMS)
     _fraction("rewards", self, "alpha")
-    if self.variant == "pareto":  # its weights are the published ones: game/reward.py
-      _without_effect("rewards", self, "variant", *LLM_WEIGHTS)
     _fraction("rewards", self, "floor")  # above 1 it drowns what the weights tell apart
     # a negative weight would reward what the term punishes; and the reward is float32 in the end
     _at_least("rewards", self, 0, *USER_WEIGHTS, *LLM_WEIGHTS)

@@ -1,0 +1,157 @@
+"""Settings without effect: which keys do nothing in which configs.
+
+A knob that is turned and moves nothing looks, from outside, like one that was tried. So a key that
+was set to another value than its default, and that nothing reads in this config, is refused
+(`config.vary`, `config.load`). A new key that depends on others is one more line of `RULES`.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+Values = Mapping[str, Any]  # dotted key -> value, of a whole config
+
+
+class Rule(NamedTuple):
+  """Some keys have an effect only where `works`.
+
+  keys: dotted; a `*` at the end stands for the rest. switch: the key that decides, which the
+  message shows. fix: what to do to it.
+  """
+
+  keys: tuple[str, ...]
+  switch: str
+  works: Callable[[Values], bool]
+  fix: str
+
+
+def _positive(key: str) -> Callable[[Values], bool]:
+  return lambda values: values[key] > 0
+
+
+def _is(key: str, *names: str) -> Callable[[Values], bool]:
+  return lambda values: values[key] in names
+
+
+def _is_not(key: str, *names: str) -> Callable[[Values], bool]:
+  return lambda values: values[key] not in names
+
+
+def _trains(values: Values) -> bool:
+  return values["grpo.steps"] > 0 or values["sft.steps"] > 0
+
+
+_HTTP = (
+  "model", "base_url", "api_key_env", "concurrency", "deadline_s", "max_attempts",
+  "breaker_failures", "breaker_cooldown_s", "cache",
+)  # fmt: skip
+
+RULES = (
+  # phases that a run does not have
+  Rule(
+    (
+      "grpo.*", "optim.*", "rollout.group_size", "rollout.temperature", "data.weights",
+      "rewards.source_norm", "checkpoint.every", "eval.every", "log.samples",
+    ),
+    "grpo.steps", _positive("grpo.steps"), "give GRPO steps",
+  ),
+  Rule(("sft.*",), "sft.steps", _positive("sft.steps"), "give the warm start steps"),
+  Rule(("policy.remat", "checkpoint.keep"), "grpo.steps", _trains, "train for some steps"),
+  # policy and data
+  Rule(
+    ("policy.lora_alpha", "policy.lora_rank_stabilised", "policy.lora_targets"),
+    "policy.lora_rank", _positive("policy.lora_rank"), "give the adapters a rank",
+  ),
+  Rule(
+    ("data.weights",), "data.sources", lambda values: len(values["data.sources"]) != 1,
+    "name two sources or more",
+  ),
+  # rewards
+  Rule(
+    (
+      "rewards.alpha", "rewards.cq_max_words", "rewards.aq_min_words",
+      "rewards.judge.max_invalid_frac",
+    ),
+    "rewards.mode", _is("rewards.mode", "corrected"), "take corrected",
+  ),
+  Rule(
+    ("rewards.llm_format", "rewards.llm_decision", "rewards.llm_answer", "rewards.llm_length"),
+    "rewards.variant", _is_not("rewards.variant", "pareto"),
+    "take another variant (pareto has the published weights)",
+  ),
+  Rule(
+    tuple(f"rewards.judge.{key}" for key in _HTTP),
+    "rewards.judge.kind", _is("rewards.judge.kind", "http"), "take http",
+  ),
+  Rule(
+    ("rewards.judge.log",),
+    "rewards.judge.kind", _is("rewards.judge.kind", "recorded"), "take recorded",
+  ),
+  # the pair (U, L) is all that gdpo looks at: neither the score nor what is added to it
+  Rule(
+    ("rewards.source_norm", "rewards.alpha", "grpo.overlong_buffer"),
+    "grpo.advantage", _is_not("grpo.advantage", "gdpo"), "take another advantage",
+  ),
+  Rule(
+    ("rewards.variant",), "grpo.advantage",
+    lambda values: values["grpo.advantage"] != "gdpo" or values["rewards.variant"] == "pareto",
+    "take another advantage",
+  ),
+  Rule(
+    ("grpo.gdpo_weights",),
+    "grpo.advantage", _is("grpo.advantage", "gdpo"), "take gdpo",
+  ),
+  # the loss
+  Rule(
+    ("grpo.kind", "grpo.clip_low", "grpo.clip_high", "grpo.dual_clip"),
+    # with one update per rollout every ratio is 1: all losses, clipped or not, have one gradient
+    "grpo.inner_epochs", lambda values: values["grpo.inner_epochs"] > 1,
+    "take 2 or more updates per rollout",
+  ),
+  Rule(("grpo.dual_clip",), "grpo.kind", _is_not("grpo.kind", "cispo"), "take grpo or gspo"),
+  Rule(("grpo.kl_estimator",), "grpo.kl_coef", _positive("grpo.kl_coef"), "raise it above 0"),
+  Rule(
+    ("grpo.mismatch_mode", "grpo.mismatch_bounds"),
+    "grpo.mismatch", _is_not("grpo.mismatch", "off"), "take token or sequence",
+  ),
+  Rule(
+    ("grpo.train_samples",), "rollout.group_size",
+    lambda values: values["grpo.train_samples"] < values["rollout.group_size"],
+    "sample more (all of them are trained on as it is)",
+  ),
+  # schedules
+  Rule(
+    ("optim.final_lr_frac",),
+    "optim.decay", _is_not("optim.decay", "constant"), "take linear or cosine",
+  ),
+  Rule(
+    ("sft.optim.final_lr_frac",),
+    "sft.optim.decay", _is_not("sft.optim.decay", "constant"), "take linear or cosine",
+  ),
+  # greedy evaluations, and no rollouts: nothing is drawn
+  Rule(
+    ("rollout.top_k", "rollout.top_p", "rollout.min_p"), "eval.temperature",
+    lambda values: values["grpo.steps"] > 0 or values["eval.temperature"] > 0,
+    "raise it above 0",
+  ),
+)  # fmt: skip
+
+
+def inert(values: Values, defaults: Values, keys: Iterable[str]) -> dict[str, str]:
+  """key -> why it has no effect, for those of `keys` that differ from their default in vain."""
+  found: dict[str, str] = {}
+  for key in keys:
+    rule = next((each for each in RULES if covers(each, key) and not each.works(values)), None)
+    if rule is not None and key != rule.switch and values[key] != defaults[key]:
+      found[key] = (
+        f"{key}={values[key]!r} has no effect with {rule.switch}={values[rule.switch]!r}; "
+        f"{rule.fix}, or leave {key} at {defaults[key]!r}"
+      )
+  return found
+
+
+def covers(rule: Rule, key: str) -> bool:
+  """Whether `key` is one of the keys of `rule`."""
+  return any(key.startswith(each[:-1]) if each.endswith("*") else key == each for each in rule.keys)
