@@ -1,54 +1,135 @@
-"""How far long work is and how long it will take: a bar on a terminal, lines in a log."""
+"""How far long work is and how long it will take: a bar on a terminal, lines in a log.
+
+Work may lie in other work, as an evaluation does in its phase. Bars stand below each other; lines
+are of the innermost work. Whoever waits for a device or a judge cannot speak meanwhile, so lines
+are written by a thread of their own.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+  from rich.table import Table
 
 log = logging.getLogger(__name__)
 Advance = Callable[[int, int], None]  # (done, total)
+SECONDS = 30.0  # between two lines in a log
+_open: list[Shown] = []  # what is under way, the innermost last
 
 
-@contextlib.contextmanager
-def progress(label: str, seconds: float = 20.0) -> Iterator[Advance]:
-  """Shows how far long work is: a bar on a terminal, a log line every `seconds` elsewhere.
+class Shown:
+  """One piece of long work, called as `advance(done, total)`.
 
-  Yields `advance(done, total)`. Both forms say the time left once some of the work is done.
+  doing: what it is at just now, free text. told: whether each call comes with a log line of its
+  own. first: what an earlier start had done, which says nothing about the time that is left.
   """
-  # only the main process of several logs at INFO, so there is one bar for all of them
-  wanted = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
-  with _bar(label) if wanted else _lines(label, seconds) as advance:
-    yield advance
+
+  def __init__(self, label: str, first: int = 0):
+    self.label, self.doing, self.first = label, "", first
+    self.done, self.total, self.told = first, 0, False
+    self._began = self._called = time.monotonic()
+
+  def __call__(self, done: int, total: int) -> None:
+    """Tells that `done` of `total` are done."""
+    self.done, self.total, self._called = done, total, time.monotonic()
+
+  def silent(self, seconds: float) -> bool:
+    """Whether nobody has heard of it for so long."""
+    return not self.told or time.monotonic() - self._called >= seconds
+
+  def left(self) -> str:
+    """The time left at the pace so far, as a clause; "" while there is no pace."""
+    done, rest = self.done - self.first, self.total - self.done
+    pace = (time.monotonic() - self._began) / done if done > 0 else 0.0
+    return f"{clock(pace * rest)} left" if pace and rest > 0 else ""
+
+  def words(self) -> list[str]:
+    """What it is, how far it is, what it is doing, and the time: those that are known."""
+    count = f"{self.done}/{self.total}" if self.total else ""
+    spent = f"{clock(time.monotonic() - self._began)} so far"
+    return [
+      each for each in (f"{self.label} {count}".strip(), self.doing, spent, self.left()) if each
+    ]
 
 
 @contextlib.contextmanager
-def _lines(label: str, seconds: float) -> Iterator[Advance]:
-  began = last = time.monotonic()
+def progress(label: str, first: int = 0, seconds: float = SECONDS) -> Iterator[Shown]:
+  """Shows how far the work inside is: a bar on a terminal, a log line every `seconds` elsewhere.
 
-  def advance(done: int, total: int) -> None:
-    nonlocal last
-    now = time.monotonic()
-    if done < total and now - last < seconds:
-      return
-    last = now
-    left = f", {clock((now - began) / done * (total - done))} left" if 0 < done < total else ""
-    log.info("%s %d/%d%s", label, done, total, left)
+  Yields the `Shown` that is to be called.
+  """
+  shown = Shown(label, first)
+  _open.append(shown)
+  # only the main process of several logs at INFO, so there is one display for all of them
+  wanted = len(_open) == 1 and log.isEnabledFor(logging.INFO)
+  display = contextlib.nullcontext() if not wanted else _bars() if _terminal() else _lines(seconds)
+  try:
+    with display:
+      yield shown
+  finally:
+    _open.remove(shown)
 
-  yield advance
+
+def _terminal() -> bool:
+  return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
-def _bar(label: str) -> Iterator[Advance]:
+def _lines(seconds: float) -> Iterator[None]:
+  ended = threading.Event()
+
+  def speak() -> None:
+    while not ended.wait(seconds):
+      if _open[-1].silent(seconds):
+        log.info("%s", ", ".join(_open[-1].words()))
+
+  thread = threading.Thread(target=speak, name="progress", daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    ended.set()
+    thread.join()
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[None]:
   from rich.console import Console  # deferred: most commands never draw a bar
-  from rich.progress import Progress
+  from rich.live import Live
 
-  with Progress(console=Console(stderr=True), transient=True) as bars:
-    task = bars.add_task(label, total=None)
-    yield lambda done, total: bars.update(task, completed=done, total=total)
+  before = sys.stderr
+  live = Live(
+    console=Console(stderr=True), get_renderable=_picture, refresh_per_second=2, transient=True
+  )
+  with live:
+    # log lines go above the bars, by the stream that rich puts in the place of stderr
+    moved = [each for each in logging.getLogger().handlers if getattr(each, "stream", 0) is before]
+    for each in moved:
+      each.setStream(sys.stderr)  # type: ignore[attr-defined]
+    try:
+      yield
+    finally:
+      for each in moved:
+        each.setStream(before)  # type: ignore[attr-defined]
+
+
+def _picture() -> Table:
+  """A bar for each piece of work."""
+  from rich.progress_bar import ProgressBar
+  from rich.table import Table
+
+  grid = Table.grid(padding=(0, 1))
+  for each in list(_open):
+    name, *rest = each.words()
+    grid.add_row(name, ProgressBar(each.total or None, each.done, width=30), ", ".join(rest))
+  return grid
 
 
 def clock(seconds: float) -> str:
@@ -70,6 +151,9 @@ class WorkLog(Protocol):
   def flush(self) -> None:
     """Called once the device is busy: the moment to fetch and write what is pending."""
 
+  def doing(self, what: str) -> None:
+    """Tells what the open phase is at, e.g. `rollout 3/8`, until told otherwise."""
+
 
 class Quiet:
   """A `WorkLog` that keeps nothing."""
@@ -81,3 +165,7 @@ class Quiet:
 
   def flush(self) -> None:
     """Does nothing."""
+
+  def doing(self, what: str) -> None:
+    """Does nothing."""
+    del what

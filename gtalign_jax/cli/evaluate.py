@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gtalign_jax import config as configs
 from gtalign_jax import files, finished
@@ -23,22 +20,16 @@ KEYS = {
   "max_new_tokens": "rollout.max_new_tokens",
   "temperature": "eval.temperature",
   "seed": "seed",
+  "prompts_at_once": "rollout.prompts_at_once",
+  "dtype": "policy.dtype",
   "template": "data.template",
 }
 # what an evaluation reads of a config; rollout.temperature and rollout.group_size are training's
 READ = (
   "model", "seed", "workdir", "policy.", "data.", "rewards.", "mesh.", "eval.prompts",
   "eval.group_size", "eval.temperature", "rollout.max_new_tokens", "rollout.prompt_buckets",
-  "rollout.top_k", "rollout.top_p", "rollout.min_p", "rollout.stop",
+  "rollout.prompts_at_once", "rollout.top_k", "rollout.top_p", "rollout.min_p", "rollout.stop",
 )  # fmt: skip
-# column of the table -> metric; means over completions, except W, which is of prompts
-SHOWN = {
-  "U": "rewards/user/mean",
-  "L": "rewards/llm/mean",
-  "answer": "rewards/answer/mean",
-  "parsed": "chain/parse_rate",
-  "invalid": "judge/invalid_frac",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +60,7 @@ def run(args: argparse.Namespace) -> int:
   finished.check_free(out, args.overwrite)
   config = configs.load(file[0]) if file else None
   from gtalign_jax.data import batches, sources
-  from gtalign_jax.evaluate import offline
-  from gtalign_jax.game import paired
+  from gtalign_jax.evaluate import offline, overview
   from gtalign_jax.progress import progress
   from gtalign_jax.rollout import collect
   from gtalign_jax.train import preflight
@@ -90,23 +80,6 @@ def run(args: argparse.Namespace) -> int:
     if limited:
       encoded = batches.held_out(encoded, config.eval.prompts, config.data.seed)
     rows = offline.write(job, encoded, Path(out), lambda row: row, advance, args.overwrite)
-  by_source: dict[str, list[dict[str, Any]]] = {}
-  for row in rows:
-    by_source.setdefault(row["data_source"], []).append(row)
-  welfare = {name: paired.welfare(part) for name, part in sorted(by_source.items())}
-  summary = {"rows": len(rows)} | collect.summary(rows)
-  text = f"{_table(summary, welfare)}{len(rows)} completions in {out}\n"
-  arguments.show(args, text, summary)
+  text = overview.table(rows, out) + f"{len(rows)} completions in {out}\n"
+  arguments.show(args, text, {"rows": len(rows)} | collect.summary(rows))
   return 0
-
-
-def _table(summary: Mapping[str, float], welfare: Mapping[str, float]) -> str:
-  """A line for each source and one for all. welfare: W of each source."""
-  width = max(map(len, ("source", *welfare)))
-  lines = [f"{'source':<{width}}" + "".join(f"{name:>9}" for name in ("W", *SHOWN))]
-  for source, value in [*welfare.items(), ("", summary["W"])]:
-    names = [f"{key}/{source}" if source else key for key in SHOWN.values()]
-    numbers = [value, *(summary.get(key, math.nan) for key in names)]
-    cells = "".join(f"{'-' if math.isnan(x) else f'{x:.4f}':>9}" for x in numbers)
-    lines.append(f"{source or 'all':<{width}}{cells}")
-  return "\n".join(lines) + "\n"

@@ -17,6 +17,12 @@ def sampling_arguments(parser: argparse.ArgumentParser, of_config: bool = False)
   parser.add_argument("--max-new-tokens", type=int, help="of a completion (default: 320)")
   parser.add_argument("--temperature", type=float, help="0 = greedy (default: 1)")
   parser.add_argument("--seed", type=int, help="of the draws (default: 0)")
+  parser.add_argument(
+    "--prompts-at-once",
+    type=int,
+    help="prompts decoded together (default: 8; 64 rows on a GPU or TPU)",
+  )
+  parser.add_argument("--dtype", choices=sections.DTYPES, help="of the model (default: float32)")
   parser.add_argument("--template", choices=sections.TEMPLATES, help="(default: compact)")
   if not of_config:
     parser.set_defaults(group_size=1, temperature=1.0, seed=0, template="compact")
@@ -26,7 +32,7 @@ def sampling_arguments(parser: argparse.ArgumentParser, of_config: bool = False)
 
 def check(args: argparse.Namespace) -> None:
   """Raises BadInput on numbers out of range."""
-  arguments.check(args, group_size=1, max_new_tokens=1, temperature=0, seed=0)
+  arguments.check(args, group_size=1, max_new_tokens=1, temperature=0, seed=0, prompts_at_once=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +58,12 @@ def run(args: argparse.Namespace) -> int:
 
   records = sources.read_file(args.prompts)
   changes = {"data.root": args.prompts, "data.template": args.template}
-  if args.max_new_tokens is not None:
-    changes["rollout.max_new_tokens"] = args.max_new_tokens
+  changes |= {
+    "rollout.max_new_tokens": args.max_new_tokens,
+    "rollout.prompts_at_once": args.prompts_at_once,
+    "policy.dtype": args.dtype,
+  }
+  changes = {key: value for key, value in changes.items() if value is not None}
   config = configs.vary(offline.config_for(args.model), changes)
   options = offline.Options(args.group_size, args.temperature, args.seed, args.ignore_eos)
   with offline.Job(config, options, scored=False) as job, progress("generate") as advance:

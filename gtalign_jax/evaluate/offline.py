@@ -28,8 +28,9 @@ from gtalign_jax.rollout.engine import Engine
 
 log = logging.getLogger(__name__)
 BUCKETS = (128, 256, 512, 1024, 2048, 4096)  # padded prompt lengths where no config names them
-WIDTH = 8  # prompts decoded at once
-CHUNK = 32  # prompts written together: an interrupted job goes on after the last whole chunk
+WIDTH = 8  # prompts decoded at once where rollout.prompts_at_once does not say
+ROWS = 64  # and so many rows at least on accelerators, which decode them in the time of 8
+CHUNK = 32  # prompts written together, or as many as are decoded at once
 
 
 class Options(NamedTuple):
@@ -63,10 +64,12 @@ class Job:
     stops = () if options.ignore_eos else config.rollout.stop
     table = stop.stop_table(policy.tokenizer, stops, policy.config.vocab_size)
     table = distributed.to_device(table, sharding.replicated(self.mesh))
-    shards = row_shards(self.mesh)
-    slots, buckets = -(-WIDTH // shards) * shards, config.rollout.prompt_buckets
+    shards, rows = row_shards(self.mesh), 0 if jax.default_backend() == "cpu" else ROWS
+    wanted = config.rollout.prompts_at_once or max(WIDTH, rows // options.group_size)
+    slots, buckets = -(-wanted // shards) * shards, config.rollout.prompt_buckets
     compiled = Executables(self.mesh)
     self.engine = Engine(sampling, table, policy.tokenizer, slots, buckets, compiled)
+    self.chunk = max(CHUNK, slots)
 
   def __enter__(self) -> Job:
     return self
@@ -84,13 +87,13 @@ class Job:
     return encoded
 
   def chunks(self, encoded: prompts.Encoded, first: int = 0) -> Iterator[list[dict]]:
-    """Rows of each CHUNK of prompts from chunk number `first` on, in order.
+    """Rows of so many prompts at a time, from prompt number `first` on, in order.
 
     Raises RunFailure where too few of a chunk have a verdict; a job goes on from there.
     """
     key = jax.device_put(jax.random.key(self.options.seed), sharding.replicated(self.mesh))
-    for start in range(first * CHUNK, len(encoded.ids), CHUNK):
-      part = slice(start, start + CHUNK)
+    for start in range(first, len(encoded.ids), self.chunk):
+      part = slice(start, start + self.chunk)
       batch = Batch(encoded.records[part], encoded.ids[part])
       with jax.set_mesh(self.mesh):
         rows = collect.evaluate(
@@ -120,7 +123,7 @@ def write(
   on_batch: Callable[[int, int], None],
   overwrite: bool = False,
 ) -> list[dict]:
-  """Writes all rows to `out`; a job that was stopped goes on from its last whole chunk.
+  """Writes all rows to `out`; a job that was stopped goes on after its last whole prompt.
 
   Rows gather in `<out>.partial`, whose first line names the job; `out` appears when all are there.
   merge: completes a row before it is written. overwrite: whether files of another job may go.
@@ -133,14 +136,16 @@ def write(
     if finished.is_done(out, name, overwrite):
       log.info("%s is finished; nothing to do", out)
       return [row for _, row in jsonl.read(out)]
-    rows, first = _resume(partial, name, CHUNK * job.options.group_size, overwrite)
+    G, count = job.options.group_size, len(encoded.ids)
+    rows = _resume(partial, name, G, overwrite)
+    on_batch(len(rows) // G, count)
     with partial.open("a", encoding="utf-8") as file:
-      for number, batch in enumerate(job.chunks(encoded, first), start=first + 1):
+      for batch in job.chunks(encoded, len(rows) // G):
         batch = [merge(row) for row in batch]
         file.writelines(json.dumps(row) + "\n" for row in batch)
         file.flush()
         rows += batch
-        on_batch(min(number * CHUNK, len(encoded.ids)), len(encoded.ids))
+        on_batch(len(rows) // G, count)
     _strip_first_line(partial, out)
     finished.sign(out, name)
   except OSError as error:
@@ -148,8 +153,8 @@ def write(
   return rows
 
 
-def _resume(partial: Path, name: str, size: int, overwrite: bool) -> tuple[list[dict], int]:
-  """Whole chunks of an earlier start of the same job; the rest of the file is cut off."""
+def _resume(partial: Path, name: str, group_size: int, overwrite: bool) -> list[dict]:
+  """Rows of an earlier start of the same job, whole prompts only; the rest is cut off."""
   text = partial.read_text(encoding="utf-8", errors="replace") if partial.exists() else ""
   lines = text.splitlines(keepends=True)
   if not lines or lines[0] != name + "\n":
@@ -159,14 +164,13 @@ def _resume(partial: Path, name: str, size: int, overwrite: bool) -> tuple[list[
         "--overwrite"
       )
     partial.write_text(name + "\n", encoding="utf-8")
-    return [], 0
+    return []
   whole = [line for line in lines[1:] if line.endswith("\n")]
-  batches = len(whole) // size
-  kept = whole[: batches * size]
+  kept = whole[: len(whole) // group_size * group_size]
   partial.write_text("".join([lines[0], *kept]), encoding="utf-8")
   if kept:
     log.info("going on after %d rows of an earlier start", len(kept))
-  return [json.loads(line) for line in kept], batches
+  return [json.loads(line) for line in kept]
 
 
 def _strip_first_line(partial: Path, out: Path) -> None:

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import metrics
 from gtalign_jax.game.paired import ScoredRun, points, shared_ids
@@ -27,11 +29,19 @@ def _save_pair(a: ScoredRun, b: ScoredRun, directory: Path) -> Path:
   keys = shared_ids(a, b)  # the points that the pair's numbers are made of
   figure = Figure(figsize=(6, 5), layout="constrained")
   axes = figure.subplots()
-  for run, colour in ((a, "tab:blue"), (b, "tab:orange")):
-    cloud = points(run, keys)
+  clouds = [points(run, keys) for run in (a, b)]
+  # a little outside of all points: there the fronts begin and end
+  corner = np.concatenate(clouds).min(0) - 0.05 * np.ptp(np.concatenate(clouds), axis=0) - 1e-3
+  for run, cloud, colour in zip((a, b), clouds, ("tab:blue", "tab:orange")):
+    front = metrics.front(cloud)
     axes.scatter(cloud[:, 0], cloud[:, 1], s=10, alpha=0.4, color=colour, label=_plain(run.name))
-    # steps: between two points of a front nothing is reached, so no straight line
-    axes.plot(*metrics.front(cloud).T, drawstyle="steps-pre", color=colour)
+    axes.scatter(front[:, 0], front[:, 1], s=28, color=colour)
+    # from axis to axis, so that a front of one point is seen as well; in steps, because between two
+    # of its points nothing is reached
+    line = [[corner[0], front[0, 1]], *front, [front[-1, 0], corner[1]]]
+    axes.plot(
+      *np.transpose(line), drawstyle="steps-pre", color=colour, label=_plain(f"{run.name}: front")
+    )
   axes.set(xlabel="user utility U", ylabel="LLM utility L", title=f"{len(keys)} shared prompts")
   axes.legend()
   path = directory / f"{a.name}_vs_{b.name}.png"

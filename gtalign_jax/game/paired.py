@@ -92,7 +92,7 @@ def compare_runs(runs: Sequence[ScoredRun], epsilon: float = 0.05, resamples: in
   return _comparison(runs, epsilon, resamples) | {
     "epsilon": epsilon,
     "sources": {
-      source: _comparison([_restrict(run, source) for run in runs], epsilon, resamples)
+      source: _comparison([restricted(run, source) for run in runs], epsilon, resamples)
       for source in sources
     },
   }
@@ -171,6 +171,14 @@ def _pair(
   }
 
 
+def intervals(run: ScoredRun, resamples: int) -> dict[str, dict[str, float]]:
+  """Mean and percentile interval over the prompts of one run, of each measure and of `parse`."""
+  measures = metrics.per_point(*points(run).T)
+  if not np.isnan(run.columns["parsed"]).any():
+    measures["parse"] = run.columns["parsed"]
+  return _bootstrap(measures, resamples)
+
+
 def _bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, dict[str, float]]:
   """Percentile intervals of mean differences a - b, ids drawn with replacement in whole pairs."""
   values_ND = np.stack(list(difference.values()), axis=1)
@@ -189,7 +197,7 @@ def _bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, d
   }
 
 
-def _restrict(run: ScoredRun, source: str) -> ScoredRun:
+def restricted(run: ScoredRun, source: str) -> ScoredRun:
   """The ids of one source. Null ids have no source: only the whole comparison counts them."""
   keep = [place for place, each in enumerate(run.source) if each == source]
   ids = list(run.places)

@@ -105,12 +105,12 @@ def matrix(payoff_UAR: np.ndarray, named: int | None, user_type: int) -> str:
   user_type: 0 DQ, 1 VQ, -1 undeclared; decides which cells the rule chooses from.
   """
   choice = int(payoff.front(payoff_UAR[None], np.asarray([user_type])).choice[0])
-  head = "".join(f"<th>{ACTION_WORDS[action]}</th>" for action in ACTIONS)
+  head = "".join(f'<th scope="col">{ACTION_WORDS[action]}</th>' for action in ACTIONS)
   lines = []
   for u, kind in enumerate(USER_TYPES):
     cells = "".join(_cell(payoff_UAR[u, a], 3 * u + a, named, choice) for a in range(len(ACTIONS)))
-    lines.append(f"<tr><th>{TYPE_WORDS[kind]}</th>{cells}</tr>")
-  rows = f"<tr><th>question</th>{head}</tr>{''.join(lines)}"
+    lines.append(f'<tr><th scope="row">{TYPE_WORDS[kind]}</th>{cells}</tr>')
+  rows = f'<tr><th scope="col">question</th>{head}</tr>{"".join(lines)}'
   return f'<div class="wide"><table class="matrix">{rows}</table></div>'
 
 

@@ -11,12 +11,15 @@ import importlib.metadata
 import os
 import platform
 import string
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
+import jax
+
+from gtalign_jax import __version__, files
 from gtalign_jax import config as configs
-from gtalign_jax import files
 from gtalign_jax.game import paired
 from gtalign_jax.report import chains, charts, results
 from gtalign_jax.report.labels import colour, label
@@ -24,6 +27,7 @@ from gtalign_jax.report.results import Report, Row
 from gtalign_jax.rewards import chain
 from gtalign_jax.types import ACTIONS
 
+PACKAGE = Path(__file__).parent.parent
 # whose versions a reader needs to repeat the run
 PACKAGES = (
   "gtalign-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy",
@@ -82,17 +86,50 @@ def _head(report: Report) -> str:
   )
   # with the zone: a run's files are looked at on other machines
   date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-  facts = [f"model {config.get('model', '?')}", steps, f"seed {config.get('seed', '?')}", date]
+  facts = [f"model {config.get('model', '?')}", steps, f"seed {config.get('seed', '?')}"]
+  facts += [_judge(config), f"gtalign_jax {commit() or __version__}", _device(), date]
   return (
     f"<header><h1>{escape(report.workdir.name)}</h1>"
     f'<p class="soft">{" · ".join(map(escape, facts))}</p></header>'
   )
 
 
+def _judge(config: Row) -> str:
+  """Which judge gave the verdicts. Rules are named as such: they are right less often."""
+  judge = config.get("rewards", {}).get("judge", {})
+  kind = judge.get("kind", "?")
+  named = {"rule": "judge: rules", "http": f"judge: model {judge.get('model', '?')}"}
+  return named.get(kind, f"judge: {kind} ({judge.get('log', '?')})")
+
+
+def commit() -> str:
+  """The commit of the package, with -dirty where files differ; "" where it is no checkout."""
+
+  def git(*words: str) -> str:
+    told = subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, timeout=10)
+    return told.stdout.decode() if told.returncode == 0 else ""
+
+  try:
+    # a package installed within somebody else's repository is not a part of it
+    tracked = git("ls-files", "--error-unmatch", "__init__.py")
+    return git("describe", "--always", "--dirty", "--abbrev=12").strip() if tracked else ""
+  except (OSError, subprocess.SubprocessError):
+    return ""
+
+
+def _device() -> str:
+  """The devices of this process, which is the run's own where a run writes its report."""
+  devices = jax.devices()
+  return f"{len(devices)} x {devices[0].device_kind}"
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  """A table of cells that are HTML already."""
-  lines = ["<tr>" + "".join(f"<td>{each}</td>" for each in row) + "</tr>" for row in rows]
-  top = "".join(f"<th>{each}</th>" for each in head)
+  """A table of cells that are HTML already; the first of each row is its name."""
+  lines = [
+    f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{each}</td>" for each in rest) + "</tr>"
+    for name, *rest in rows
+  ]
+  top = "".join(f'<th scope="col">{each}</th>' for each in head)
   return f'<div class="wide"><table><tr>{top}</tr>{"".join(lines)}</table></div>'
 
 
@@ -193,7 +230,8 @@ def _seconds(seconds: Mapping[str, float]) -> str:
     percent = 100 * value / total
     bar = f'<td class="graph"><span class="bar" style="width:{percent:.1f}%"></span></td>'
     if value > 0:  # a phase that the run did not have
-      rows += f"<tr><td>{escape(name)}</td><td>{value:.1f} s</td><td>{percent:.0f} %</td>{bar}</tr>"
+      name = f'<th scope="row">{escape(name)}</th>'
+      rows += f"<tr>{name}<td>{value:.1f} s</td><td>{percent:.0f} %</td>{bar}</tr>"
   return f'<div class="wide"><table>{rows}</table></div><p class="soft">In all {total:.0f} s.</p>'
 
 

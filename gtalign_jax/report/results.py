@@ -79,23 +79,24 @@ class PolicyMeans(NamedTuple):
   """
 
   name: str
-  prompts: int
-  completions: int
-  parse: float | None
   welfare: float | None
   user: float | None
   llm: float | None
+  parse: float | None
   decision: float | None
   answer: float | None
   length: float | None
+  prompts: int
+  completions: int
 
 
-# head and format of each field of PolicyMeans, in order
+# head and format of each field of PolicyMeans, in order: a phone shows the first five
 COLUMNS = (
-  ("policy", "{}"), ("prompts", "{}"), ("completions", "{}"), ("parse rate", "{:.3f}"),
-  ("W", "{:.4f}"), ("U", "{:.4f}"), ("L", "{:.4f}"),
+  ("policy", "{}"), ("W", "{:.4f}"), ("U", "{:.4f}"), ("L", "{:.4f}"), ("parse rate", "{:.3f}"),
   ("decision", "{:.3f}"), ("answer", "{:.3f}"), ("tokens", "{:.0f}"),
+  ("prompts", "{}"), ("completions", "{}"),
 )  # fmt: skip
+FEWEST = 8  # prompts that a finding needs: fewer differ by which ones they happen to be
 
 
 def policies(report: Report) -> list[PolicyMeans]:
@@ -111,20 +112,19 @@ def _policy(name: str, report: Report) -> PolicyMeans:
     name=name,
     prompts=len(run.places),
     completions=len(rows),
-    # parse rate and length are facts of the text: rows without a verdict have them too
-    parse=_mean(rows, "parsed", everyone=True),
+    parse=_mean(rows, "parsed"),
     welfare=means.get("welfare"),
     user=means.get("user"),
     llm=means.get("llm"),
     decision=_mean(rows, "decision"),
     answer=_mean(rows, "answer_reward"),
-    length=_mean(rows, "completion_tokens", everyone=True),
+    length=_mean(rows, "completion_tokens"),
   )
 
 
-def _mean(rows: Sequence[Row], key: str, everyone: bool = False) -> float | None:
-  """Mean of a column over valid rows (or all), None where no row has a number."""
-  counted = [row for row in rows if everyone or row.get("valid", True)]
+def _mean(rows: Sequence[Row], key: str) -> float | None:
+  """Mean of a column over valid rows, None where no row has a number."""
+  counted = [row for row in rows if row.get("valid", True)]
   values = [float(row[key]) for row in counted if row.get(key) is not None]
   return sum(values) / len(values) if values else None
 
@@ -138,7 +138,7 @@ def cells(policy: PolicyMeans) -> list[str]:
 class Difference(NamedTuple):
   """How policy `a` differs from `b`: interval of the mean paired difference a - b in each measure.
 
-  parse: None where a row does not say whether its chain was read.
+  parse: None where a row does not say whether its chain was read. rates: parse rate of a and b.
   """
 
   a: str
@@ -146,11 +146,28 @@ class Difference(NamedTuple):
   prompts: int
   welfare: Mapping[str, float]
   parse: Mapping[str, float] | None
+  rates: tuple[float | None, float | None] = (None, None)
 
   @property
   def is_open(self) -> bool:
-    """Whether the welfare interval includes zero."""
-    return _open(self.welfare)
+    """Whether nothing is claimed of the welfare."""
+    return bool(self._doubt(self.welfare, "welfare"))
+
+  def _doubt(self, interval: Mapping[str, float], measure: str) -> str:
+    """Why nothing is claimed of a measure; "" where something is."""
+    if self.prompts < FEWEST:
+      return f"Too few prompts for a finding in {measure}: {FEWEST} are the least."
+    if interval["low"] <= 0 <= interval["high"]:
+      return f"The interval includes zero: these prompts do not show a difference in {measure}."
+    # whatever such a policy earns, it is not for playing the game
+    if self.rates[0 if interval["mean"] > 0 else 1] == 0:
+      return f"No finding in {measure}: not one chain of the larger side could be read."
+    return ""
+
+  def _claim(self, interval: Mapping[str, float], measure: str) -> str:
+    moved = "rose" if interval["mean"] > 0 else "fell"
+    found = f"The interval excludes zero: {measure} {moved}."
+    return self._doubt(interval, measure) or found
 
   @property
   def words(self) -> str:
@@ -159,23 +176,13 @@ class Difference(NamedTuple):
     text = (
       f"{label(self.a)} against {label(self.b)}: W {gain:+.4f}, {paired.LEVEL} % paired "
       f"bootstrap interval {low:+.4f} to {high:+.4f} over {self.prompts} held-out prompts. "
-      f"{_verdict(self.welfare, 'welfare')}"
+      f"{self._claim(self.welfare, 'welfare')}"
     )
     if self.parse is None:
       return text
     gain, low, high = (self.parse[key] for key in ("mean", "low", "high"))
-    verdict = _verdict(self.parse, "the parse rate")
-    return f"{text} Parse rate {gain:+.3f}, interval {low:+.3f} to {high:+.3f}. {verdict}"
-
-
-def _open(interval: Mapping[str, float]) -> bool:
-  return interval["low"] <= 0 <= interval["high"]
-
-
-def _verdict(interval: Mapping[str, float], measure: str) -> str:
-  if _open(interval):
-    return f"The interval includes zero: these prompts do not show a difference in {measure}."
-  return f"The interval excludes zero: {measure} {'rose' if interval['mean'] > 0 else 'fell'}."
+    claim = self._claim(self.parse, "the parse rate")
+    return f"{text} Parse rate {gain:+.3f}, interval {low:+.3f} to {high:+.3f}. {claim}"
 
 
 def differences(report: Report) -> list[Difference]:
@@ -183,9 +190,15 @@ def differences(report: Report) -> list[Difference]:
   # GRPO against base would count the warm start's gain a second time
   neighbours = set(itertools.pairwise(report.rows))
   pairs = report.compared["pairs"] if report.compared else []
+  means = report.compared["runs"] if report.compared else {}
   return [
     Difference(
-      p["a"], p["b"], p["n_shared"], p["difference"]["welfare"], p["difference"].get("parse")
+      p["a"],
+      p["b"],
+      p["n_shared"],
+      p["difference"]["welfare"],
+      p["difference"].get("parse"),
+      (means[p["a"]]["parse"], means[p["b"]]["parse"]),
     )
     for p in pairs
     if (p["a"], p["b"]) in neighbours

@@ -13,7 +13,7 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.game import paired
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.progress import Advance, WorkLog
-from gtalign_jax.rewards import score
+from gtalign_jax.rewards import chain, score
 from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream, to_device
 from gtalign_jax.sections import RewardConfig
@@ -44,6 +44,7 @@ def collect(
     with log.phase("reward"):
       rows |= scored_rows(engine, batch, ended, config, judge)
     rollouts |= dict(ended)
+    log.doing(f"rollout {len(rows)}/{len(batch.ids)}")
   order, mesh = range(len(batch.ids)), engine.programs.mesh
   rollout = Rollout(*map(np.concatenate, zip(*(rollouts[p] for p in order))))
   return Experience(
@@ -91,9 +92,18 @@ def scored_rows(
     rows += texts(engine.tokenizer, record, prompt_tokens, each.rollout)
   if judge is not None:
     scored = score.score_rows(rows, config, judge)
-    rows = [row | more for row, more in zip(rows, scored, strict=True)]
+    rows = [
+      row | more | {"response_tokens": _response_tokens(engine.tokenizer, row["completion"])}
+      for row, more in zip(rows, scored, strict=True)
+    ]
   everyone, G = distributed.gather_rows(rows), engine.sampling.group_size
   return {each.prompt: everyone[i * G : (i + 1) * G] for i, each in enumerate(ended)}
+
+
+def _response_tokens(tokenizer: Any, completion: str) -> int:
+  """Tokens of the response block, which is all that a user reads; 0 without one."""
+  response = chain.contents(completion, chain.blocks(completion).spans[-1])
+  return len(tokenizer.encode(response, add_special_tokens=False)) if response else 0
 
 
 def texts(tokenizer: Any, record: Record, prompt_tokens: int, rollout: Rollout) -> list[dict]:
@@ -124,12 +134,17 @@ def _rows(rollout: Rollout) -> Iterator[tuple[np.ndarray, bool]]:
 
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:
-  """Metrics of evaluated rows: rewards, chain and game (docs/metrics.md), lengths in tokens."""
-  count_B = np.asarray([row["completion_tokens"] for row in rows])
+  """Metrics of evaluated rows: rewards, chain and game (docs/metrics.md), lengths in tokens.
+
+  A row without verdict counts in none but `judge/invalid_frac`; NaN where all are without.
+  """
+  valid = [row for row in rows if row["valid"]]
+  count_B = np.asarray([row["completion_tokens"] for row in valid] or [np.nan])
+  cut_B = [row["finish_reason"] == "length" for row in valid] or [np.nan]
   return score.summarise(rows, rows) | {
     "W": paired.welfare(rows),
     "completions/mean_length": float(count_B.mean()),
     "completions/min_length": float(count_B.min()),
     "completions/max_length": float(count_B.max()),
-    "completions/clipped_ratio": float(np.mean([row["finish_reason"] == "length" for row in rows])),
+    "completions/clipped_ratio": float(np.mean(cut_B)),
   }

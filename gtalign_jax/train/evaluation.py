@@ -34,7 +34,7 @@ def evaluate(
   rewards, engine = setup.config.rewards, services.evaluator
   test_set = Batch(setup.test_set.records, setup.test_set.ids)
   with services.clock.phase("evaluation"), jax.set_mesh(setup.mesh):
-    with services.clock.phase("compile"):
+    with services.clock.phase("compile"), progress(f"eval {name}: compiling"):
       shapes = states.decodable(setup, params)
       tables = engines.tables(engine, shapes, test_set.ids)
       services.programs.compile([states.decode_table(setup, params), *tables])

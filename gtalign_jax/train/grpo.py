@@ -14,6 +14,7 @@ from gtalign_jax.algorithms import optimizer
 from gtalign_jax.algorithms.advantages import advantages
 from gtalign_jax.algorithms.update import update
 from gtalign_jax.data.batches import batch_at
+from gtalign_jax.progress import progress
 from gtalign_jax.rewards.reward import reward
 from gtalign_jax.rollout.collect import collect
 from gtalign_jax.rollout.engine import Engine
@@ -67,8 +68,9 @@ def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
   with Checkpoints(folder, config.checkpoint.keep) as checkpoints, jax.set_mesh(setup.mesh):
     state = begin(setup, state, tx, checkpoints)
     engine = training_engine(setup, services.programs)
-    log = StepLog(setup, services, "grpo", checkpoints.progress, rates, epochs)
     if checkpoints.step < config.grpo.steps:
-      with services.clock.phase("compile"):
+      with services.clock.phase("compile"), progress("grpo: compiling"):
         programs.warm_up(setup, services.programs, engine, tx, state)
-    return end(steps(setup, services, checkpoints, engine, log, state))
+    with progress("grpo", first=checkpoints.step) as shown:
+      log = StepLog(setup, services, "grpo", checkpoints.progress, rates, shown, epochs)
+      return end(steps(setup, services, checkpoints, engine, log, state))

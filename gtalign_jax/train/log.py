@@ -19,6 +19,7 @@ import optax
 
 from gtalign_jax.models.flops import matmul_gflops
 from gtalign_jax.parallel import programs
+from gtalign_jax.progress import Shown
 from gtalign_jax.train import step_metrics
 from gtalign_jax.train.services import Services
 from gtalign_jax.train.setup import Setup
@@ -49,7 +50,8 @@ class StepLog:
   """Books a phase's time and writes its lines; a host resource of the driver.
 
   name: "sft" or "grpo". progress: what is counted over the whole run, stored with each checkpoint.
-  rates: the learning rate by number of the update (from 0). updates: per step.
+  rates: the learning rate by number of the update (from 0). shown: how far the phase is. updates:
+  per step.
   """
 
   def __init__(
@@ -59,10 +61,14 @@ class StepLog:
     name: str,
     progress: dict[str, Any],
     rates: optax.Schedule,
+    shown: Shown,
     updates: int = 1,
   ):
     self._setup, self._services, self._name, self._progress = setup, services, name, progress
-    self._rates, self._updates = rates, updates
+    self._rates, self._updates, self._shown = rates, updates, shown
+    self._steps = (setup.config.sft if name == "sft" else setup.config.grpo).steps
+    shown(shown.first, self._steps)
+    shown.told = True
     self._pending: PendingMetrics | None = None
     self._began = self._flushed = time.perf_counter()
     self._seconds: dict[str, float] = collections.defaultdict(float)
@@ -84,6 +90,8 @@ class StepLog:
     guarded = self._warm and name in GUARDED
     guard = programs.guarded() if guarded else contextlib.nullcontext()
     booked = CLOCK[self._name].get(name, name)
+    if not self._shown.doing.startswith(name):  # it may know more: rollout 3/8
+      self.doing(name)
     began, outer, self._inner = time.perf_counter(), self._inner, 0.0
     try:
       with self._services.clock.phase(booked), guard:
@@ -92,6 +100,10 @@ class StepLog:
       took = time.perf_counter() - began
       self._seconds[name] += took - self._inner
       self._inner = outer + took
+
+  def doing(self, what: str) -> None:
+    """Tells what is being done, for the bar or the next line of progress."""
+    self._shown.doing = what
 
   def step(
     self, step: int, metrics: Mapping[str, Any], experience: Experience | None = None
@@ -116,6 +128,7 @@ class StepLog:
       return
     pending, self._pending = self._pending, None
     began = time.perf_counter()
+    self.doing("update")
     with self._services.clock.phase(CLOCK[self._name].get("update", "update")):
       found = {name: float(value) for name, value in jax.device_get(dict(pending.metrics)).items()}
     now = time.perf_counter()
@@ -126,4 +139,5 @@ class StepLog:
     if pending.work is not None:
       values |= step_metrics.throughput(self._setup, pending.work, pending.seconds, self._peak)
     self._flushed = now
-    self._services.writer.write(self._name, pending.step, values)
+    self._shown(pending.step, self._steps)
+    self._services.writer.write(self._name, pending.step, values, self._steps, self._shown.left())

@@ -38,11 +38,16 @@ def train(config: Config) -> Path | None:
     log.info("%s is DONE; nothing to do", config.workdir)
     return Path(config.workdir)
   with _opened(config) as (run, tools, policy):
+    phase = _announced(config)
+    next(phase)
     evaluate_once(run, tools, "base", policy.params)
     if config.sft.steps:
+      next(phase)
       policy = sft.train(run, tools, policy)
+      next(phase)
       evaluate_once(run, tools, "sft", policy.params)
     if config.grpo.steps:
+      next(phase)
       policy = grpo.train(run, tools, policy)
     tools.clock.save()
     if not tools.main:
@@ -51,6 +56,18 @@ def train(config: Config) -> Path | None:
     log.info("report: %s", report.write(tools.workdir))
     replace(tools.workdir / "DONE", "")
     return tools.workdir
+
+
+def _announced(config: Config) -> Iterator[None]:
+  """Says at each `next` which phase of `train` begins, and how many there are."""
+  phases = ["evaluation of the base policy"]
+  if config.sft.steps:
+    phases += [f"warm start, {config.sft.steps} updates", "evaluation of the SFT policy"]
+  if config.grpo.steps:
+    phases.append(f"GRPO, {config.grpo.steps} steps and their evaluations")
+  for number, name in enumerate(phases, start=1):
+    log.info("phase %d of %d: %s", number, len(phases), name)
+    yield
 
 
 def warm_start(config: Config) -> Path | None:

@@ -27,22 +27,19 @@ log = logging.getLogger(__name__)
 
 PHASES = ("sft", "grpo", "eval")
 # What the terminal's one line a step shows, where the step has it: (metric, short name, format).
-SHOWN = (
-  ("policy", "", "s"),
-  ("loss", "loss", ".4f"),
-  ("reward", "reward", ".3f"),
+# With the clock before it and the time left after it a line stays within 100 columns.
+GAME = (
   ("W", "W", ".3f"),
   ("rewards/user/mean", "U", ".3f"),
   ("rewards/llm/mean", "L", ".3f"),
   ("chain/parse_rate", "parse", ".2f"),
-  ("rewards/decision/mean", "decision", ".2f"),
-  ("completions/mean_length", "length", ".0f"),
-  ("kl", "kl", ".4f"),
-  ("entropy", "entropy", ".3f"),
-  ("grad_norm", "grad", ".3f"),
-  ("lr", "lr", ".1e"),
-  ("step_time", "seconds", ".1f"),
+  ("completions/mean_length", "len", ".0f"),
 )
+SHOWN = {
+  "sft": (("loss", "loss", ".4f"), ("grad_norm", "grad", ".3f"), ("lr", "lr", ".1e")),
+  "grpo": GAME,
+  "eval": GAME,
+}
 
 
 def truncate(path: Path, position: Mapping[str, int]) -> int:
@@ -96,12 +93,19 @@ def _plain(value: Any) -> Any:
   return number if math.isfinite(number) else None
 
 
-def describe(phase: str, step: int, metrics: Mapping[str, Any]) -> str:
-  """The readable line of one step."""
-  parts = [f"{phase:<4} {step:>4}"]
-  for key, name, form in SHOWN:
+def describe(phase: str, step: int, metrics: Mapping[str, Any], of: int = 0, left: str = "") -> str:
+  """The readable line of one step, at most 90 columns.
+
+  of: steps of the phase. left: the time that they will take, as `progress.Shown.left` says it.
+  """
+  parts = [f"{phase} {step}/{of}" if of else f"{phase} {metrics.get('policy', '')} at {step}"]
+  for key, name, form in SHOWN[phase]:
     if metrics.get(key) is not None:
-      parts.append(f"{name} {metrics[key]:{form}}".strip())
+      parts.append(f"{name} {metrics[key]:{form}}")
+  if "grad_norm" in metrics and metrics["grad_norm"] is None:  # see optimizer.apply
+    parts.append("update skipped: gradient not finite")
+  if metrics.get("step_time") is not None:
+    parts.append(", ".join(filter(None, (f"{metrics['step_time']:.0f} s", left))))
   return "  ".join(parts)
 
 
@@ -109,11 +113,19 @@ class Writer:
   """Writes the metrics of one run; a context manager. Only the main process touches the disk.
 
   workdir: where metrics.jsonl, samples/, tensorboard/ go. main: False on every process but the
-  first. Raises BadInput if a configured extra is not installed, RunFailure if the disk is full.
+  first. settings: of the run, for W&B: dotted key -> value, without what leads to a service. Raises
+  BadInput if a configured extra is not installed, RunFailure if the disk is full.
   """
 
-  def __init__(self, workdir: str | Path, config: LogConfig, main: bool = True):
+  def __init__(
+    self,
+    workdir: str | Path,
+    config: LogConfig,
+    main: bool = True,
+    settings: Mapping[str, Any] | None = None,
+  ):
     self._workdir, self._config, self._main = Path(workdir), config, main
+    self._settings = settings or {}
     self._path = self._workdir / "metrics.jsonl"
     self._file: int | None = None
     self._evaluated: set[tuple[int, str]] = set()
@@ -152,11 +164,13 @@ class Writer:
     """Whether the file holds this evaluation already."""
     return (int(step), policy) in self._evaluated
 
-  def write(self, phase: str, step: int, metrics: Mapping[str, Any]) -> None:
+  def write(
+    self, phase: str, step: int, metrics: Mapping[str, Any], of: int = 0, left: str = ""
+  ) -> None:
     """Appends one line; NaN, infinities and None become null.
 
     metrics: numbers, and in evaluations `policy`, a name. An evaluation that is already in the file
-    (same step and policy, from before a resume) is not written twice.
+    (same step and policy, from before a resume) is not written twice. of, left: see `describe`.
     """
     if phase not in PHASES:
       raise ValueError(f"phase {phase!r} is not one of {PHASES}")
@@ -164,8 +178,10 @@ class Writer:
     if self._main and self._is_new(phase, step, row):
       text = json.dumps({"phase": phase, "step": int(step), **row}) + "\n"
       self._append(text.encode())
-      self._mirror(phase, step, {k: v for k, v in row.items() if isinstance(v, (int, float))})
-      log.info("%s", describe(phase, step, row))
+      # each policy's evaluations by themselves: base and SFT both have step 0
+      name = f"eval_{row['policy']}" if phase == "eval" and "policy" in row else phase
+      self._mirror(name, step, {k: v for k, v in row.items() if isinstance(v, (int, float))})
+      log.info("%s", describe(phase, step, row, of, left))
 
   def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes the first `log.samples` rows as samples/step_NNNNNN.jsonl, whole or not at all."""
@@ -213,24 +229,27 @@ class Writer:
       if os.write(self._file, line) != len(line):
         raise OSError(28, "No space left on device")
 
-  def _mirror(self, phase: str, step: int, numbers: Mapping[str, float]) -> None:
+  def _mirror(self, name: str, step: int, numbers: Mapping[str, float]) -> None:
+    """name: of a phase, or eval_<policy>."""
     if self._config.tensorboard:
-      board = self._board(phase)
+      board = self._board(name)
       for key, value in numbers.items():
         board.add_scalar(key, value, step)
     if self._config.wandb:
       run = self._wandb_run()
-      run.log({f"{phase}/{k}": v for k, v in numbers.items()} | {f"{phase}/step": step})
+      run.log({f"{name}/{k}": v for k, v in numbers.items()} | {f"{name}/step": step})
 
-  def _board(self, phase: str) -> Any:
-    if phase not in self._boards:
+  def _board(self, name: str) -> Any:
+    if name not in self._boards:
       from tensorboardX import SummaryWriter
 
-      # A phase counts its own steps, so each is a TensorBoard run; purge hides steps done again.
-      done = self._position.get(_counter(phase), 0)
-      folder = self._workdir / "tensorboard" / phase
-      self._boards[phase] = SummaryWriter(str(folder), purge_step=done + (phase != "eval"))
-    return self._boards[phase]
+      # Each counts its own steps, so each is a TensorBoard run; purge hides steps done again.
+      done = self._position.get(_counter(name), 0)
+      folder = self._workdir / "tensorboard" / name
+      self._boards[name] = SummaryWriter(
+        str(folder), purge_step=done + (not name.startswith("eval"))
+      )
+    return self._boards[name]
 
   def _wandb_run(self) -> Any:
     if self._wandb is None:
@@ -240,9 +259,13 @@ class Writer:
       if not name.exists():
         replace(name, uuid.uuid4().hex[:12])
       self._wandb = wandb.init(
-        project=self._config.wandb, dir=str(self._workdir), id=name.read_text(), resume="allow"
+        project=self._config.wandb,
+        dir=str(self._workdir),
+        id=name.read_text(),
+        resume="allow",
+        config=dict(self._settings),
       )
-      for phase in PHASES:
+      for phase in ("sft", "grpo", "eval_base", "eval_sft", "eval_grpo"):
         self._wandb.define_metric(f"{phase}/step")
         self._wandb.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
     return self._wandb

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from gtalign_jax import config as configs
 from gtalign_jax.config import Config
 from gtalign_jax.parallel import distributed
 from gtalign_jax.parallel.programs import Executables
@@ -34,6 +35,12 @@ class Services(NamedTuple):
   evaluator: Engine
 
 
+def public(config: Config) -> dict[str, Any]:
+  """The config as W&B may see it: without the judge's address, which may hold a key."""
+  private = ("rewards.judge.base_url", "rewards.judge.api_key_env")
+  return {k: v for k, v in configs.flat(configs.as_dict(config)).items() if k not in private}
+
+
 @contextlib.contextmanager
 def opened(
   config: Config, setup: Setup, clock: Clock, interrupts: distributed.Interrupts
@@ -45,5 +52,6 @@ def opened(
   with contextlib.ExitStack() as stack:
     judge = judges.make(config.rewards.judge, workdir)
     stack.callback(judge.close)
-    writer = stack.enter_context(metrics.Writer(workdir, config.log, main=main))
+    writer = metrics.Writer(workdir, config.log, main=main, settings=public(config))
+    stack.enter_context(writer)
     yield Services(main, workdir, judge, writer, clock, interrupts, programs, evaluator)

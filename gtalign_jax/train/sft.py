@@ -22,6 +22,7 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel.mesh import row_shards
 from gtalign_jax.parallel.programs import Table, abstract
+from gtalign_jax.progress import progress
 from gtalign_jax.sections import SFTConfig
 from gtalign_jax.synthesize import sft_data
 from gtalign_jax.train import programs
@@ -58,10 +59,11 @@ def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
       with services.clock.phase("load"):
         examples = load_examples(setup)
       with services.clock.phase("sft"), jax.set_mesh(setup.mesh):
-        with services.clock.phase("compile"):
+        with services.clock.phase("compile"), progress("sft: compiling"):
           services.programs.compile(tables(setup, tx, state, examples, checkpoints.step))
-        steps = StepLog(setup, services, "sft", checkpoints.progress, rates)
-        state = _train(setup, services, checkpoints, steps, state, examples)
+        with progress("sft", first=checkpoints.step) as shown:
+          steps = StepLog(setup, services, "sft", checkpoints.progress, rates, shown)
+          state = _train(setup, services, checkpoints, steps, state, examples)
   return end(state)
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -172,6 +173,16 @@ def test_table_and_plots(tmp_path, capsys):
   (picture,) = (tmp_path / "plots" / "deep").iterdir()
   assert picture.name == "a$_1_vs__b.png"
   assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_front_of_one_point_is_drawn(tmp_path):
+  """The best point of `a` is best in both: its front is a corner, from axis to axis."""
+  a = write(tmp_path / "a.jsonl", [row(str(i), i / 9, i / 9) for i in range(9)])
+  b = write(tmp_path / "b.jsonl", [row(str(i), 0.1, 0.1) for i in range(9)])
+  assert main(["compare", a, b, "--plots", str(tmp_path)]) == 0
+  shown = np.rint(255 * matplotlib.image.imread(tmp_path / "a_vs_b.png")[..., :3])
+  blue = (np.abs(shown - [31, 119, 180]) < 8).all(-1)
+  assert (blue.sum(1) > 300).any() and (blue.sum(0) > 300).any()  # a long line along each axis
 
 
 @pytest.mark.parametrize(

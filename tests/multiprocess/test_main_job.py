@@ -56,7 +56,7 @@ def test_two_processes_killed_and_restarted_give_the_run_of_one(tmp_path, whole)
   assert (main[0], other[0]) == (0, 0), (main[2][-2000:], other[2][-2000:])
   assert (tmp_path / "DONE").exists() and "<svg" in (tmp_path / "report.html").read_text()
   # one of them writes and speaks
-  assert "held-out prompts" in main[1] and "grpo    5  loss" in main[2]
+  assert "held-out prompts" in main[1] and "grpo 5/5  W" in main[2]
   assert "held-out prompts" not in other[1] and "grpo" not in other[2]
 
   assert completions(tmp_path, 1) == completions(whole, 1) and len(completions(whole, 1)) == 4

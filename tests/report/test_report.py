@@ -4,7 +4,9 @@ import html.parser
 import json
 import math
 import re
+import subprocess
 
+import jax
 import numpy as np
 import pytest
 
@@ -235,6 +237,61 @@ def test_an_interval_that_includes_zero_is_said_to(tmp_path):
     assert "The interval includes zero: these prompts do not show a difference" in text
 
 
+@pytest.mark.parametrize("prompts, claimed", [(4, False), (7, False), (8, True)])
+def test_nothing_is_claimed_of_a_few_prompts(prompts, claimed):
+  sure = {"mean": 0.3, "low": 0.2, "high": 0.4}
+  found = results.Difference("grpo", "sft", prompts, sure, sure, (0.9, 0.5))
+  assert ("welfare rose" in found.words) == ("the parse rate rose" in found.words) == claimed
+  assert found.is_open == (not claimed)
+  if not claimed:
+    assert "Too few prompts for a finding in welfare: 8 are the least." in found.words
+
+
+@pytest.mark.parametrize(
+  "mean, rates, said",
+  [
+    (0.01, (0.0, 0.0), "No finding in welfare"),  # +0.0001 of a policy that writes no chain
+    (-0.01, (0.0, 0.0), "No finding in welfare"),
+    (0.01, (0.5, 0.0), "welfare rose"),
+    (-0.01, (0.0, 0.5), "welfare fell"),
+    (0.01, (None, None), "welfare rose"),  # rows of other tools do not say
+  ],
+)
+def test_a_policy_that_writes_no_chain_is_not_praised(mean, rates, said):
+  interval = {"mean": mean, "low": mean - 0.001, "high": mean + 0.001}
+  found = results.Difference("grpo", "sft", 16, interval, None, rates)
+  assert said in found.words and found.is_open == said.startswith("No finding")
+
+
+def test_the_head_names_judge_version_and_device(workdir, tmp_path):
+  report.write(workdir)
+  head = (workdir / "report.html").read_text().split("</header>")[0]
+  assert "judge: rules" in head and "gtalign_jax " in head and f"{jax.device_count()} x cpu" in head
+  made = make(tmp_path / "run")
+  config = json.loads((made / "config.json").read_text())
+  config["rewards"]["judge"] |= {"kind": "http", "model": "m<1>"}
+  (made / "config.json").write_text(json.dumps(config))
+  assert "judge: model m&lt;1&gt;" in report.write(made).read_text()
+
+
+def test_a_package_in_somebody_elses_repository_has_no_commit(tmp_path, monkeypatch):
+  assert re.fullmatch(r"[0-9a-f]{12,}(-dirty)?", pages.commit())
+  monkeypatch.setattr(pages, "PACKAGE", tmp_path)
+  assert pages.commit() == ""
+  subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+  (tmp_path / "__init__.py").write_text("")
+  assert pages.commit() == ""
+
+
+def test_every_header_cell_says_of_what(workdir):
+  text = report.write(workdir).read_text()
+  heads = re.findall(r"<th\b[^>]*>", text)
+  assert len(heads) > 20 and all('scope="col"' in th or 'scope="row"' in th for th in heads)
+  # a phone shows the first columns of a table: what the run was about comes first
+  shown = re.findall(r'<th scope="col">([^<]*)</th>', text)[:5]
+  assert shown == ["policy", "W", "U", "L", "parse rate"]
+
+
 def test_means_agree_with_the_rows(workdir):
   found = {each.name: each for each in results.policies(report.load(workdir))}
   assert list(found) == ["base", "sft", "grpo"]
@@ -270,8 +327,8 @@ def test_invalid_rows_and_missing_parts_leave_a_report(tmp_path):
   page = Page(report.write(made).read_text())
   assert "Refused chain" in "".join(page.text) and page.open == []
   base, sft = (line.split() for line in report.table(made).splitlines()[2:4])
-  assert base[:3] == ["base", "0", "32"] and base[4:9] == ["-"] * 5
-  assert sft[:4] == ["SFT", "16", "32", "0.000"]
+  assert base == ["base", *["-"] * 7, "0", "32"]  # rows without verdict leave every mean
+  assert sft[0] == "SFT" and sft[4] == "0.000" and sft[-2:] == ["16", "32"]
 
 
 def test_a_folder_without_a_run_is_bad_input(tmp_path):

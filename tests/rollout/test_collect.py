@@ -58,6 +58,23 @@ def test_a_part_of_the_prompts(whole):
   assert rows(2, part=slice(3, None)) == whole[12:]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_row_without_verdict_changes_no_mean(whole):
+  scored = rows(8, judge=RuleJudge())
+  alone = collect.summary(scored)
+  lost = [
+    {key: None if isinstance(value, float) else value for key, value in row.items()}
+    | {"valid": False, "format": None, "completion_tokens": 999, "finish_reason": "length"}
+    for row in scored
+  ]
+  mixed = collect.summary([each for pair in zip(scored, lost) for each in pair])
+  invalid = {key for key in alone if key.startswith("judge/invalid_frac")}
+  assert {mixed[key] for key in invalid} == {0.5}
+  for key in alone.keys() - invalid:
+    np.testing.assert_equal(mixed[key], alone[key], err_msg=key)
+  assert np.isnan(collect.summary(lost)["completions/mean_length"])
+
+
 def test_training_gets_the_same_rows_and_their_arrays():
   """`collect` scores rows while others are decoded; the rows are those of an evaluation."""
   judge = RuleJudge()

@@ -1,10 +1,14 @@
+import contextlib
 import json
 import logging
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -12,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtalign_jax import progress
+from gtalign_jax.config import Config, override
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.sections import LogConfig
-from gtalign_jax.train import metrics
+from gtalign_jax.train import metrics, services
 
 PLAN = (  # a run in the order in which its lines appear
   [("eval", 0, {"policy": "base"})]
@@ -127,19 +132,77 @@ def test_other_processes_write_nothing(tmp_path):
   assert not (tmp_path / "w").exists()
 
 
-def test_one_readable_line_a_step(tmp_path, caplog):
+LONG = {
+  "W": 0.4321, "reward": 0.5, "rewards/user/mean": 0.5, "rewards/llm/mean": 0.4,
+  "chain/parse_rate": 0.95, "completions/mean_length": 1024.4, "kl": 0.01, "entropy": 1.0,
+  "loss": -12.3456, "grad_norm": 123.456, "lr": 1e-6, "step_time": 123.4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "phase, step, values, of, left, line",
+  [
+    ("grpo", 2, {"W": 0.4321, "completions/mean_length": 228.4, "kl": None}, 3, "",
+     "grpo 2/3  W 0.432  len 228"),
+    ("grpo", 1200, LONG, 2000, "10 h 05 min left",
+     "grpo 1200/2000  W 0.432  U 0.500  L 0.400  parse 0.95  len 1024  123 s, 10 h 05 min left"),
+    ("sft", 3, LONG, 44, "5 min 36 s left",
+     "sft 3/44  loss -12.3456  grad 123.456  lr 1.0e-06  123 s, 5 min 36 s left"),
+    ("sft", 3, {"loss": float("nan"), "grad_norm": float("inf"), "step_time": 2.0}, 44, "",
+     "sft 3/44  update skipped: gradient not finite  2 s"),
+    ("eval", 4, LONG | {"policy": "grpo", "step_time": None}, 0, "",
+     "eval grpo at 4  W 0.432  U 0.500  L 0.400  parse 0.95  len 1024"),
+  ],
+)  # fmt: skip
+def test_one_readable_line_a_step(tmp_path, caplog, phase, step, values, of, left, line):
   caplog.set_level(logging.INFO)
-  run(tmp_path, [("grpo", 12, {"reward": 0.4321, "completions/mean_length": 228.4, "kl": None})])
-  assert caplog.messages == ["grpo   12  reward 0.432  length 228"]
+  with metrics.Writer(tmp_path, LogConfig()) as writer:
+    writer.resume({"sft": 0, "grpo": 0})
+    writer.write(phase, step, values, of, left)
+  assert caplog.messages == [line]
+  assert len(f"12:34:56 {line}") <= 100
 
 
-def test_tensorboard_holds_the_numbers(tmp_path):
+def test_tensorboard_holds_the_numbers_of_each_policy_apart(tmp_path):
   with metrics.Writer(tmp_path, LogConfig(tensorboard=True)) as writer:
     writer.resume({"sft": 0, "grpo": 0})
     writer.write("grpo", 1, {"reward": 0.5, "kl": float("nan")})
+    for policy in ("base", "sft"):  # both at step 0, under the same tags
+      writer.write("eval", 0, {"policy": policy, "W": 0.5})
   (events,) = (tmp_path / "tensorboard" / "grpo").iterdir()
   assert b"reward" in events.read_bytes()
   assert b"kl" not in events.read_bytes()
+  folders = {path.name for path in (tmp_path / "tensorboard").iterdir()}
+  assert folders == {"grpo", "eval_base", "eval_sft"}
+
+
+def test_wandb_gets_the_config_without_the_way_to_the_judge(tmp_path, monkeypatch):
+  seen = {}
+
+  class Run:
+    def define_metric(self, *names, **options):
+      pass
+
+    def log(self, row):
+      seen.setdefault("rows", []).append(row)
+
+    def finish(self):
+      pass
+
+  def init(**options):
+    seen.update(options)
+    return Run()
+
+  monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+  judge = ["rewards.judge.kind=http", "rewards.judge.model=m"]
+  config = override(Config(), [*judge, "rewards.judge.base_url=http://u:secret@host/v1"])
+  settings = services.public(config)
+  with metrics.Writer(tmp_path, LogConfig(wandb="p"), settings=settings) as writer:
+    writer.resume({"sft": 0, "grpo": 0})
+    writer.write("eval", 0, {"policy": "base", "W": 0.5})
+  assert seen["config"]["optim.lr"] == 1e-6 and seen["config"]["rewards.judge.model"] == "m"
+  assert "secret" not in str(seen["config"])
+  assert seen["rows"] == [{"eval_base/W": 0.5, "eval_base/step": 0}]
 
 
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
@@ -155,9 +218,76 @@ def test_a_full_disk_is_one_clear_failure(tmp_path):
     writer.write("sft", 1, {"loss": 1.0})
 
 
-def test_progress_without_a_terminal_is_plain_lines(caplog):
+def test_work_without_a_terminal_is_never_silent_for_long(caplog):
+  """A thread writes the lines: whoever waits for a device or a judge cannot."""
   caplog.set_level(logging.INFO)
-  with progress.progress("evaluation", seconds=1e9) as advance:
-    advance(4, 8)
-    advance(8, 8)
-  assert caplog.messages == ["evaluation 8/8"]
+  with progress.progress("grpo", seconds=0.05, first=2) as shown:
+    shown(3, 8)
+    shown.doing = "rollout 1/4"
+    time.sleep(0.18)
+    with progress.progress("eval grpo") as advance:
+      advance(4, 16)
+      time.sleep(0.12)
+  outer = [each for each in caplog.messages if each.startswith("grpo")]
+  inner = [each for each in caplog.messages if each.startswith("eval grpo")]
+  assert 1 <= len(outer) <= 4 and 1 <= len(inner) <= 3
+  assert outer[0] == "grpo 3/8, rollout 1/4, 0 s so far, 0 s left"
+  assert caplog.messages == outer + inner
+  before = len(caplog.messages)
+  with progress.progress("sft", seconds=0.05) as shown:
+    shown.told = True  # lines of its steps are enough, as long as they come
+    for step in range(20):
+      shown(step, 20)
+      time.sleep(0.01)
+    assert len(caplog.messages) == before
+    time.sleep(0.15)
+    assert len(caplog.messages) > before
+  before = len(caplog.messages)
+  with progress.progress("short") as advance:
+    advance(1, 1)
+  time.sleep(0.1)  # nothing speaks when the work is over
+  assert len(caplog.messages) == before
+
+
+def test_the_time_left_is_at_the_pace_of_this_start(monkeypatch):
+  now = iter([0.0, *[30.0] * 20])
+  monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+  shown = progress.Shown("grpo", first=10)
+  assert shown.left() == ""  # ten steps of an earlier start say nothing
+  shown(13, 20)
+  assert shown.left() == "1 min 10 s left"
+  shown(20, 20)
+  assert shown.left() == ""
+
+
+BARS = """
+import logging, sys, time
+from gtalign_jax.progress import progress
+logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+logging.getLogger("gtalign_jax").setLevel(logging.INFO)
+with progress("grpo") as shown:
+  shown(1, 4)
+  shown.doing = "rollout 3/8"
+  with progress("eval grpo") as inner:
+    inner(2, 4)
+    time.sleep(1.2)
+    logging.getLogger("gtalign_jax.x").info("a line of the log")
+logging.getLogger("gtalign_jax.x").info("after the bars")
+"""
+
+
+def test_a_terminal_shows_bars_and_whole_log_lines():
+  """A real pseudo-terminal; log lines stand above the bars, which are gone at the end."""
+  ours, theirs = pty.openpty()
+  done = subprocess.run([sys.executable, "-c", BARS], stderr=theirs, timeout=60)
+  os.close(theirs)
+  text = b""
+  with contextlib.suppress(OSError):  # Linux ends a closed terminal so
+    while chunk := os.read(ours, 65536):
+      text += chunk
+  os.close(ours)
+  shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode())
+  assert done.returncode == 0
+  assert "grpo 1/4" in shown and "rollout 3/8" in shown and "eval grpo 2/4" in shown
+  for line in ("a line of the log", "after the bars"):
+    assert re.search(rf"\d\d:\d\d:\d\d {line}\s*\r?\n", shown), shown
