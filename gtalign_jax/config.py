@@ -12,7 +12,6 @@ import ast
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import importlib
 import json
 import re
@@ -375,12 +374,11 @@ def flat(nested: Mapping[str, Any], kind: Any = Config) -> dict[str, Any]:
   return out
 
 
-def fingerprint(config: Config) -> str:
-  """Hash of every key of identity: of what decides the numbers of a job on any machine."""
+def identity(config: Config) -> dict[str, Any]:
+  """Every key of identity with its value: what decides the numbers of a job on any machine."""
   role = roles(config)
   # numbers of steps are left out too: no job but training has steps, and that compares its own
-  shared = {key: value for key, value in flat(as_dict(config)).items() if role[key] == "identity"}
-  return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
+  return {key: value for key, value in flat(as_dict(config)).items() if role[key] == "identity"}
 
 
 def differences(

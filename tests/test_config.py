@@ -330,11 +330,11 @@ def test_a_schedule_that_ends_with_the_run_fixes_its_length(decay):
 
 
 def test_fingerprint_is_of_identity():
-  same = configs.fingerprint(Config())
+  same = configs.identity(Config())
   moved = ["mesh.fsdp=2", "workdir=x", "log.samples=0", "rollout.segment=8", "grpo.steps=7"]
-  assert configs.fingerprint(override(Config(), moved)) == same
+  assert configs.identity(override(Config(), moved)) == same
   for change in ("model=x", "rollout.temperature=0.5", "rewards.alpha=0.4", "data.root=x"):
-    assert configs.fingerprint(override(Config(), [change])) != same
+    assert configs.identity(override(Config(), [change])) != same
 
 
 def test_a_stored_config_is_read_back():

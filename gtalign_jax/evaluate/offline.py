@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 
 from gtalign_jax import files, finished, jsonl, models
-from gtalign_jax.config import Config, fingerprint
+from gtalign_jax.config import Config
 from gtalign_jax.data import prompts
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
-from gtalign_jax.errors import BadInput
+from gtalign_jax.evaluate import partial
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.mesh import row_shards
@@ -130,54 +130,28 @@ def write(
   Returns all rows, read back where this job has written `out` before. Raises BadInput where `out`
   or its partial file is of another job, or cannot be written.
   """
-  partial = out.with_name(out.name + ".partial")
-  name = json.dumps({"job": fingerprint(job.config), "options": job.options, "n": len(encoded.ids)})
+  named = partial.job(job.config, job.options._asdict(), encoded, job.judge is not None)
+  name = json.dumps(named)
+  part = out.with_name(out.name + ".partial")
   try:
     if finished.is_done(out, name, overwrite):
       log.info("%s is finished; nothing to do", out)
       return [row for _, row in jsonl.read(out)]
     G, count = job.options.group_size, len(encoded.ids)
-    rows = _resume(partial, name, G, overwrite)
-    on_batch(len(rows) // G, count)
-    with partial.open("a", encoding="utf-8") as file:
+    with partial.opened(part, named, G, overwrite) as (rows, file):
+      on_batch(len(rows) // G, count)
       for batch in job.chunks(encoded, len(rows) // G):
         batch = [merge(row) for row in batch]
-        file.writelines(json.dumps(row) + "\n" for row in batch)
+        file.writelines(jsonl.dumps(row).encode() + b"\n" for row in batch)
         file.flush()
         rows += batch
         on_batch(len(rows) // G, count)
-    _strip_first_line(partial, out)
+    jsonl.write(out, rows)
+    part.unlink()
     finished.sign(out, name)
   except OSError as error:
     raise files.unwritable(out, error) from error
   return rows
-
-
-def _resume(partial: Path, name: str, group_size: int, overwrite: bool) -> list[dict]:
-  """Rows of an earlier start of the same job, whole prompts only; the rest is cut off."""
-  text = partial.read_text(encoding="utf-8", errors="replace") if partial.exists() else ""
-  lines = text.splitlines(keepends=True)
-  if not lines or lines[0] != name + "\n":
-    if lines and not overwrite:  # it may hold hours of sampling
-      raise BadInput(
-        f"{partial} holds rows of another job; remove it, name another file, or replace it with "
-        "--overwrite"
-      )
-    partial.write_text(name + "\n", encoding="utf-8")
-    return []
-  whole = [line for line in lines[1:] if line.endswith("\n")]
-  kept = whole[: len(whole) // group_size * group_size]
-  partial.write_text("".join([lines[0], *kept]), encoding="utf-8")
-  if kept:
-    log.info("going on after %d rows of an earlier start", len(kept))
-  return [json.loads(line) for line in kept]
-
-
-def _strip_first_line(partial: Path, out: Path) -> None:
-  text = partial.read_text(encoding="utf-8")
-  with files.replacing(out) as file:
-    file.write(text[text.index("\n") + 1 :])
-  partial.unlink()
 
 
 def by_record(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> Callable[[dict], dict]:

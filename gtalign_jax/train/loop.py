@@ -108,12 +108,13 @@ def _opened(config: Config, scored: bool = True) -> Iterator[tuple[Setup, Servic
         records = setup.records(config)
         preflight.check(config, records, main, scored)
         preflight.check_chains(config)
+        read = preflight.check_contents(config, records, main)
         run, policy = setup.load(config, mesh.make(config.mesh), records)
         preflight.check_disk(config, policy.params, main)
     except BaseException:
       clock.stop()
       raise
-    preflight.claim(config, main)
+    preflight.claim(config, read, main)
     with clock, services.opened(config, run, clock, interrupts) as tools:
       tools.writer.resume(checkpoint.committed(workdir))
       yield run, tools, policy

@@ -29,7 +29,7 @@ from gtalign_jax.parallel import distributed
 from gtalign_jax.rewards import judges, tasks
 from gtalign_jax.sections import DataConfig, RewardConfig
 from gtalign_jax.synthesize import sft_data
-from gtalign_jax.train import checkpoint, lock
+from gtalign_jax.train import checkpoint, contents, lock
 
 log = logging.getLogger(__name__)
 GIB = 2**30
@@ -62,22 +62,24 @@ def claimed(config: Config, main: bool = True) -> Iterator[Path]:
     yield Path(config.workdir)
 
 
-def claim(config: Config, main: bool = True) -> None:
+def claim(config: Config, found: Mapping[str, str], main: bool = True) -> None:
   """Makes the held directory a run of `config`: writes config.json, whole or not at all.
 
-  From here on a failed start leaves the directory, and only this identity may go on in it.
+  found: of `contents.read`, written first. From here on a failed start leaves the directory, and
+  only this identity may go on in it.
   """
-  stored = Path(config.workdir) / "config.json"
-  text = configs.stored(config)
-  # written again where the placement changed, so that the report tells what runs now
-  if not main or (stored.exists() and stored.read_text(encoding="utf-8") == text):
-    return
-  try:
-    replace(stored, text)  # atomically: half a config.json would lock everybody out
-  except OSError as error:
-    raise BadInput(
-      f"workdir={config.workdir} cannot be written: {error.strerror}; choose another"
-    ) from error
+  texts = {contents.NAME: contents.text(found), "config.json": configs.stored(config)}
+  for name, text in texts.items():
+    stored = Path(config.workdir) / name
+    # written again where the placement changed, so that the report tells what runs now
+    if not main or (stored.exists() and stored.read_text(encoding="utf-8") == text):
+      continue
+    try:
+      replace(stored, text)  # atomically: half a config.json would lock everybody out
+    except OSError as error:
+      raise BadInput(
+        f"workdir={config.workdir} cannot be written: {error.strerror}; choose another"
+      ) from error
 
 
 def check_place(workdir: str) -> None:
@@ -143,6 +145,24 @@ def check_chains(config: Config) -> None:
   done = checkpoint.committed(Path(config.workdir)).get("sft", 0)
   if config.sft.data and done < config.sft.steps:
     sft_data.rows(config.sft.data)
+
+
+def check_contents(
+  config: Config, records: Mapping[str, Sequence[Record]], main: bool = True
+) -> dict[str, str]:
+  """Raises BadInput where files that the run has read hold something else by now.
+
+  Returns what they hold, for `claim`; nothing on processes that do not write.
+  """
+  found: dict[str, str] = {}
+
+  def look() -> None:
+    done = checkpoint.committed(Path(config.workdir)).get("sft", 0)
+    found.update(contents.read(config, records, chains=done < config.sft.steps))
+    contents.check(config.workdir, found)
+
+  _by_main(look, main)
+  return found
 
 
 def check_records(records: Mapping[str, Sequence[Record]], rewards: RewardConfig) -> None:

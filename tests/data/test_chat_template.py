@@ -83,7 +83,7 @@ def test_arguments_on_the_command_line_are_identity(text):
   plain = config.Config()
   changed = config.override(plain, [f"data.template_arguments={text}"])
   assert changed.data.template_arguments == {"enable_thinking": False}
-  assert config.fingerprint(changed) != config.fingerprint(plain)
+  assert config.identity(changed) != config.identity(plain)
   assert config.differences(config.as_dict(plain), changed)
 
 

@@ -136,22 +136,22 @@ def test_claimed_then_claim(tmp_path):
   run = config(tmp_path / "run")
   with preflight.claimed(run) as workdir:
     assert everything(workdir) == ["lock"]
-    preflight.claim(run)
+    preflight.claim(run, {})
     before = (workdir / "config.json").stat()
-    preflight.claim(run)
+    preflight.claim(run, {})
     assert (workdir / "config.json").stat().st_ino == before.st_ino  # nothing to say, no write
-  assert everything(workdir) == ["config.json"]
+  assert everything(workdir) == ["config.json", "contents.json"]
   with preflight.claimed(run):
     pass
   with pytest.raises(BadInput, match="seed: 0 -> 1"), preflight.claimed(config(workdir, "seed=1")):
     pass
-  assert everything(workdir) == ["config.json"]
+  assert everything(workdir) == ["config.json", "contents.json"]
 
 
 def test_other_processes_than_the_main_one_touch_nothing(tmp_path):
   run = config(tmp_path / "run")
   with preflight.claimed(run, main=False):
-    preflight.claim(run, main=False)
+    preflight.claim(run, {}, main=False)
   assert everything(tmp_path) == []
 
 

@@ -1,0 +1,121 @@
+"""The rows so far of a job of `generate` or `eval`, and what makes two starts the same job.
+
+`OUT.partial` begins with a line that says what its rows depend on: contents, not names, so that a
+model whose weights were replaced, or prompts that were edited, never share a file with the old.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import importlib.util
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from gtalign_jax import config as configs
+from gtalign_jax.config import Config
+from gtalign_jax.data import records
+from gtalign_jax.data.prompts import Encoded
+from gtalign_jax.errors import BadInput
+from gtalign_jax.models import contents
+
+log = logging.getLogger(__name__)
+# keys of the config that rows depend on; which prompts they chose, the prompts themselves say
+_READ = ("policy.dtype", "data.template", "rollout.")
+_SAMPLED = ("rollout.group_size", "rollout.temperature")  # of training: a job has its own
+
+
+def job(config: Config, options: Mapping[str, Any], encoded: Encoded, scored: bool) -> dict:
+  """What the rows of a job depend on, by name; JSON-ready."""
+  read = (*_READ, "rewards.") if scored else _READ
+  identity = configs.identity(config)
+  found = {k: v for k, v in identity.items() if k.startswith(read) and k not in _SAMPLED}
+  ids = hashlib.sha256(b"".join(each.tobytes() + b"/" for each in encoded.ids)).hexdigest()[:16]
+  found |= {
+    "the model's files": contents.fingerprint(config.model),
+    "the prompts": records.fingerprint(encoded.records),
+    "the prompts' tokens": ids,
+  }
+  if scored:
+    found |= {f"the code of {name}": _code(path) for name, path in config.rewards.tasks.items()}
+    if config.rewards.judge.log:
+      found["the log of verdicts"] = contents.of_file(config.rewards.judge.log)
+  return found | dict(options)
+
+
+def _code(path: str) -> str:
+  """Hash of the file of an own task, package.module:function."""
+  spec = importlib.util.find_spec(path.partition(":")[0])
+  return contents.of_file(spec.origin) if spec and spec.origin else ""
+
+
+@contextlib.contextmanager
+def opened(
+  path: Path, named: dict, size: int, overwrite: bool
+) -> Iterator[tuple[list[dict], IO[bytes]]]:
+  """(rows of whole prompts of an earlier start of the same job, the file to append to).
+
+  named: of `job`. size: rows of a prompt; the rest of the file is cut off. Raises BadInput where
+  the file is another job's, is in use, or cannot be read; OSError where it cannot be written.
+  """
+  first = json.dumps(named).encode() + b"\n"
+  with path.open("a+b") as file:
+    _lock(file, path)
+    file.seek(0)
+    text = file.read()
+    lines = text.splitlines(keepends=True)
+    # what broke off within the first line held no row yet
+    if not first.startswith(text) and lines[0] != first:
+      if not overwrite:
+        raise BadInput(
+          f"{path} holds rows of another job ({_differences(lines[0], named)}); remove it, name "
+          "another file, or replace it with --overwrite"
+        )
+      lines = []
+    kept = lines[1 : 1 + (len(lines) - 1) // size * size] if lines[:1] == [first] else []
+    if kept and not kept[-1].endswith(b"\n"):  # a start was killed while it wrote
+      kept = kept[:-size]
+    rows = [_row(line, f"{path}:{number}") for number, line in enumerate(kept, start=2)]
+    file.truncate(0)
+    file.write(b"".join([first, *kept]))
+    file.flush()
+    if kept:
+      log.info("going on after %d rows of an earlier start", len(kept))
+    yield rows, file
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    if error.errno == errno.EWOULDBLOCK:  # others: a file system without locks
+      raise BadInput(f"{path} is being written by another process; name another file") from None
+
+
+def _row(line: bytes, where: str) -> dict:
+  try:
+    return json.loads(line)
+  except ValueError as error:
+    raise BadInput(f"{where}: not a line of JSON ({error}); remove the file") from None
+
+
+def _differences(line: bytes, new: Mapping[str, Any]) -> str:
+  """What differs between the first line of a file and the job `new`, in words."""
+  try:
+    old = dict(json.loads(line))
+  except (ValueError, TypeError):
+    return "its first line names none"
+  named = json.loads(json.dumps(new))  # tuples become lists
+  keys = [key for key in old.keys() | named.keys() if old.get(key) != named.get(key)]
+  changed = [
+    f"{key} differ{'s' * (not key.endswith('s'))}"
+    if key.startswith("the ")
+    else f"{key}: {old.get(key)!r} -> {named.get(key)!r}"
+    for key in sorted(keys)
+  ]
+  return ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")

@@ -1,0 +1,68 @@
+"""What a run has read, in `contents.json`: a file that changes in place makes another run.
+
+config.json holds names; a resumed run would mix two sets of prompts, or two models, of one name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gtalign_jax import jsonl
+from gtalign_jax.config import Config
+from gtalign_jax.data import records as rows
+from gtalign_jax.data.records import Record
+from gtalign_jax.errors import BadInput
+from gtalign_jax.models import contents
+
+log = logging.getLogger(__name__)
+NAME, CHAINS = "contents.json", "sft.data"
+
+
+def read(config: Config, records: Mapping[str, Sequence[Record]], chains: bool) -> dict[str, str]:
+  """What the run reads: a hash of the model, of each source of each split, of `sft.data`.
+
+  chains: whether those of `sft.data` are still to be read.
+  """
+  found = {f"model={config.model}": contents.fingerprint(config.model)}
+  for split, part in records.items():
+    sources: dict[str, list[Record]] = {}
+    for record in part:
+      sources.setdefault(record.data_source, []).append(record)
+    for source, own in sources.items():
+      key = f"data.root={config.data.root!r}, split {split!r}, source {source!r}"
+      found[key] = f"{len(own)} prompts, {rows.fingerprint(own)}"
+  if chains and config.sft.data:
+    found[CHAINS] = contents.of_file(config.sft.data)
+  return found
+
+
+def check(workdir: str | Path, found: Mapping[str, str]) -> None:
+  """Raises BadInput where a run in `workdir` has read something else."""
+  stored = Path(workdir) / NAME
+  # no run yet, whatever a start left that ended between the two files; or one of earlier versions
+  if not stored.exists() or not (Path(workdir) / "config.json").exists():
+    return
+  try:
+    old = jsonl.read_object(stored)
+  except BadInput as error:
+    # it holds nothing that the run needs: no reason to lock a run out
+    log.warning("%s; whether prompts and model are those of the run cannot be told", error)
+    return
+  same = old.items() & found.items()
+  # after the warm start its chains may go
+  changed = (old.keys() | found.keys()) - dict(same).keys() - ({CHAINS} - found.keys())
+  if changed:
+    first, more = min(changed), len(changed) - 1
+    also = f" (and {more} more)" if more else ""
+    raise BadInput(
+      f"{first}: what it holds has changed since the run in workdir={workdir} began{also}; put it "
+      "back, or choose another workdir="
+    )
+
+
+def text(found: Mapping[str, str]) -> str:
+  """The text of contents.json."""
+  return json.dumps(found, indent=2) + "\n"
