@@ -27,7 +27,7 @@ REQUIRED = [
   "math-verify[antlr4_13_2]>=0.8",
   "sacrebleu>=2.5",
   "nltk>=3.9",
-  "openai>=2.0",
+  "httpx2>=2.0",  # the judge's and the teacher's requests
   "matplotlib>=3.9",
   "rich>=13",
 ]

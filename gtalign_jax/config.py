@@ -39,6 +39,7 @@ from gtalign_jax.sections import (
   RewardConfig,
   RolloutConfig,
   SFTConfig,
+  TeacherConfig,
   divides,
   placed,
   settle,
@@ -75,6 +76,7 @@ class Config:
   mesh: MeshConfig = field(default_factory=MeshConfig, metadata=PLACEMENT)
   checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig, metadata=PLACEMENT)
   log: LogConfig = field(default_factory=LogConfig, metadata=PLACEMENT)
+  teacher: TeacherConfig = field(default_factory=TeacherConfig, metadata=PLACEMENT)
 
   def __post_init__(self):
     settle("", self)

@@ -43,9 +43,9 @@ def _trains(values: Values) -> bool:
   return values["grpo.steps"] > 0 or values["sft.steps"] > 0
 
 
-_HTTP = (
-  "model", "base_url", "api_key_env", "concurrency", "deadline_s", "max_attempts",
-  "breaker_failures", "breaker_cooldown_s", "cache",
+_ENDPOINT = (
+  "api_key_env", "temperature", "max_tokens", "max_tokens_key", "extra_body", "concurrency",
+  "deadline_s", "max_attempts", "breaker_failures", "breaker_cooldown_s",
 )  # fmt: skip
 
 RULES = (
@@ -70,10 +70,7 @@ RULES = (
   ),
   # rewards
   Rule(
-    (
-      "rewards.alpha", "rewards.cq_max_words", "rewards.aq_min_words",
-      "rewards.judge.max_invalid_frac",
-    ),
+    ("rewards.alpha", "rewards.cq_max_words", "rewards.aq_min_words"),
     "rewards.mode", _is("rewards.mode", "corrected"), "take corrected",
   ),
   Rule(
@@ -82,12 +79,16 @@ RULES = (
     "take another variant (pareto has the published weights)",
   ),
   Rule(
-    tuple(f"rewards.judge.{key}" for key in _HTTP),
+    tuple(f"rewards.judge.{key}" for key in ("model", "base_url", "cache", *_ENDPOINT)),
     "rewards.judge.kind", _is("rewards.judge.kind", "http"), "take http",
   ),
   Rule(
     ("rewards.judge.log",),
     "rewards.judge.kind", _is("rewards.judge.kind", "recorded"), "take recorded",
+  ),
+  Rule(
+    tuple(f"teacher.{key}" for key in ("tries", *_ENDPOINT)),
+    "teacher.model", lambda values: values["teacher.model"] != "", "name a model",
   ),
   # the pair (U, L) is all that gdpo looks at: neither the score nor what is added to it
   Rule(

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 import math
 import re
 import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from gtalign_jax import address
 from gtalign_jax.errors import BadInput
 
 T = TypeVar("T")
@@ -31,6 +33,12 @@ TEMPLATES = ("compact", "full", "released")
 # what every chat template is given anyway: data/chat_template.py
 TEMPLATE_GIVEN = ("messages", "add_generation_prompt", "tools", "documents", "self")
 JUDGES = ("rule", "http", "recorded")
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+# fields of a request that `extra_body` may not hold -> the key that sets them, "" where none does
+OWN_FIELDS = {
+  "model": "model", "temperature": "temperature", "max_tokens": "max_tokens",
+  "max_completion_tokens": "max_tokens_key", "messages": "", "stream": "", "n": "",
+}  # fmt: skip
 MODES = ("corrected", "paper")
 USER_WEIGHTS = ("user_answer", "user_length", "user_brief")  # keys of `RewardConfig`
 LLM_WEIGHTS = ("llm_format", "llm_decision", "llm_answer", "llm_length")
@@ -65,7 +73,11 @@ class Table(dict):
   """A dict that is hashable, so that it can sit in a frozen config; treat as read-only."""
 
   def __hash__(self) -> int:  # type: ignore[override]
-    return hash(tuple(sorted(self.items())))
+    return hash(json.dumps(self, sort_keys=True))  # values may be tables themselves
+
+
+class JsonTable(Table):
+  """A table of whatever JSON can hold."""
 
 
 def did_you_mean(given: str, known: Sequence[str]) -> str:
@@ -117,6 +129,8 @@ def _kinds(section: Any) -> dict[str, Any]:
 
 
 def _describe(kind: Any) -> str:
+  if kind is JsonTable:
+    return 'a table, e.g. {"reasoning_effort": "low"}'
   if kind is Table:
     return "a table from names to texts, numbers, true or false"
   return getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else str(kind)
@@ -131,6 +145,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if inner[-1] is Ellipsis:
       return all(_fits(each, inner[0]) for each in values)
     return len(values) == len(inner) and all(map(_fits, values, inner))
+  if kind is JsonTable:
+    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
   if kind is Table:
     return isinstance(value, dict) and all(
       isinstance(name, str) and isinstance(each, (str, bool, int, float))
@@ -147,7 +163,7 @@ def _convert(value: Any, kind: Any) -> Any:
     return tuple(_convert(each, typing.get_args(kind)[0]) for each in _parts(value))
   if kind is float:
     return float(value)
-  return Table(value) if kind is Table else value
+  return kind(value) if kind in (Table, JsonTable) else value
 
 
 # ---------------------------------------------------------------- rules for keys of one section
@@ -284,29 +300,74 @@ class RolloutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeConfig:
-  """Who judges a response. Which judge it is, is identity; where it is reached and how, is not."""
+class EndpointConfig:
+  """A model behind an OpenAI-compatible endpoint.
+
+  Which model it is and how it samples is identity; where it is reached and how, is not.
+  """
+
+  SECTION: ClassVar[str]  # where the keys of a subclass stand
+
+  model: str = ""  # model name sent to the endpoint
+  base_url: str = placed("")  # OpenAI-compatible endpoint, e.g. http://localhost:8000/v1
+  api_key_env: str = placed("OPENAI_API_KEY")  # environment variable that holds the key
+  temperature: float | None = 0.0  # none = left out, for models that take only their own
+  # tokens of a reply, none = the endpoint's limit; a reply that reaches it is never used
+  max_tokens: int | None = placed(None)
+  max_tokens_key: str = placed("max_tokens")  # TOKEN_LIMITS: what the endpoint calls it
+  # more fields of each request, e.g. {"chat_template_kwargs": {"enable_thinking": false}}
+  extra_body: JsonTable = field(default_factory=JsonTable)
+  concurrency: int = placed(16)  # requests under way at once
+  deadline_s: float = placed(60.0)  # one answer, all its retries included
+  max_attempts: int = placed(4)  # tries per answer
+  breaker_failures: int = placed(20)  # consecutive failures that open the circuit breaker
+  breaker_cooldown_s: float = placed(10.0)  # pause before the breaker lets one call through
+
+  def __post_init__(self):
+    section = self.SECTION
+    settle(section, self)
+    _at_least(section, self, 1, "concurrency", "max_attempts", "breaker_failures")
+    _at_least(section, self, 0, "breaker_cooldown_s")
+    _positive(section, self, "deadline_s")
+    one_of(f"{section}.max_tokens_key", self.max_tokens_key, TOKEN_LIMITS)
+    if self.temperature is not None:
+      _at_least(section, self, 0, "temperature")
+    if self.max_tokens is not None:
+      _at_least(section, self, 1, "max_tokens")
+    if self.base_url:
+      address.parse(self.base_url, f"{section}.base_url", self.api_key_env)
+    if not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):
+      # not shown: it may be the key itself
+      raise BadInput(
+        f"{section}.api_key_env must be the name of an environment variable, e.g. OPENAI_API_KEY; "
+        "put the key into that variable"
+      )
+    for key in self.extra_body:
+      if key in OWN_FIELDS:
+        instead = OWN_FIELDS[key] and f" and use {section}.{OWN_FIELDS[key]}"
+        raise BadInput(f"{section}.extra_body[{key!r}] is not for you to set; take it out{instead}")
+    try:
+      json.dumps(self.extra_body, allow_nan=False)
+    except (TypeError, ValueError) as error:
+      raise BadInput(f"{section}.extra_body={self.extra_body} is no JSON ({error})") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig(EndpointConfig):
+  """Who judges a response: a rule, a model behind an endpoint (http), or a log (recorded)."""
+
+  SECTION: ClassVar[str] = "rewards.judge"
 
   kind: str = "rule"  # rule | http | recorded
-  model: str = ""  # http: model name sent to the endpoint
-  base_url: str = placed("")  # http: OpenAI-compatible endpoint, e.g. http://localhost:8000/v1
-  api_key_env: str = placed("OPENAI_API_KEY")  # http: environment variable that holds the key
-  concurrency: int = placed(16)  # http: requests under way at once
-  deadline_s: float = placed(60.0)  # http: one verdict, all its retries included
-  max_attempts: int = placed(4)  # http: tries per verdict
-  breaker_failures: int = placed(20)  # http: consecutive failures that open the circuit breaker
-  breaker_cooldown_s: float = placed(10.0)  # http: pause before the breaker lets one call through
-  cache: str = placed("")  # SQLite file of verdicts; "" = <workdir>/judge_cache.sqlite
+  # SQLite file of verdicts; "" = judge_cache.sqlite in the work directory, or beside the output
+  cache: str = placed("")
   log: str = ""  # recorded: JSONL of verdicts to replay
-  # a step or evaluation with a larger share of rows without verdict ends the run, unwritten
+  # a step, evaluation or score with a larger share of rows without verdict ends, unwritten
   max_invalid_frac: float = placed(0.5)
 
   def __post_init__(self):
-    settle("rewards.judge", self)
+    super().__post_init__()
     one_of("rewards.judge.kind", self.kind, JUDGES)
-    _at_least("rewards.judge", self, 1, "concurrency", "max_attempts", "breaker_failures")
-    _at_least("rewards.judge", self, 0, "breaker_cooldown_s")
-    _positive("rewards.judge", self, "deadline_s")
     _fraction("rewards.judge", self, "max_invalid_frac")
     if self.kind == "http" and not (self.base_url and self.model):
       raise BadInput(
@@ -314,6 +375,29 @@ class JudgeConfig:
       )
     if self.kind == "recorded" and not self.log:
       raise BadInput("rewards.judge.kind='recorded' needs rewards.judge.log=FILE.jsonl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig(EndpointConfig):
+  """A model that writes chains for the warm start (`gtalign synthesize`). Placement."""
+
+  SECTION: ClassVar[str] = "teacher"
+
+  temperature: float | None = 0.7  # above 0: of several replies one may be fit
+  max_tokens: int | None = 2048  # a chain has about 300
+  concurrency: int = 8  # requests under way at once
+  deadline_s: float = 300.0  # one prompt, all its tries included
+  max_attempts: int = 5  # tries per reply
+  tries: int = 2  # replies per prompt until one is fit
+
+  def __post_init__(self):
+    super().__post_init__()
+    _at_least("teacher", self, 1, "tries")
+    if bool(self.base_url) != bool(self.model):
+      raise BadInput(
+        "teacher.base_url (--teacher URL) and teacher.model (--model NAME) go together; give both, "
+        "or none for chains from labels"
+      )
 
 
 @dataclass(frozen=True, kw_only=True)

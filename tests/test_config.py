@@ -140,7 +140,7 @@ def test_vary_and_override_are_one():
 def test_rules_are_checked_when_all_changes_are_in():
   both = {"rewards.variant": "pareto", "rewards.mode": "paper"}
   assert vary(Config(), both).rewards.variant == "pareto"
-  with pytest.raises(BadInput, match=r"set one of its keys, e\.g\. 'rewards.judge.kind'"):
+  with pytest.raises(BadInput, match=r"set one of its keys, e\.g\. 'rewards.judge.model'"):
     vary(Config(), {"rewards.judge": "http"})
 
 
@@ -255,11 +255,13 @@ def test_every_key_is_one_or_the_other():
     "rollout.segment", "rewards.judge.base_url", "rewards.judge.api_key_env",
     "rewards.judge.concurrency", "rewards.judge.deadline_s", "rewards.judge.max_attempts",
     "rewards.judge.breaker_failures", "rewards.judge.breaker_cooldown_s", "rewards.judge.cache",
-    "rewards.judge.max_invalid_frac", "grpo.micro_prompts", "grpo.micro_samples",
+    "rewards.judge.max_invalid_frac", "rewards.judge.max_tokens",
+    "rewards.judge.max_tokens_key", "grpo.micro_prompts", "grpo.micro_samples",
     "grpo.length_buckets", "sft.micro_batch", "sft.length_bucket", "sft.every", "eval.every",
     "eval.bootstrap", "mesh.data", "mesh.fsdp", "mesh.tensor", "checkpoint.every",
     "checkpoint.keep", "log.tensorboard", "log.wandb", "log.samples",
   }  # fmt: skip
+  placement |= {key for key in configs.keys(Config()) if key.startswith("teacher.")}
   same = stored()
   for key in configs.keys(Config()):
     parts = key.split(".")

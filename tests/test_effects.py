@@ -22,6 +22,7 @@ ON = {
   "grpo.kl_coef": 0.1, "grpo.mismatch": "token", "rollout.group_size": 16, "optim.decay": "linear",
   "data.sources": ("medium", "wildguard"), "rewards.judge.kind": "http",
   "rewards.judge.base_url": "http://localhost/v1", "rewards.judge.model": "m",
+  "teacher.base_url": "http://localhost/v1", "teacher.model": "m",
 }  # fmt: skip
 # what a key needs that another one excludes
 MORE = {
@@ -35,9 +36,10 @@ OFF = {
   "rewards.mode": "paper", "rewards.variant": "pareto", "rewards.judge.kind": "rule",
   "grpo.advantage": "gdpo", "grpo.inner_epochs": 1, "grpo.kind": "cispo", "grpo.kl_coef": 0.0,
   "grpo.mismatch": "off", "rollout.group_size": 4, "optim.decay": "constant",
-  "sft.optim.decay": "constant", "eval.temperature": 0.0,
+  "sft.optim.decay": "constant", "eval.temperature": 0.0, "teacher.model": "",
 }  # fmt: skip
 ALSO_OFF = {
+  "teacher.model": {"teacher.base_url": ""},
   "pareto": {"rewards.mode": "paper"},
   "eval.temperature": {"grpo.steps": 0},
   "policy.remat": {"sft.steps": 0},
@@ -49,6 +51,8 @@ OTHERS = {
   "grpo.length_buckets": (64,), "policy.lora_targets": ("q",), "grpo.gdpo_weights": (0.3, 0.7),
   "grpo.mismatch_bounds": (0.5, 2.0), "rewards.variant": "user", "rollout.group_size": 4,
   "grpo.inner_epochs": 3, "checkpoint.keep": 3,
+  "rewards.judge.base_url": "http://localhost:1/v1", "rewards.judge.extra_body": {"a": [1]},
+  "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
 }  # fmt: skip
 NAMES = [each for value in vars(sections).values() if isinstance(value, tuple) for each in value]
 

@@ -11,8 +11,8 @@ from gtalign_jax import sections, types
 ROOT = Path(gtalign_jax.__file__).parent
 LEVELS = {
   "__init__": 0, "config": 0, "effects": 0, "sections": 0, "types": 0, "errors": 0, "arrays": 0,
-  "jsonl": 0, "files": 0, "finished": 0, "hints": 0, "progress": 0, "hub": 0,
-  "ops": 1, "parallel": 1, "game": 1,
+  "jsonl": 0, "files": 0, "finished": 0, "hints": 0, "progress": 0, "hub": 0, "address": 0,
+  "endpoint": 1, "ops": 1, "parallel": 1, "game": 1,
   "models": 2, "data": 2, "rewards": 2,
   "rollout": 3, "algorithms": 3,
   "evaluate": 4, "report": 4, "synthesize": 4,
@@ -27,6 +27,7 @@ GUARDED = {
   "grain": {"data/"},
   "safetensors": {"models/"},
   "gguf": {"models/"},
+  "httpx2": {"endpoint/"},
   "transformers": {"data/prompts.py", "models/"},
   "matplotlib": {"report/charts.py", "evaluate/plots.py"},
 }

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.data import batches, sources
   from gtalign_jax.evaluate import offline, overview
   from gtalign_jax.progress import progress
+  from gtalign_jax.rewards import judges
   from gtalign_jax.rollout import collect
   from gtalign_jax.train import preflight
 
@@ -75,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
   records = sources.load(config.data, config.data.eval_split)
   # a bad label, or a judge that is away, is found before anything is sampled
   preflight.check(config, {config.data.eval_split: records})
-  with offline.Job(config, options, scored=True) as job, progress("eval") as advance:
+  beside = judges.beside(Path(out))  # not the workdir, which may be another run's
+  with offline.Job(config, options, True, beside) as job, progress("eval") as advance:
     encoded = job.encode(records)
     if limited:
       encoded = batches.held_out(encoded, config.eval.prompts, config.data.seed)

@@ -89,7 +89,8 @@ def _shown(value: Any) -> str:
 
 def _meanings(section: Any, prefix: str = "") -> dict[str, str]:
   found: dict[str, str] = {}
-  comments = _comments(section.__class__)
+  kinds = [each for each in reversed(type(section).__mro__) if dataclasses.is_dataclass(each)]
+  comments = {name: said for kind in kinds for name, said in _comments(kind).items()}
   for each in dataclasses.fields(section):
     value = getattr(section, each.name)
     if dataclasses.is_dataclass(value):

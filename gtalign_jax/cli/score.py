@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gtalign_jax import config, files, jsonl
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
       raise BadInput(f"{place}: id={str(row.get('id'))[:40]!r} must be text or an integer")
     if settings.tasks:  # built-in tasks are checked with each row; only a trial shows an own one
       tasks.check(row, settings.tasks, settings.mode, place)
-  judge = judges.make(settings.judge)  # after the rows: a bad line must not cost a verdict
+  # after the rows: a bad line must not cost a verdict
+  judge = judges.make(settings.judge, judges.beside(Path(args.output)))
   try:
     scored = score.score_rows(rows, settings, judge, places)
     numbers = {"rows": len(rows)} | score.summarise(rows, scored) | judge.statistics()
@@ -81,8 +83,7 @@ def run(args: argparse.Namespace) -> int:
   # of eval's rule: means of what a judge that is gone has left would lie. A null in the file is
   # the user's own statement, and counts as no answer of this judge
   asked = [each for row, each in zip(rows, scored) if "judge_score" not in row]
-  if asked:
-    check_verdicts(asked, settings, str(args.input))
+  check_verdicts(asked, settings, str(args.input))
   jsonl.write(args.output, map(_written, rows, scored))
   arguments.show_one(args, _line(numbers), numbers)
   return 0

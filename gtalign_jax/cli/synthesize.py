@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gtalign_jax import config as configs
 from gtalign_jax import files, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.config import Config
 from gtalign_jax.data.records import Record
-from gtalign_jax.errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,28 +30,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     # the name of a variable, not the key: arguments show in `ps` and in the shell's history
     "--api-key-env",
-    default="OPENAI_API_KEY",
     metavar="VARIABLE",
-    help="variable with its key",
+    help="variable with its key (default OPENAI_API_KEY)",
   )
-  parser.add_argument("--concurrency", type=int, default=8, help="requests at a time")
-  parser.add_argument("--tries", type=int, default=2, help="samples per prompt until one is fit")
+  parser.add_argument("--concurrency", metavar="N", help="requests at a time")
+  parser.add_argument("--tries", metavar="N", help="samples per prompt until one is fit")
   arguments.overwrite_flag(parser)
   arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Writes one chain per training prompt."""
-  config = arguments.load(args)
-  arguments.check(args, limit=0, concurrency=1, tries=1)
-  if bool(args.teacher) != bool(args.model):
-    raise BadInput("--teacher URL and --model NAME go together; give both, or none for labels")
-  files.check_output(args.output, [args.config], streams=not args.teacher)
-  counts = _teach(config, args) if args.teacher else _label(config, args)
+  config = configs.override(arguments.load(args), _flags(args))
+  arguments.check(args, limit=0)
+  taught = bool(config.teacher.model)
+  files.check_output(args.output, [args.config], streams=not taught)
+  counts = _teach(config, args) if taught else _label(config, args)
   text = f"{args.output}: {counts['kept']} chains of {counts['prompts']} prompts, "
   text += f"{sum(counts['rejected'].values())} rejected {counts['rejected'] or ''}\n"
   arguments.show(args, text, counts)
   return 0
+
+
+def _flags(args: argparse.Namespace) -> list[str]:
+  """The teacher's flags as keys of the config, which has the others (teacher.max_tokens, …)."""
+  named = {"base_url": args.teacher, "model": args.model, "api_key_env": args.api_key_env}
+  named |= {"concurrency": args.concurrency, "tries": args.tries}
+  return [f"teacher.{key}={value}" for key, value in named.items() if value is not None]
 
 
 def _records(config: Config, limit: int) -> list[Record]:
@@ -78,11 +83,6 @@ def _teach(config: Config, args: argparse.Namespace) -> dict[str, Any]:
   from gtalign_jax.progress import progress
   from gtalign_jax.synthesize import teacher
 
-  asked = teacher.Teacher(
-    args.teacher, args.model, args.api_key_env, args.concurrency, tries=args.tries
-  )
-  records = _records(config, args.limit)
+  records, out = _records(config, args.limit), Path(args.output)
   with progress("teacher") as advance:
-    return teacher.distil(
-      records, asked, config.rewards, Path(args.output), advance, args.overwrite
-    )
+    return teacher.distil(records, config.teacher, config.rewards, out, advance, args.overwrite)

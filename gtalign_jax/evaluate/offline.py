@@ -45,13 +45,13 @@ class Options(NamedTuple):
 class Job:
   """A loaded policy with its engine and, where rows are scored, a judge; a context manager."""
 
-  def __init__(self, config: Config, options: Options, scored: bool):
+  def __init__(self, config: Config, options: Options, scored: bool, verdicts: Path | None = None):
+    """verdicts: folder of the judge's cache, where the config names none."""
     self.config, self.options = config, options
     self.mesh = meshes.make(config.mesh)
     policy = models.load(config.model, dtype=config.policy.dtype, mesh=self.mesh)
     self.params, self.tokenizer = policy.params, policy.tokenizer
-    workdir = Path(config.workdir) if config.workdir else None
-    self.judge = judges.make(config.rewards.judge, workdir) if scored else None
+    self.judge = judges.make(config.rewards.judge, verdicts) if scored else None
     sampling = generate.sampling_of(
       config.rollout,
       policy.config,

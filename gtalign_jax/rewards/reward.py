@@ -38,11 +38,21 @@ def _column(rows: Sequence[dict[str, Any]], name: str) -> np.ndarray:
 
 
 def check_verdicts(rows: Sequence[dict[str, Any]], config: RewardConfig, where: str) -> None:
-  """Raises RunFailure where too few rows have a verdict: the judge is gone, and means would lie."""
-  share = float(np.mean([not row["valid"] for row in rows]))
+  """Raises RunFailure where too few rows have a verdict: the judge is gone, and means would lie.
+
+  rows: scored, of those that were put to the judge.
+  """
+  share = float(np.mean([_lacks_verdict(row) for row in rows])) if rows else 0.0
   limit = config.judge.max_invalid_frac
   if share > limit:
     raise RunFailure(
       f"{where}: {share:.0%} of the rows have no verdict, more than "
       f"rewards.judge.max_invalid_frac={limit:g}; mend the judge and run the same command again"
     )
+
+
+def _lacks_verdict(row: dict[str, Any]) -> bool:
+  # paper mode scores a row without verdict as 0, as the released code does, and calls it valid
+  return not row["valid"] or (
+    "decision" not in row and row["parse_error"] is None and row["judge_score"] is None
+  )

@@ -10,6 +10,7 @@ import numpy as np
 
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
+from gtalign_jax.errors import RunFailure
 from gtalign_jax.game import paired
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.progress import Advance, WorkLog
@@ -84,19 +85,25 @@ def scored_rows(
 ) -> dict[int, list[dict]]:
   """Prompt -> its rows of `gtalign eval` (of `gtalign generate` where judge is None).
 
-  Each process reads and scores its share; every process gets all rows.
+  Each process reads and scores its share; every process gets all rows, or raises the RunFailure
+  that one of them met: one that left alone would let the others wait for it.
   """
   rows: list[dict] = []
   for each in ended[distributed.share(len(ended))]:
     record, prompt_tokens = batch.records[each.prompt], len(batch.ids[each.prompt])
     rows += texts(engine.tokenizer, record, prompt_tokens, each.rollout)
   if judge is not None:
-    scored = score.score_rows(rows, config, judge)
-    rows = [
-      row | more | {"response_tokens": _response_tokens(engine.tokenizer, row["completion"])}
-      for row, more in zip(rows, scored, strict=True)
-    ]
+    try:
+      scored = score.score_rows(rows, config, judge)
+      rows = [
+        row | more | {"response_tokens": _response_tokens(engine.tokenizer, row["completion"])}
+        for row, more in zip(rows, scored, strict=True)
+      ]
+    except RunFailure as error:
+      rows = [{"failure": str(error)}]
   everyone, G = distributed.gather_rows(rows), engine.sampling.group_size
+  for failed in (row["failure"] for row in everyone if "failure" in row):
+    raise RunFailure(failed)
   return {each.prompt: everyone[i * G : (i + 1) * G] for i, each in enumerate(ended)}
 
 

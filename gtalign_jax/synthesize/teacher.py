@@ -7,45 +7,27 @@ Every answer goes to `OUT.jsonl.part` at once, so a run that was stopped continu
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 from gtalign_jax import files, jsonl
 from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
+from gtalign_jax.endpoint.background import Loop
 from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.sections import RewardConfig
+from gtalign_jax.sections import RewardConfig, TeacherConfig
 from gtalign_jax.synthesize import check
 
 log = logging.getLogger(__name__)
 
 # reasoning models think aloud first; some chat templates eat the opening tag
 _THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.S)
-FATAL = (401, 403, 404)  # wrong key or model: every other request would fail alike
-REFUSED = (400, 413, 422)  # this prompt was refused (filter, length); asking again does not help
-
-
-class Teacher(NamedTuple):
-  """The endpoint. tries: samples per prompt until one is fit. retries: of a request that fails.
-
-  api_key_env: variable that holds the key; local servers need none.
-  """
-
-  base_url: str
-  model: str
-  api_key_env: str = "OPENAI_API_KEY"
-  concurrency: int = 8
-  tries: int = 2
-  retries: int = 4
-  timeout_s: float = 120.0
-  max_tokens: int = 2048
-  temperature: float = 0.7
 
 
 def row(record: Record, completion: str) -> dict[str, Any]:
@@ -55,7 +37,7 @@ def row(record: Record, completion: str) -> dict[str, Any]:
 
 def distil(
   records: Sequence[Record],
-  teacher: Teacher,
+  teacher: TeacherConfig,
   limits: RewardConfig,
   out: Path,
   on_done: Callable[[int, int], None] = lambda done, total: None,
@@ -64,9 +46,9 @@ def distil(
   """Writes one fit chain per record to `out`; returns counts.
 
   Counts: prompts, kept, rejected (by reason, see `check.fault`), failed (requests without an
-  answer; the next run asks them again). Raises BadInput where `out` exists or its part file belongs
-  to another job, RunFailure where the endpoint refuses, requests got no answer, or no chain was
-  fit.
+  answer; the next run asks them again). Raises BadInput where `out` exists, its part file belongs
+  to another job, or the endpoint cannot be asked; RunFailure where the endpoint refuses every
+  request, some got no answer, or no chain was fit.
   """
   if out.exists() and not overwrite:  # hours of paid answers
     raise BadInput(f"{out} is there already; name another, or replace it with --overwrite")
@@ -77,8 +59,7 @@ def distil(
   failed = 0
   if wanted:
     with part.open("a", encoding="utf-8") as file:
-      requests = _Requests(teacher, limits, file, answers, len(records), on_done)
-      failed = asyncio.run(requests.all(wanted))
+      failed = _ask(wanted, teacher, limits, file, answers, len(records), on_done)
   by_id = {record.id: record for record in records}  # in the order of the prompts
   fit = {i: each["completion"] for i, each in answers.items() if each["fault"] is None}
   kept = [row(record, fit[i]) for i, record in by_id.items() if i in fit]
@@ -98,23 +79,25 @@ def distil(
   return counts
 
 
-def _job(records: Sequence[Record], teacher: Teacher) -> dict[str, Any]:
+def _job(records: Sequence[Record], teacher: TeacherConfig) -> dict[str, Any]:
   """What answers in a part file depend on."""
-  # not the sampling settings: chains of another temperature are as good
-  return {"model": teacher.model, "base_url": teacher.base_url, "prompts": len(records)}
+  # not the sampling settings: chains of another temperature are as good; nor the address
+  asked = json.dumps([[record.id, prompts.messages(record, "full")] for record in records])
+  digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
+  return {"model": teacher.model, "prompts": len(records), "digest": digest}
 
 
 def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
   """Answers of an earlier run by id; a last line that broke off is dropped."""
-  if not part.exists():
+  # a process that was killed while it wrote leaves half a line
+  text = part.read_text(encoding="utf-8") if part.exists() else ""
+  whole = text[: text.rfind("\n") + 1]
+  if whole.count("\n") < 2:  # no answers: of a first try with a wrong model, say
     try:
       part.write_text(json.dumps(job) + "\n", encoding="utf-8")
     except OSError as error:
       raise BadInput(f"{part}: cannot be written ({error.strerror})") from error
     return {}
-  # a process that was killed while it wrote leaves half a line
-  text = part.read_text(encoding="utf-8")
-  whole = text[: text.rfind("\n") + 1]
   if whole != text:
     files.replace(part, whole)
   lines = [each for _, each in jsonl.read(part)]
@@ -125,82 +108,66 @@ def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
   return {each["id"]: each for each in lines[1:]}
 
 
-class _Requests:
-  """The requests of one run, at most `teacher.concurrency` at a time."""
+def _ask(
+  records: Sequence[Record],
+  teacher: TeacherConfig,
+  limits: RewardConfig,
+  file: TextIO,
+  answers: dict[str, dict[str, Any]],
+  total: int,
+  on_done: Callable[[int, int], None],
+) -> int:
+  """Asks for every record and writes each answer down; returns how many got none."""
+  from gtalign_jax.endpoint.client import Endpoint  # deferred: httpx2, which labels do without
 
-  def __init__(
-    self,
-    teacher: Teacher,
-    limits: RewardConfig,
-    file: TextIO,
-    answers: dict[str, dict[str, Any]],
-    total: int,
-    on_done: Callable[[int, int], None],
-  ):
-    import openai  # deferred: the import takes a second
+  endpoint, loop = Endpoint(teacher), Loop()
+  refused: list[dict[str, Any]] = []
 
-    self.teacher, self.limits, self.file, self.answers = teacher, limits, file, answers
-    self.total, self.on_done, self.openai = total, on_done, openai
-    self.key = os.environ.get(teacher.api_key_env) or "none"  # the client refuses an empty key
-    self.free = asyncio.Semaphore(teacher.concurrency)
+  def keep(answer: dict[str, Any]) -> None:
+    answers[answer["id"]] = answer
+    file.write(json.dumps(answer) + "\n")
+    file.flush()  # each answer was paid for
+    on_done(len(answers), total)
 
-  async def all(self, records: Sequence[Record]) -> int:
-    """Asks for every record; returns how many got no answer."""
-    client = self.openai.AsyncOpenAI(
-      base_url=self.teacher.base_url,
-      api_key=self.key,
-      max_retries=self.teacher.retries,  # of 429, 5xx and lost connections, with growing pauses
-      timeout=self.teacher.timeout_s,
-    )
-    try:
-      async with client, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(self._one(client, record)) for record in records]
-    except ExceptionGroup as group:  # the first task that gave up has cancelled the others
-      raise group.exceptions[0] from None
-    return sum(not task.result() for task in tasks)
-
-  async def _one(self, client: Any, record: Record) -> bool:
-    async with self.free:  # all tasks exist at once; this bounds the open requests
-      try:
-        fault, text = await self._best(client, record)
-      except self.openai.OpenAIError as error:
-        status = getattr(error, "status_code", None)
-        if status in FATAL:
-          reason = self._safe(error)
-          raise RunFailure(f"teacher {self.teacher.base_url}: {reason}") from None
-        log.warning("teacher: %s: %s", record.id, self._safe(error))
-        if status not in REFUSED:
-          return False
-        # an answer of a kind: written down, so that no later run pays for asking again
-        fault, text = f"http_{status}", ""
+  async def one(record: Record) -> bool:
+    async with endpoint.places:  # all tasks exist at once; this bounds the open requests
+      reply = await endpoint.ask(
+        prompts.messages(record, "full"),
+        lambda text: check.fault(_chain(text), limits) is None,
+        samples=teacher.tries,
+      )
+    if reply is None:
+      return False
+    text = _chain(reply.text)
+    fault = reply.fault or check.fault(text, limits)
     answer = {"id": record.id, "fault": fault, "completion": None if fault else text}
-    self.answers[record.id] = answer
-    self.file.write(json.dumps(answer) + "\n")
-    self.file.flush()  # each answer was paid for
-    self.on_done(len(self.answers), self.total)
+    if reply.fault.startswith("http_"):
+      refused.append(answer)
+    else:
+      keep(answer)
     return True
 
-  async def _best(self, client: Any, record: Record) -> tuple[str | None, str]:
-    """(fault, text) of the first fit sample, else of the last one."""
-    fault, text = None, ""
-    for _ in range(self.teacher.tries):  # at a temperature above 0, so the next may be fit
-      text = await self._reply(client, record)
-      fault = check.fault(text, self.limits)
-      if fault is None:
-        break
-    return fault, text
+  async def everyone() -> int:
+    try:
+      async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(record)) for record in records]
+    except ExceptionGroup as failed:  # the first request at fault has cancelled the others
+      raise failed.exceptions[0] from None
+    return sum(not task.result() for task in tasks)
 
-  async def _reply(self, client: Any, record: Record) -> str:
-    reply = await client.chat.completions.create(
-      model=self.teacher.model,
-      messages=prompts.messages(record, "full"),
-      max_tokens=self.teacher.max_tokens,
-      temperature=self.teacher.temperature,
+  try:
+    failed = loop.run(everyone())
+  finally:
+    loop.close(endpoint.close())
+  if refused and not endpoint.replied:  # a prompt is at fault only beside others that are not
+    raise RunFailure(
+      f"teacher.base_url={teacher.base_url!r} refused every prompt ({refused[0]['fault']}); "
+      "nothing was written down; correct the request (docs/judges.md) and run it again"
     )
-    # some servers answer a filtered prompt with no choice at all
-    content = reply.choices[0].message.content if reply.choices else None
-    return _THOUGHT.sub("", content or "").strip()
+  for answer in refused:  # written down, so that no later run pays for asking again
+    keep(answer)
+  return failed
 
-  def _safe(self, error: Exception) -> str:
-    """One line without the key, whatever the endpoint echoes."""
-    return " ".join(str(error).split())[:300].replace(self.key, "***")
+
+def _chain(text: str) -> str:
+  return _THOUGHT.sub("", text).strip()

@@ -2,83 +2,65 @@
 
 import json
 import socket
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import judge_servers as servers
 import pytest
 from judge_servers import serve
 
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.rewards import judges
+from gtalign_jax.rewards.judges import http as http_judge
 from gtalign_jax.rewards.judges.base import BINARY, Question
-from gtalign_jax.rewards.judges.ping import ping
 from gtalign_jax.sections import JudgeConfig
-
-
-@contextmanager
-def models(code):
-  """A server that answers GET with `code`; yields (url, requests)."""
-  heard = []
-
-  class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-      heard.append((self.path, self.headers["Authorization"]))
-      body = b'{"object": "list", "data": []}'
-      self.send_response(code)
-      self.send_header("Content-Type", "application/json")
-      self.send_header("Content-Length", str(len(body)))
-      self.end_headers()
-      self.wfile.write(body)
-
-    def log_message(self, *_):
-      pass
-
-  server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-  thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-  thread.start()
-  try:
-    yield f"http://127.0.0.1:{server.server_address[1]}/v1", heard
-  finally:
-    server.shutdown()
-    server.server_close()
-    thread.join(timeout=5)
 
 
 def http(url):
   return JudgeConfig(kind="http", base_url=url, model="m", api_key_env="SOME_KEY")
 
 
-@pytest.mark.parametrize("code", [200, 404, 405, 429, 500])
-def test_any_answer_will_do(code, monkeypatch):
-  monkeypatch.setenv("SOME_KEY", "sk-1")
-  with models(code) as (url, heard):
-    judges.check(http(url))
-  assert heard == [("/v1/models", "Bearer sk-1")]
+def error_200(handler):
+  handler.send(json.dumps({"error": {"message": "model is loading", "code": 503}}))
 
 
-def test_a_server_without_such_a_list():
-  with serve(lambda _: "VERDICT: 1") as server:  # answers GET with 501
+@pytest.mark.parametrize(
+  "answer",
+  [servers.good("ok"), servers.good(""), servers.status(429), servers.status(503), error_200],
+)
+def test_one_that_answers_or_is_busy_is_there(answer, monkeypatch):
+  monkeypatch.setenv("SOME_KEY", "sk-1\n")  # as read from a file
+  with servers.chaos([answer]) as server:
     judges.check(http(server.url))
-    assert server.requests == []  # nothing was asked of the model
+  assert [(each["path"], each["key"]) for each in server.requests] == [
+    ("/v1/chat/completions", "Bearer sk-1")
+  ]
 
 
 @pytest.mark.parametrize("code", [401, 403])
 def test_a_refused_key_is_bad_input(code, monkeypatch):
   monkeypatch.setenv("SOME_KEY", "sk-secret")
-  with models(code) as (url, _), pytest.raises(BadInput) as caught:
-    judges.check(http(url))
+  with servers.chaos([servers.status(code)]) as server, pytest.raises(BadInput) as caught:
+    judges.check(http(server.url))
   line = str(caught.value)
-  assert line.startswith(f"rewards.judge.base_url='{url}' refuses the key ({code})")
+  assert line.startswith(f"rewards.judge.base_url='{server.url}' refuses every request ({code}")
   assert "SOME_KEY" in line and "sk-secret" not in line
+
+
+def html(handler):
+  handler.send("<html><body>Sign in</body></html>", Content_Type="text/html")
+
+
+def test_a_sign_in_page_is_not_there():
+  expected = pytest.raises(RunFailure, match=r"a web page instead of JSON.*correct the address")
+  with servers.chaos([html]) as server, expected:
+    judges.check(http(server.url))
 
 
 def test_nobody_there_is_a_failure_that_may_pass():
   with socket.socket() as taken:
     taken.bind(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-    with pytest.raises(RunFailure, match=r"rewards\.judge\.base_url=.*refused.*start the judge"):
+    with pytest.raises(RunFailure, match=r"rewards\.judge\.base_url=.*refused.*start it"):
       judges.check(http(url))
   with pytest.raises(RunFailure, match="does not answer"):
     judges.check(http("http://no-such-host.invalid/v1"))
@@ -89,7 +71,7 @@ def test_a_busy_server_is_there():
     busy.bind(("127.0.0.1", 0))
     busy.listen(5)  # connections are accepted, and never answered
     began = time.monotonic()
-    ping(http(f"http://127.0.0.1:{busy.getsockname()[1]}/v1"), deadline_s=0.3)
+    http_judge.check(http(f"http://127.0.0.1:{busy.getsockname()[1]}/v1"), deadline_s=0.3)
     assert time.monotonic() - began < 5
 
 
@@ -130,14 +112,3 @@ def test_a_judge_writes_nothing_before_its_first_verdict(tmp_path):
       assert again.judge([question]) == [1.0]
       again.close()
   assert len(server.requests) == 2  # once for each cache
-
-
-def test_a_cache_that_cannot_be_made_is_bad_input(tmp_path):
-  (tmp_path / "file").write_text("")
-  config = JudgeConfig(
-    kind="http", base_url="http://127.0.0.1:1/v1", model="m", cache=f"{tmp_path}/file/cache"
-  )
-  it = judges.make(config)
-  with pytest.raises(BadInput, match=r"rewards\.judge\.cache='.*cannot be used"):
-    it.judge([Question("q", "math", "", "", "r", BINARY, "{response}")])
-  it.close()

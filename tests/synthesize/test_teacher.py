@@ -8,8 +8,9 @@ from judge_servers import running, serve
 
 from gtalign_jax.cli.main import main
 from gtalign_jax.data import sources
+from gtalign_jax.endpoint import client
 from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.sections import DataConfig, RewardConfig
+from gtalign_jax.sections import DataConfig, RewardConfig, TeacherConfig
 from gtalign_jax.synthesize import check, labels, sft_data, teacher
 
 RECORDS = sources.load(DataConfig(), "test")[:12]
@@ -19,11 +20,19 @@ LIMITS = RewardConfig()
 
 def good(messages):
   asked = messages[-1]["content"].split("Question: ")[-1]
+  if asked == client.TRIAL:
+    return "ok"
   return labels.chain(BY_QUESTION[asked], 0)
 
 
 def make(url, **changes):
-  return teacher.Teacher(url, "big", **{"retries": 2, "timeout_s": 5.0, **changes})
+  settings = {"model": "big", "max_attempts": 3, "deadline_s": 5.0, **changes}
+  return TeacherConfig(base_url=url, **settings)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+  monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.01)
 
 
 def test_good_chains_are_kept_in_order(tmp_path):
@@ -94,7 +103,8 @@ def test_a_stopped_run_goes_on_without_asking_twice(tmp_path):
 
 
 def test_a_part_file_of_another_job_is_not_mixed_in(tmp_path):
-  (tmp_path / "o.jsonl.part").write_text('{"model": "other"}\n')
+  part, answer = tmp_path / "o.jsonl.part", '{"id": "a", "fault": null, "completion": "x"}\n'
+  part.write_text('{"model": "other"}\n' + answer)
   with pytest.raises(BadInput, match="belongs to another job"):
     teacher.distil(RECORDS, make("http://127.0.0.1:9/v1"), LIMITS, tmp_path / "o.jsonl")
   (tmp_path / "done.jsonl").write_text("")
@@ -136,11 +146,11 @@ def test_no_answer_is_a_failure_that_can_be_resumed(tmp_path):
 
   with running(partly) as server:
     with pytest.raises(RunFailure, match="1 of 12 requests got no answer"):
-      teacher.distil(RECORDS, make(server.url, retries=1), LIMITS, out)
+      teacher.distil(RECORDS, make(server.url, max_attempts=2), LIMITS, out)
     assert not out.exists()
     healthy.set()
     before = len(server.requests)
-    assert teacher.distil(RECORDS, make(server.url, retries=1), LIMITS, out)["kept"] == 12
+    assert teacher.distil(RECORDS, make(server.url, max_attempts=2), LIMITS, out)["kept"] == 12
     assert len(server.requests) == before + 1
 
 
@@ -204,3 +214,92 @@ def test_the_command(tmp_path, capsys):
     teach = ["--teacher", server.url, "--model", "m", *flags]
     assert main(["synthesize", str(config), str(tmp_path / "t.jsonl"), *teach]) == 0
   assert json.loads(capsys.readouterr().out.splitlines()[-1])["kept"] == 8
+
+
+def sends(text):
+  """A server that answers every request with this body."""
+  return running(lambda handler, number, body: handler.send(text))
+
+
+def completion(message, finish="stop"):
+  return json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": finish}]})
+
+
+CHAIN = labels.chain(RECORDS[0], 0)
+
+
+@pytest.mark.parametrize(
+  ("body", "fault"),
+  [
+    (completion({"content": CHAIN}, "length"), "truncated"),
+    (completion({"content": None, "refusal": "I cannot."}), "refused"),
+    (completion({"content": CHAIN}, "content_filter"), "filtered"),
+    (completion({"content": None, "reasoning_content": CHAIN}), "empty"),
+    (completion({"content": None, "tool_calls": [{"id": "1"}]}, "tool_calls"), "tool_call"),
+  ],
+)
+def test_a_reply_that_is_none_is_the_fault_of_its_prompt(tmp_path, body, fault):
+  with sends(body) as server, pytest.raises(RunFailure, match=rf"'{fault}': 3"):
+    teacher.distil(RECORDS[:3], make(server.url), LIMITS, tmp_path / "o.jsonl")
+
+
+@pytest.mark.parametrize(
+  "body",
+  [
+    "<html>Sign in</html>",
+    json.dumps({"error": {"message": "model is loading"}}),
+    json.dumps({"error": "overloaded", "choices": []}),
+    completion(None),
+    json.dumps({"choices": []}),
+    json.dumps({"choices": None}),
+    "[" * 100_000,
+    '{"choices": ' + "9" * 5_000 + "}",
+    "data: {}",
+    completion({"content": CHAIN}, "error"),
+  ],
+)
+def test_what_is_no_reply_is_asked_again_and_not_written_down(tmp_path, body):
+  out = tmp_path / "o.jsonl"
+  with sends(body) as server:
+    with pytest.raises(RunFailure, match="3 of 3 requests got no answer"):
+      teacher.distil(RECORDS[:3], make(server.url, max_attempts=2), LIMITS, out)
+    assert len(server.requests) == 3 * (2 + 2 - 1)
+  assert len(out.with_name("o.jsonl.part").read_text().splitlines()) == 1
+
+
+def test_a_chain_in_parts_is_put_together(tmp_path):
+  parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
+  body = completion({"content": [*parts, {"type": "text", "text": CHAIN}]})
+  with sends(body) as server:
+    kept = teacher.distil(RECORDS[:1], make(server.url), LIMITS, tmp_path / "o.jsonl")["kept"]
+  assert kept == 1
+
+
+@pytest.mark.parametrize("code", [400, 402, 403, 404, 405, 422])
+def test_a_request_that_is_always_refused_is_booked_on_no_prompt(tmp_path, code):
+  out = tmp_path / "o.jsonl"
+  body = json.dumps({"error": {"message": "Unsupported value: 'temperature' is not supported"}})
+  with running(lambda handler, number, _: handler.send(body, code)) as server:
+    with pytest.raises(RunFailure, match=rf"refuses every request \({code}: Unsupported"):
+      teacher.distil(RECORDS, make(server.url), LIMITS, out)
+    assert len(server.requests) <= 9  # eight at once, and one trial
+  assert len(out.with_name("o.jsonl.part").read_text().splitlines()) == 1
+  with serve(good) as server:  # another model may go on with the same output
+    changed = make(server.url, model="other", temperature=None, max_tokens=None)
+    assert teacher.distil(RECORDS, changed, LIMITS, out)["kept"] == 12
+    assert set(server.requests[0]) == {"path", "key", "at", "model", "messages"}
+
+
+def test_prompts_that_are_all_refused_are_not_at_fault(tmp_path):
+  """All are too long for it, say, and a word is not."""
+
+  def small(handler, number, body):
+    if body["messages"][-1]["content"] == client.TRIAL:
+      handler.reply("ok")
+    else:
+      handler.send('{"error": {"message": "maximum context length is 512 tokens"}}', 400)
+
+  out = tmp_path / "o.jsonl"
+  with running(small) as server, pytest.raises(RunFailure, match="refused every prompt"):
+    teacher.distil(RECORDS, make(server.url), LIMITS, out)
+  assert len(out.with_name("o.jsonl.part").read_text().splitlines()) == 1

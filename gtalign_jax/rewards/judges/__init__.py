@@ -1,4 +1,4 @@
-"""Judges behind one interface: `make(config, workdir) -> Judge`."""
+"""Judges behind one interface: `make(config, folder) -> Judge`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.sections import JudgeConfig
 
 
-def make(config: JudgeConfig, workdir: str | Path | None = None) -> Judge:
+def make(config: JudgeConfig, folder: Path | None = None) -> Judge:
   """The judge that a config names; writes nothing before its first verdict.
 
-  workdir: holds the cache of verdicts (None: no cache file).
+  folder: holds the cache of verdicts where the config names none (None: no cache then).
   """
   if config.kind == "http":
-    from gtalign_jax.rewards.judges.http import HttpJudge  # deferred: openai takes a second to load
+    from gtalign_jax.rewards.judges.http import HttpJudge  # deferred: httpx2 and jax take long
 
-    return HttpJudge(config, workdir)
+    return HttpJudge(config, folder)
   if config.kind == "recorded":
     from gtalign_jax.rewards.judges.recorded import RecordedJudge
 
@@ -27,15 +27,20 @@ def make(config: JudgeConfig, workdir: str | Path | None = None) -> Judge:
   return RuleJudge()
 
 
+def beside(output: Path) -> Path | None:
+  """The folder for the verdicts behind an output file; None where it is no file (a pipe)."""
+  return None if output.exists() and not output.is_file() else output.parent
+
+
 def check(config: JudgeConfig) -> None:
   """Is the judge there? Cheap: one small request (http), or one look at the log (recorded).
 
   Raises BadInput, or RunFailure where an endpoint does not answer.
   """
   if config.kind == "http":
-    from gtalign_jax.rewards.judges.ping import ping  # deferred: openai
+    from gtalign_jax.rewards.judges import http  # deferred, as above
 
-    ping(config)
+    http.check(config)
   if config.kind == "recorded":
     try:
       make(config).close()
