@@ -1,77 +1,17 @@
-"""The rule judge's rules, and the process that compares mathematics."""
+"""The rule judge's rules; test_mathematics.py has those for mathematics."""
 
-import threading
 import time
 
 import pytest
 
 from gtalign_jax.rewards import judges
 from gtalign_jax.rewards.judges.base import BINARY, FOUR, THREE_WAY, Question
-from gtalign_jax.rewards.rules import ambiguity, mathematics, pareto, safety, verifier, writing
+from gtalign_jax.rewards.rules import ambiguity, mathematics, pareto, safety, writing
 from gtalign_jax.sections import JudgeConfig
 
 
 def ask(rule, response, truth, asked="", scale=BINARY):
   return rule(Question("0", "t", asked, truth, response, scale, "", rule))
-
-
-@pytest.mark.parametrize(
-  ("response", "truth", "verdict"),
-  [
-    ("So \\boxed{42}.", "42", 1),
-    ("\\boxed{1} no, \\boxed{42}", "42", 1),
-    ("\\boxed{42} no, \\boxed{1}", "42", 0),
-    ("\\boxed{\\frac{1}{2}}", "\\frac12", 1),
-    ("\\boxed{0.5}", "\\frac{1}{2}", 1),
-    ("The answer is 1,000 dollars.", "1000", 1),
-    ("The answer is $x = 7$, because 3 + 4 = 7.", "7", 1),
-    ("**Answer:** -3", "-3", 1),
-    ("We end with 12 cases, so 42", "42", 1),
-    ("The answer is 42 or 41.", "42", 0),
-    ("\\boxed{(1, 2)}", "(1,2)", 1),
-    ("\\boxed{(2, 1)}", "(1,2)", 0),
-    ("\\boxed{2\\sqrt{3}}", "\\sqrt{12}", 1),
-    ("\\boxed{-1, 1, i, -i}", "1,-1,i,-i", 1),
-    ("\\boxed{3.14}", "3.14", 1),
-    ("\\boxed{3.1416}", "3.14", 1),
-    ("\\boxed{3.2}", "3.14", 0),
-    ("\\boxed{90^\\circ}", "90", 1),
-    ("\\boxed{1.6 \\times 10^{3}}", "1600", 1),
-    ("\\boxed{" + "9" * 2000 + "}", "9", 0),
-    ("\\boxed{unclosed", "3", 0),
-    ("What did you try?", "3", 0),
-    ("", "3", 0),
-    ("\\boxed{3}", " ", None),  # some released rows have no truth
-  ],
-)
-def test_mathematics(response, truth, verdict):
-  assert ask(mathematics.judge, response, truth) == verdict
-
-
-def test_a_comparison_that_does_not_end_is_no_verdict_and_the_next_one_works(monkeypatch):
-  own = verifier.Verifier()
-  assert own.equal("2\\sqrt{3}", "\\sqrt{12}") is True
-  monkeypatch.setattr(verifier, "DEADLINE_S", 0.0)
-  assert own.equal("\\sqrt{3}+1", "1+\\sqrt{3}") is None
-  monkeypatch.setattr(verifier, "DEADLINE_S", 20.0)
-  assert own.equal("2\\sqrt{3}", "\\sqrt{13}") is False
-  own._child.process.kill()
-  assert own.equal("2", "2") is None  # the broken one is noticed, and replaced
-  assert own.equal("2", "2") is True
-  own.close()
-
-
-def test_comparing_works_in_any_thread():
-  got = []
-  threads = [
-    threading.Thread(target=lambda n=n: got.append((n, verifier.equal("\\sqrt{4}", str(n)))))
-    for n in range(4)
-  ]
-  for each in threads:
-    each.start()
-  for each in threads:
-    each.join()
-  assert dict(got) == {0: False, 1: False, 2: True, 3: False}
 
 
 SINGLE = "singleAnswer###Battle of Plassey"

@@ -1,164 +1,322 @@
 """The rule for mathematics: the reply's final answer equals the truth.
 
-Found in this order: the last \\boxed{…}; what follows the last "answer is" or "answer:"; the last
-bold text; the last formula; the last number. Compared as text without LaTeX dressing, then as exact
-numbers, else by math-verify in a process of its own. docs/judges.md says what this cannot see.
+answers.py finds the answer, latex.py spells it in one way, shapes.py reads its structure, and
+math-verify compares single values (verifier.py). docs/judges.md says what this cannot see.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from gtalign_jax.rewards.judges.base import Question
-from gtalign_jax.rewards.rules import verifier
+from gtalign_jax.rewards.rules import latex, numerals, shapes, units, verifier, wording
+from gtalign_jax.rewards.rules.answers import final_answer
+from gtalign_jax.rewards.rules.numerals import Number, number
+from gtalign_jax.rewards.rules.shapes import Shape
+from gtalign_jax.rewards.rules.size import too_big
 
-MAX_ANSWER = 400  # characters; no released answer has more than 80
-_ANSWER = re.compile(
-  r"(?:answer|result|solution)\b[^.\n:=]{0,40}?(?:\bis\b|\bare\b|:|=)[\s*:]*([^\n]{1,400})", re.I
+MAX_ANSWER = 400  # characters beyond those of the truth; no released answer has more than 80
+MAX_PARTS = 40  # of a list
+
+_BASED = re.compile(
+  r"\(?(\d[0-9A-Fa-f]*|[A-F][0-9A-F]+)\)?(?:_\{\(?([^{}()]+|\\text\{[a-z]+\})\)?\}|\\text\{base\}(\d+))"
 )
-_BOLD = re.compile(r"\*\*([^*\n]{1,400})\*\*")
-_FORMULA = re.compile(r"\$\$?((?:[^$\\]|\\.){1,400})\$\$?|\\\(((?:[^\\]|\\(?!\))){1,400})\\\)")
-_SAYS_SOMETHING = re.compile(r"[\d\\+*/=^-]")  # unlike the mention of a variable
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-_HEDGE = re.compile(r"(?:\d|\\[a-z]|\$)[^.;\n]{0,60}?\s(?:or|possibly|maybe)\s[^.;\n]{0,60}?\d")
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_RATIO = re.compile(r"[^:]+(?::[^:]+)+")
+_CLOCK = re.compile(r"(\d{1,2}):(\d\d)((?:\\text\{[apm]+\}|[apm.])*)", re.I)
+_LABEL = re.compile(r"(?:\\text\{)?([A-Za-z])\}?")
+_OPTION = re.compile(r"\(?(?:\\text\{)?([A-Z])\}?[).:]+(.*)", re.S)
+_STARTS_WITH_WORDS = re.compile(r"\\text\{")
+_BOUND = re.compile(r"\\(?:sum|prod|int|lim)")  # these have variables of their own
+_MIXED = re.compile(r"(?<![\d.])(\d+)(\\frac\{\d+\}\{\d+\})")
+_VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-df-hj-zA-Z]")
 
-_SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|~|\s+")
-_UNIT = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
-_DEGREE = re.compile(r"\^\{?\\circ\}?|\\degree|°|\\%|%|\\\$|\$")
-_SHORT_FRACTION = re.compile(r"\\frac(?:\{(-?\d+)\}|(\d))(?:\{(-?\d+)\}|(\d))")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_NAMED = re.compile(r"^[a-zA-Z](?:\([a-z]\))?(?:=|\\in)(?=.)")
-_DECIMAL = re.compile(r"^(-?)(\d*)(?:\.(\d+))?$")
-_RATIO = re.compile(r"^(-?)(\d+)/(\d+)$")
-_POWER_OF_TEN = re.compile(r"^(-?\d*\.?\d+)(?:e|\\(?:times|cdot)10\^)\{?(-?\d{1,3})\}?$", re.I)
+Verdict = bool | None
 
 
 def judge(question: Question) -> float | None:
   """1.0 if the final answer equals the truth, 0.0 if not or if there is none.
 
-  None where the truth is empty (some released rows), or where neither text nor numbers decide and
-  math-verify came to no end in time.
+  None where the truth is empty (some released rows), or where the process that compares is broken.
   """
-  if not question.truth.strip():
+  truth = question.truth.strip()
+  if not truth:
     return None
-  found = final_answer(question.response)
-  # longer than any answer: text between two dollar signs, which sympy would chew on for seconds
-  if found is None or len(found) > MAX_ANSWER + len(question.truth):
+  # longer than any answer: text between two dollar signs
+  found = final_answer(question.response, _values(truth))
+  if found is None or len(found) > MAX_ANSWER + len(truth):
     return 0.0
-  verdict = equal(found, question.truth)
+  verdict = equal(found, truth)
   return None if verdict is None else float(verdict)
 
 
-def final_answer(response: str) -> str | None:
-  """The answer that a reply commits to, as LaTeX or text; None if it states none."""
-  boxed = _last_box(response)
-  if boxed is not None:
-    return boxed
-  stated = None
-  for match in _ANSWER.finditer(response):
-    stated = match.group(1)
-  if stated is not None:
-    return _head(stated)
-  # bold goes before formulas: replies stress the answer, and use formulas all the way
-  for pattern in (_BOLD, _FORMULA):
-    groups = [next(filter(None, match.groups()), "") for match in pattern.finditer(response)]
-    found = [each for each in groups if _SAYS_SOMETHING.search(each)]
-    if found:
-      return _head(found[-1])
-  numbers = _NUMBER.findall(response)
-  return numbers[-1] if numbers else None
-
-
-def equal(found: str, truth: str) -> bool | None:
-  """Same answer? None if undecided in time."""
-  if _HEDGE.search(found) and not _HEDGE.search(truth):
-    return False
-  left, right = normal(found), normal(truth)
-  # "x = 2y = 6": the last side is what the reply ends at
-  if "=" in left and "=" not in right:
-    left = _side(left)
-  if left == right:
-    return bool(left)
-  a, b = number(left), number(right)
-  if a is not None and b is not None:
-    # Fractions, not floats: 0.1 + 0.2 is 0.3 here, and a tie is decided as it is written
-    digits = _digits(right)
-    return abs(a - b) * 2 * 10**digits <= 1 if digits else a == b
-  if not left or not right:
-    return False
-  return verifier.equal(right, left)
+def equal(found: str, truth: str) -> Verdict:
+  """Same answer? None where the process that compares is broken."""
+  if found.strip() == truth.strip():
+    return bool(found.strip())
+  budget = verifier.Budget()
+  # "9.25 m" is read with a unit first, and then, where that differs, as m times 9.25
+  readings = dict.fromkeys([(units.mark(truth), units.mark(found)), (truth, found)])
+  verdict: Verdict = False
+  for gold, pred in readings:
+    try:
+      shape = shapes.read(latex.tokens(pred))
+      verdict = Comparison(budget).same(_read(gold), shape)
+    except (latex.TooDeep, RecursionError):
+      return False
+    if verdict is not False:
+      break
+  return verdict
 
 
 def normal(answer: str) -> str:
-  """An answer without what changes its look only: spacing, units, `x =`, thousands commas."""
-  answer = _SPACING.sub("", _DEGREE.sub("", _unit(answer)).strip())
-  answer = answer.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("{,}", ",")
-  answer = _SHORT_FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", answer)
-  answer = _THOUSANDS.sub("", answer).replace("\u2212", "-").rstrip(".,;")
-  return (
-    _NAMED.sub("", answer).strip("()") if _is_wrapped_number(answer) else _NAMED.sub("", answer)
-  )
+  """An answer in the one spelling that is compared."""
+  return latex.text(latex.tokens(answer))
 
 
-def number(answer: str) -> Fraction | None:
-  """The exact value of a plain number: integer, decimal, ratio, a × 10^b."""
-  match = _DECIMAL.match(answer)
-  if match and (match[2] or match[3]):
-    return Fraction(answer)
-  match = _RATIO.match(answer)
-  if match and int(match[3]):
-    return Fraction(answer)
-  match = _POWER_OF_TEN.match(answer)
-  return Fraction(match[1]) * Fraction(10) ** int(match[2]) if match else None
+@functools.lru_cache(maxsize=1024)
+def _read(truth: str) -> Shape:
+  return shapes.read(latex.tokens(truth))
 
 
-def _unit(answer: str) -> str:
-  """Text inside an answer goes if a number is left, else it is the answer."""
-  bare = _UNIT.sub("", answer)
-  return bare if re.search(r"\d|\\", bare) else _UNIT.sub(r"\1", answer)
+def _values(truth: str) -> int:
+  try:
+    shape = _read(truth)
+  except (latex.TooDeep, RecursionError):
+    return 1
+  return len(shape.parts) if shape.kind in ("list", "set") else 1
 
 
-def _is_wrapped_number(answer: str) -> bool:
-  return answer.startswith("(") and answer.endswith(")") and number(answer[1:-1]) is not None
+class Comparison:
+  """Compares shapes; the budget bounds what math-verify may spend on one verdict."""
+
+  def __init__(self, budget: verifier.Budget):
+    self._budget = budget
+
+  def same(self, truth: Shape, found: Shape) -> Verdict:
+    """Do two shapes mean the same?"""
+    if latex.text(truth.whole) == latex.text(found.whole):
+      return bool(truth.whole)
+    if _other_name(truth.name, found.name):
+      return False
+    if "relation" in (truth.kind, found.kind):
+      return self._relations(truth, found)
+    if truth.kind == found.kind == "value":
+      return self._leaf(truth, found)
+    if truth.kind == "value":
+      return self._against_value(truth, found)
+    return self._many(truth, found)
+
+  def _relations(self, truth: Shape, found: Shape) -> Verdict:
+    """Equations against each other; "2 + 3 = 5" against 5 is its last side."""
+    if found.kind == "relation" or found.name:
+      whole = (
+        self._ask(latex.text(truth.whole), latex.text(found.whole))
+        if truth.kind == "relation" or truth.name
+        else False
+      )
+      if whole is not False:
+        return whole
+    return truth.kind != "relation" and self.same(truth, found.parts[0])
+
+  def _against_value(self, truth: Shape, found: Shape) -> Verdict:
+    """One value is a set of one, and "3/4 or 0.75"; two different ones are none."""
+    if found.kind == "set" and len(found.parts) == 1:
+      return self.same(truth, found.parts[0])
+    if found.kind == "list" and found.choice:
+      return _all(self.same(truth, each) for each in found.parts)
+    # 1,200 is a number, or a list where the other side has one
+    if found.kind == "list" and "," in truth.tokens:
+      return self._many(_as_list(truth), found)
+    return False
+
+  def _many(self, truth: Shape, found: Shape) -> Verdict:
+    if found.kind == "value":
+      if truth.kind == "set" and len(truth.parts) == 1:
+        return self.same(truth.parts[0], found)
+      if truth.kind != "list" or "," not in found.tokens:
+        return False
+      found = _as_list(found)
+    kinds = {truth.kind, found.kind}
+    if len(truth.parts) != len(found.parts) or len(truth.parts) > MAX_PARTS:
+      return False
+    if kinds <= {"list", "set"} or kinds == {"union"}:
+      return self._unordered(truth.parts, found.parts)
+    if kinds == {"interval"} or kinds == {"matrix"}:
+      return truth.ends == found.ends and self._ordered(truth.parts, found.parts)
+    is_tuple = [_is_tuple(each) for each in (truth, found)]
+    if all(is_tuple) or (any(is_tuple) and "list" in kinds):
+      return self._ordered(truth.parts, _by_name(found.parts))
+    return False
+
+  def _ordered(self, truth: Sequence[Shape], found: Sequence[Shape]) -> Verdict:
+    return _all(self.same(a, b) for a, b in zip(truth, found))
+
+  def _unordered(self, truth: Sequence[Shape], found: Sequence[Shape]) -> Verdict:
+    """Each value of the truth once, in any order."""
+    left = list(found)
+    for gold in truth:
+      for pred in left:
+        verdict = self.same(gold, pred)
+        if verdict is None:
+          return None
+        if verdict:
+          left.remove(pred)
+          break
+      else:
+        return False
+    return True
+
+  def _leaf(self, truth: Shape, found: Shape) -> Verdict:
+    """Two single values: the first rule that knows both decides, else math-verify."""
+    gold, pred = latex.text(truth.tokens), latex.text(found.tokens)
+    if gold == pred:
+      return bool(gold)
+    for rule in (_clocks, _bases, _ratios, _words):
+      verdict = rule(gold, pred)
+      if verdict is not None:
+        return verdict
+    label = _OPTION.fullmatch(pred)
+    if label:  # (B) 12 for 12
+      return self._leaf(truth, shapes.read(latex.tokens(label[2])))
+    return self._measured(gold, pred)
+
+  def _measured(self, gold: str, pred: str) -> Verdict:
+    """Values with their units, percent and degrees as they may be meant."""
+    (gold, unit), (pred, other) = units.split(gold), units.split(pred)
+    if not gold or not pred:
+      return False
+    if unit and other and unit.dimensions is not None and other.dimensions is not None:
+      if unit.dimensions != other.dimensions:
+        return False
+      return self._values(gold, pred, other.size / unit.size)
+    if self._values(gold, pred):
+      return True
+    share, angle = frozenset({("share", 1)}), frozenset({("angle", 1)})
+    for each, factor in ((unit, 100), (other, Fraction(1, 100))):
+      if each and each.dimensions == share:
+        return self._values(gold, pred, Fraction(factor))
+    if unit and unit.dimensions == angle and "\\pi" in pred:
+      return self._values(f"({gold})\\cdot\\frac{{\\pi}}{{180}}", pred)
+    if other and other.dimensions == angle and "\\pi" in gold:
+      return self._values(gold, f"({pred})\\cdot\\frac{{\\pi}}{{180}}")
+    return False
+
+  def _values(self, gold: str, pred: str, factor: Fraction = Fraction(1)) -> Verdict:
+    """Two values without units: `pred` times `factor` is `gold`."""
+    truth, found = number(gold), number(pred)
+    if found and factor != 1:
+      found = found._replace(value=found.value * factor, half=found.half * factor)
+    if truth and found:
+      return numerals.equal(truth, found)
+    if bool(truth or found) and _VARIABLE.search(gold + " " + pred) and not _BOUND.search(pred):
+      return False  # 5x is not 5
+    tolerance = truth.half if truth else found.half if found and numerals.rounded(found) else 0
+    gold = _exact(truth) if truth else gold
+    pred = (
+      _exact(found) if found else f"({pred})\\cdot{_exact(Number(factor))}" if factor != 1 else pred
+    )
+    return self._ask(gold, pred, str(float(tolerance)) if tolerance else "")
+
+  def _ask(self, gold: str, pred: str, tolerance: str = "") -> Verdict:
+    """math-verify's verdict; no for words, and for what would grow beyond all bounds."""
+    if "\\text" in gold or "\\text" in pred or any(map(too_big, map(latex.tokens, (gold, pred)))):
+      return False
+    # 1\frac{2}{3}\pi: a mixed number is a sum
+    gold, pred = (_MIXED.sub(r"(\1+\2)", each) for each in (gold, pred))
+    return verifier.equal(gold, pred, tolerance, self._budget)
 
 
-def _digits(answer: str) -> int:
-  """Decimal places that the truth shows; a decimal answer need agree to those only."""
-  match = _DECIMAL.match(answer)
-  return len(match[3]) if match and match[3] else 0
-
-
-def _side(answer: str) -> str:
-  return answer.rsplit("=", 1)[-1]
-
-
-def _head(stated: str) -> str:
-  """The answer at the start of the rest of a line."""
-  if _HEDGE.search(stated):
-    return stated  # two answers are none; as one text they equal no truth
-  match = _FORMULA.search(stated)
-  if match and match.start() <= 3:
-    return match[1] or match[2]
-  bold = _BOLD.search(stated)
-  stated = bold[1] if bold and bold.start() <= 3 else stated
-  stated = re.split(r"[.;](?:\s|$)|\s(?:because|since|as|which|so|where|and|but)\s", stated)[0]
-  stated = stated.strip(" *_`:\"'")
-  # "12 apples" and "5 cm": the number is the answer
-  worded = re.match(r"(-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)\s+[a-zA-Z]", stated)
-  return worded[1] if worded else stated
-
-
-def _last_box(text: str) -> str | None:
-  """Content of the last \\boxed{…} with balanced braces."""
-  starts = [match.end() for match in _BOX.finditer(text)]
-  if not starts:
+def _clocks(gold: str, pred: str) -> Verdict:
+  """3:30, 3:30 p.m."""
+  a, b = _CLOCK.fullmatch(gold), _CLOCK.fullmatch(pred)
+  if not (a and b):
     return None
-  depth = 1
-  # bounded, because a box that is never closed would be scanned to the end of a long text
-  for at in range(starts[-1], min(len(text), starts[-1] + 10 * MAX_ANSWER)):
-    depth += {"{": 1, "}": -1}.get(text[at], 0)
-    if depth == 0:
-      return text[starts[-1] : at]
-  return None
+  halves = [re.sub(r"[^apm]", "", wording.wording(each[3])) for each in (a, b)]
+  return (int(a[1]), a[2]) == (int(b[1]), b[2]) and (halves[0] == halves[1] or "" in halves)
+
+
+def _bases(gold: str, pred: str) -> Verdict:
+  """1011_2: the digits, and the base where both name it."""
+  a, b = _BASED.fullmatch(gold), _BASED.fullmatch(pred)
+  if not (a or b):
+    return None
+  digits = [each[1] if each else text for each, text in ((a, gold), (b, pred))]
+  bases = [each[2] or each[3] for each in (a, b) if each]
+  names = {wording.counted(wording.wording(base)) or base for base in bases}
+  names = {int(name) if str(name).isdigit() else name for name in names}
+  return digits[0].upper() == digits[1].upper() and len(names) == 1
+
+
+def _ratios(gold: str, pred: str) -> Verdict:
+  """2:4 is 1:2, and 1/2."""
+  if not _RATIO.fullmatch(gold):
+    return None
+  sides = [[number(units.split(part)[0]) for part in each.split(":")] for each in (gold, pred)]
+  if not all(map(all, sides)):
+    return False
+  left, right = ([part.value for part in side if part] for side in sides)
+  if len(left) == 2 and len(right) == 1:
+    right.append(Fraction(1))
+  return len(left) == len(right) and all(a * right[0] == b * left[0] for a, b in zip(left, right))
+
+
+def _words(gold: str, pred: str) -> Verdict:
+  """Answers in words and option letters; None where the truth is no text."""
+  said, answered = wording.wording(gold), wording.wording(pred)
+  for text, words, other in ((gold, said, pred), (pred, answered, gold)):
+    value = wording.counted(words) if "\\text" in text or words in wording.SMALL else None
+    if value is not None and (found := number(units.split(other)[0])):
+      return found.value == value
+  label = _LABEL.fullmatch(gold)
+  if label:
+    option = _OPTION.fullmatch(pred)
+    letter = option[1] if option else (_LABEL.fullmatch(pred) or ["", ""])[1]
+    folded = "\\text" in gold + pred
+    return letter == label[1] or (folded and letter.upper() == label[1].upper()) or None
+  is_text = "\\text" in pred or "\\text" in gold or "\\emptyset" in gold
+  if is_text and said == answered and said:
+    return True
+  return False if _STARTS_WITH_WORDS.match(gold) else None
+
+
+def _exact(found: Number) -> str:
+  """A number as LaTeX that no reader misreads (1.5e3 is no 1.5 times e times 3)."""
+  above, below = found.value.numerator, found.value.denominator
+  return f"\\frac{{{above}}}{{{below}}}" if below != 1 else str(above)
+
+
+def _other_name(one: str, other: str) -> bool:
+  """x = 5 is not y = 5; longer names are spelled in too many ways."""
+  return len(one) == len(other) == 1 and one != other
+
+
+def _is_tuple(shape: Shape) -> bool:
+  vector = shape.kind == "matrix" and "1" in shape.ends.split("x")
+  return shape.kind == "tuple" or vector or (shape.kind == "interval" and shape.ends == "()")
+
+
+def _by_name(parts: Sequence[Shape]) -> Sequence[Shape]:
+  """y = 3, x = 5 in the order of the alphabet; parts without names as they are."""
+  names = [part.name for part in parts]
+  if all(len(name) == 1 for name in names) and len(set(names)) == len(names):
+    return sorted(parts, key=lambda part: part.name)
+  return parts
+
+
+def _as_list(shape: Shape) -> Shape:
+  """A number with a comma read as a list after all."""
+  parts = tuple(map(shapes.read, shapes.split(shape.tokens, ",")))
+  return shape._replace(kind="list", parts=parts)
+
+
+def _all(verdicts: Iterable[Verdict]) -> Verdict:
+  """False as soon as one is, None if one is unknown."""
+  unknown = False
+  for verdict in verdicts:
+    if verdict is False:
+      return False
+    unknown = unknown or verdict is None
+  return None if unknown else True

@@ -1,4 +1,4 @@
-"""math-verify in a process of its own: a comparison that never ends is killed.
+"""math-verify in a process of its own (referee.py): bounded in time and memory, ends with us.
 
 math-verify's own limits use signals, which work in a main thread only, and sympy can fill the
 memory. The process starts at the first comparison that needs it and answers JSON lines.
@@ -14,33 +14,19 @@ import selectors
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import IO, NamedTuple
 
-DEADLINE_S = 5.0  # one comparison; most take milliseconds
-START_S = 60.0  # loading sympy on a busy machine
+CPU_S = 0.15  # of one verdict; most take milliseconds. An answer that needs more counts as wrong
+DEADLINE_S = 10.0  # waiting for a reply: a machine in trouble, which is no verdict
+START_S = 120.0  # loading sympy on a busy machine
 
-_CHILD = r"""
-import json, logging, sys
-logging.disable(logging.CRITICAL)
-try:
-  import resource
-  # 4 GiB: beyond it the comparison fails, and not the machine
-  resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-except (ImportError, ValueError, OSError):
-  pass
-from math_verify import parse, verify
-sys.stdout.write("ready\n"); sys.stdout.flush()
-for line in sys.stdin:
-  truth, found = json.loads(line)
-  try:
-    read = [
-      parse("$" + each + "$", parsing_timeout=None, raise_on_error=False) for each in (truth, found)
-    ]
-    same = verify(*read, timeout_seconds=None, raise_on_error=False)
-  except Exception:
-    same = False
-  sys.stdout.write(json.dumps(bool(same)) + "\n"); sys.stdout.flush()
-"""
+
+class Budget:
+  """Seconds of CPU that the comparisons of one verdict share."""
+
+  def __init__(self, seconds: float = CPU_S):
+    self.left = seconds
 
 
 class _Child(NamedTuple):
@@ -56,17 +42,33 @@ class Verifier:
     self._lock = threading.Lock()
     self._child: _Child | None = None
 
-  def equal(self, truth: str, found: str) -> bool | None:
-    """math-verify's verdict on two LaTeX answers; None if it took too long or broke."""
+  def equal(
+    self, truth: str, found: str, tolerance: str = "", budget: Budget | None = None
+  ) -> bool | None:
+    """Do two LaTeX values mean the same? False also beyond the budget, None if the child broke.
+
+    tolerance: largest difference of two numbers, "" for equal ones.
+    """
+    budget = budget or Budget()
+    if budget.left <= 0:
+      return False
+    question = json.dumps([truth, found, tolerance, budget.left]).encode() + b"\n"
     with self._lock:
-      try:
-        child = self._child or self._start()
-        child.questions.write(json.dumps([truth, found]).encode() + b"\n")
-        child.questions.flush()
-        return json.loads(self._line(child, DEADLINE_S))
-      except (OSError, ValueError, TimeoutError):
-        self._stop()  # its late answer would be taken for that of the next question
-        return None
+      for _ in range(2):  # a child that someone killed is replaced, and asked again
+        try:
+          child = self._child or self._start()
+          child.questions.write(question)
+          child.questions.flush()
+          same, seconds = json.loads(self._line(child, DEADLINE_S))
+        except TimeoutError:
+          self._stop()  # its late answer would be taken for that of the next question
+          return None
+        except (OSError, ValueError):
+          self._stop()
+        else:
+          budget.left -= seconds
+          return same
+    return None
 
   def close(self) -> None:
     """Ends the child; the next comparison starts another."""
@@ -75,7 +77,8 @@ class Verifier:
 
   def _start(self) -> _Child:
     process = subprocess.Popen(
-      [sys.executable, "-c", _CHILD],
+      # -P: the folder of the script holds no modules of ours for it
+      [sys.executable, "-P", str(Path(__file__).with_name("referee.py"))],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,  # its libraries warn of what they cannot parse
@@ -101,10 +104,10 @@ class Verifier:
   def _stop(self) -> None:
     child, self._child = self._child, None
     if child is not None:
-      child.process.kill()
       for pipe in (child.questions, child.answers):
         with contextlib.suppress(OSError):
-          pipe.close()
+          pipe.close()  # its worker ends with its input, or by its timer
+      child.process.kill()
       child.process.wait()
 
 

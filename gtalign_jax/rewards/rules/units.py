@@ -1,0 +1,107 @@
+"""Units: what stands after (or, for money, before) a value, and how two units compare.
+
+A unit that only one side names is left out; two that both are known are compared, so 2 miles are
+not 2 km and 50 mm are 5 cm. Words that are no unit (7 apples) never matter.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+# dimension: names (plural s and -re spelling are added) and size
+_TABLE: dict[str, dict[str, int | str]] = {
+  "length": {
+    "m meter": 1, "km kilometer": 1000, "dm": "0.1", "cm centimeter": "0.01",
+    "mm millimeter": "0.001", "nm nanometer": "1e-9", "in inch inches": "0.0254",
+    "ft foot feet": "0.3048", "yd yard": "0.9144", "mi mile": "1609.344",
+  },
+  "mass": {
+    "kg kilogram": 1000, "g gram": 1, "mg milligram": "0.001", "lb lbs pound": "453.59237",
+    "oz ounce": "28.349523125",
+  },
+  "time": {
+    "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400, "week": 604800,
+    "ms millisecond": "0.001", "yr year": 31557600, "month": 2629800,
+  },
+  "volume": {"l liter": 1, "ml milliliter": "0.001"},
+  "energy": {"j joule": 1, "erg": "1e-7"}, "power": {"w watt": 1, "kw": 1000},
+  "force": {"n newton": 1}, "temperature": {"k kelvin": 1}, "angle": {"degree deg": 1},
+  "money": {"dollar usd": 1, "cent": "0.01"}, "euro": {"euro eur": 1}, "share": {"percent": 1},
+}  # fmt: skip
+_UNITS = {
+  spelled: (dimension, Fraction(size))
+  for dimension, sizes in _TABLE.items()
+  for names, size in sizes.items()
+  for name in names.split()
+  for spelled in {name, name + "s", name[:-2] + "re" if name.endswith("er") else name}
+}
+_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_SYMBOLS = {"\\degree": "degree", "%": "percent", "\\$": "dollar"}
+# mph is miles per hour; all others are written out
+_SHORT = {
+  "mph": ("mile", "/", "hour"),
+  "kmh": ("km", "/", "h"),
+  "kph": ("km", "/", "h"),
+  "mps": ("m", "/", "s"),
+}
+
+# 5 m, 9.8 m/s^2, 5cm at the end of plain text; one letter counts only after a space
+_LONG = "|".join(sorted((u for u in {*_UNITS, *_SHORT} if len(u) > 1), key=len, reverse=True))
+_RAISED = r"(?:\^?\{?-?[23]\}?)?"
+_BARE = re.compile(
+  rf"(?<=[\d}}])(?:\s*(?:{_LONG})|[\s~]+[a-zA-ZΩ]){_RAISED}"
+  rf"(?:\s*(?:/|\\cdot|\*)\s*(?:{_LONG}|[a-zA-Z]){_RAISED})*\s*$"
+)
+
+_WORD = r"\\text\{[^{}]*\}"
+_HEAD = re.compile(rf"(?:{_WORD})*(?:-?\\\$-?)?(?:{_WORD})*")
+_TAIL = re.compile(rf"(?:(?:/|\\cdot)?(?:{_WORD}(?:\^\{{-?\d\}})?|\\degree|%|\\\$))+$")
+_PIECE = re.compile(r"\\text\{([^{}]*)\}(?:\^\{(-?\d)\})?|\\degree|%|\\\$|/")
+
+
+class Unit(NamedTuple):
+  """What a value is measured in; `dimensions` None where a word is no known unit."""
+
+  size: Fraction
+  dimensions: frozenset[tuple[str, int]] | None
+
+
+def mark(answer: str) -> str:
+  """An answer whose bare unit at the end, if it has one, is in `\\text{…}`."""
+  return _BARE.sub(lambda match: f" \\text{{{match[0].strip()}}}", answer)
+
+
+def split(answer: str) -> tuple[str, Unit | None]:
+  """Value and unit of a canonical text; all words at either end of the value go."""
+  head, tail = _HEAD.match(answer), _TAIL.search(answer)
+  start = head.end() if head else 0
+  end = max(start, tail.start()) if tail else len(answer)
+  sign = "-" if head and "-" in head[0] else ""
+  said = ("\\$" if head and "\\$" in head[0] else "") + answer[end:]
+  value = sign + answer[start:end].rstrip("/ ")
+  return value, _unit(said) if said else None
+
+
+def _unit(said: str) -> Unit:
+  """Size and dimensions of what is said, as in `\\text{m}/\\text{s}^{2}`."""
+  size, powers, sign, power, known = Fraction(1), dict[str, int](), 1, 1, True
+  for match in _PIECE.finditer(said):
+    name = _SYMBOLS.get(match[0], match[1] or match[0]).lower()
+    for each in _SHORT.get(name, (name,)):
+      if each in ("/", "per"):
+        sign = -1
+      elif each in _POWERS:
+        power = _POWERS[each]
+      elif each in _UNITS:
+        dimension, one = _UNITS[each]
+        exponent = sign * (int(match[2]) if match[2] else power)
+        size *= one**exponent
+        powers[dimension] = powers.get(dimension, 0) + exponent
+        power = 1
+      else:
+        known = False
+  if not known or not powers:
+    return Unit(Fraction(1), None)
+  return Unit(size, frozenset((each, n) for each, n in powers.items() if n))
