@@ -109,9 +109,9 @@ def check_output(
   inputs: files that are read, none of which may be `path`. streams: whether a pipe or device will
   do. name: what the command calls the argument.
   """
-  if not str(path):
-    raise BadInput(f"{name} is empty; name a file")
-  where = f"{name} {str(path)!r}"
+  where = _local(path, name)
+  if str(path) == "-":  # elsewhere a name of stdout
+    raise BadInput(f"{where}: name a file, or /dev/stdout")
   try:
     kind = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
     if stat.S_ISDIR(kind):
@@ -135,9 +135,7 @@ def check_folder(path: str | Path, name: str, empty: bool = False) -> None:
 
   empty: whether it must hold none yet. name: what the command calls the argument. Leaves nothing.
   """
-  if not str(path):
-    raise BadInput(f"{name} is empty; name a folder")
-  where = f"{name} {str(path)!r}"
+  where = _local(path, name)
   try:
     target = Path(os.path.realpath(path))
     if os.path.lexists(path) and not target.exists():  # mkdir makes no folder there
@@ -150,6 +148,17 @@ def check_folder(path: str | Path, name: str, empty: bool = False) -> None:
     _probe(str(there), ".")
   except (OSError, ValueError) as error:
     raise unwritable(where, error) from None
+
+
+def _local(path: str | Path, name: str) -> str:
+  """How errors name `path`. Raises BadInput where it is no path of this machine."""
+  if not str(path):
+    raise BadInput(f"{name} is empty; name a place on this machine")
+  if "://" in str(path):  # Path() would take it for a relative folder
+    raise BadInput(
+      f"{name} {str(path)!r} is no local path; mount the bucket (gcsfuse, s3fs) and name the folder"
+    )
+  return f"{name} {str(path)!r}"
 
 
 def _probe(folder: str, prefix: str) -> None:

@@ -29,6 +29,8 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path):
   (tmp_path / "loop").symlink_to("loop")
   (tmp_path / "away").symlink_to(tmp_path / "none" / "x")
   refused("", "is empty")
+  refused("gs://bucket/out.jsonl", "is no local path; mount the bucket")
+  refused("-", "name a file, or /dev/stdout")
   refused(tmp_path, "it is a folder")
   refused(tmp_path / "none" / "x.jsonl", "there is no such folder")
   refused(tmp_path / "away", "there is no such folder")
@@ -121,6 +123,7 @@ def test_folders(tmp_path):
   (tmp_path / "there").symlink_to("empty")
   for path, expected in (
     ("", "is empty"),
+    ("s3://bucket/out", "is no local path"),
     (tmp_path / "file", "is no folder"),
     (tmp_path / "file" / "x", "is no folder"),
     (tmp_path / "nowhere", "a link to .*none/at/all, which is not there"),

@@ -15,7 +15,7 @@ from gtalign_jax.errors import BadInput
 # runs/lr=1e-4/out.jsonl is a path: what stands before its sign is no key
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 _FLAG = re.compile(r"--(?P<key>[A-Za-z_][\w.-]*)(?P<value>=.*)?", re.S)
-LARGEST = 2**31  # of a count: arrays of numbers of 32 bits are made from it
+LARGEST = 2**24  # of a count: larger ones overflow the sizes of arrays, in XLA without a word
 
 
 def config_file(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +101,7 @@ def check(args: argparse.Namespace, **lowest: float) -> None:
     shown = f"--{name.replace('_', '-')}={value}"
     if not value >= low:  # not `<`: NaN is refused as well
       raise BadInput(f"{shown}: must be at least {low}")
-    highest, text = (2**63, "2**63") if name == "seed" else (LARGEST, "2**31")
+    highest, text = (2**63, "2**63") if name == "seed" else (LARGEST, "2**24")
     if isinstance(value, int) and value >= highest:
       raise BadInput(f"{shown}: must be below {text}")
     if math.isinf(value):

@@ -26,9 +26,10 @@ KEYS = {
 }
 # what an evaluation reads of a config; rollout.temperature and rollout.group_size are training's
 READ = (
-  "model", "seed", "workdir", "policy.", "data.", "rewards.", "mesh.", "eval.prompts",
+  "model", "seed", "workdir", "policy.dtype", "data.", "rewards.", "mesh.", "eval.prompts",
   "eval.group_size", "eval.temperature", "rollout.max_new_tokens", "rollout.prompt_buckets",
-  "rollout.prompts_at_once", "rollout.top_k", "rollout.top_p", "rollout.min_p", "rollout.stop",
+  "rollout.prompts_at_once", "rollout.segment", "rollout.top_k", "rollout.top_p", "rollout.min_p",
+  "rollout.stop",
 )  # fmt: skip
 
 

@@ -70,12 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     code, text = 130, "interrupted; run the same command again to resume"
   except BadInput as error:
-    code, text = 2, _one_line(error)
+    code, text = 2, str(error)
   except RunFailure as error:
-    code, text = 1, _one_line(error)
+    code, text = 1, str(error)
   except Exception as error:
     code, text = crash.explain(error)
-  sys.stderr.write(f"gtalign: {text}\n")
+  sys.stderr.write(f"gtalign: {_one_line(text)}\n")
   return code
 
 
@@ -99,9 +99,10 @@ def _forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _one_line(error: Exception) -> str:
-  # messages quote values, and a value may hold line breaks
-  return " ".join(str(error).split())
+def _one_line(text: str) -> str:
+  # messages quote values, and a value may hold line breaks and orders to the terminal
+  line = " ".join(text.split())
+  return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 def command(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:

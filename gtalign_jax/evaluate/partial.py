@@ -71,7 +71,7 @@ def opened(
     lines = text.splitlines(keepends=True)
     # what broke off within the first line held no row yet
     if not first.startswith(text) and lines[0] != first:
-      if not overwrite:
+      if not overwrite and len(lines) > 1:  # a start that failed before its first row left nothing
         raise BadInput(
           f"{path} holds rows of another job ({_differences(lines[0], named)}); remove it, name "
           "another file, or replace it with --overwrite"

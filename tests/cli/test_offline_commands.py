@@ -132,7 +132,7 @@ def test_flags_of_eval_work_with_a_config_too(folder, capsys):
     (["{c}", "{out}", "--prompts", "0"], "--prompts=0: must be at least 1"),
     (["{c}", "{out}", "--temperature", "nan"], "--temperature=nan"),
     (["{c}", "{out}", "--temperature", "inf"], "--temperature=inf: must be a finite number"),
-    (["{c}", "{out}", "--group-size", "2147483648"], "must be below 2**31"),
+    (["{c}", "{out}", "--group-size", "2147483648"], "must be below 2**24"),
     (["{c}", "{out}", "--beta=0.1"], "did you mean 'grpo.kl_coef'"),
     (["{c}", "{out}", "--num_generations", "3"], "rollout.group_size=…"),
     (["{c}", "{c}"], "is read as well"),
