@@ -9,6 +9,8 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tokenizers import AddedToken, Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from gtalign_jax.models import decoder, decoding, hf_config, weights
 from gtalign_jax.types import Context
@@ -81,6 +83,21 @@ def state_dict(arch):
         noise *= 0.3
       made[name] = noise.astype(np.float32)
   return made
+
+
+def small_tokenizer():
+  """Characters as tokens and four special ones, VOCAB ids: what a model of these cases has rows for."""
+  special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
+  characters = [chr(code) for code in range(32, 127) if chr(code) not in "`~^"]
+  tokens = {token: i for i, token in enumerate([*special, *characters])}
+  made = Tokenizer(models.BPE(tokens, []))
+  made.decoder = decoders.Fuse()
+  made.add_special_tokens([AddedToken(each, special=True, normalized=False) for each in special])
+  wrapped = PreTrainedTokenizerFast(
+    tokenizer_object=made, eos_token=special[2], pad_token=special[3]
+  )
+  wrapped.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+  return wrapped
 
 
 class Memory:

@@ -163,9 +163,13 @@ def score(
     dtype=policy.dtype,
     remat=policy.remat,
   )
-  head_DV, softcap = decoder.head(arch, params)
   return token_logprobs(
-    hidden_BCD, head_DV, batch.tokens_BC, temperature=objective.temperature, softcap=softcap
+    hidden_BCD,
+    decoder.head(arch, params),
+    batch.tokens_BC,
+    temperature=objective.temperature,
+    softcap=arch.softcap,
+    blank=arch.blank,
   )
 
 

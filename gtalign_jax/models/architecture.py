@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
-from gtalign_jax.models import hf_config
+from gtalign_jax.models import folder, hf_config
 from gtalign_jax.models.gguf import GGUF
 from gtalign_jax.models.locate import RANDOM, locate
 from gtalign_jax.models.variants import TINY, Arch
@@ -30,7 +29,7 @@ def read(spec: str, file: str | None = None) -> Arch:
 
 
 def _from_json(path: Path, name: str) -> Arch:
-  return hf_config.read(jsonl.read_object(path), name)
+  return hf_config.read(folder.read_json(path), name)
 
 
 def _from_hub(spec: str) -> Path:

@@ -139,20 +139,21 @@ def forward(
   return module.apply({"params": params}, tokens_BT, positions_BT, mask_BT, context)
 
 
-def head(arch: Arch, params: Any) -> tuple[jax.Array, float | None]:
-  """The matrix from hidden states to logits [D, V], and the softcap of the logits or None."""
-  return (params["embed"]["table"].T if arch.tied else params["head"]["kernel"]), arch.softcap
+def head(arch: Arch, params: Any) -> jax.Array:
+  """The matrix from hidden states to logits [D, V], before softcap and `unembed`'s mask."""
+  return params["embed"]["table"].T if arch.tied else params["head"]["kernel"]
 
 
 def unembed(arch: Arch, params: Any, hidden: jax.Array) -> jax.Array:
-  """Logits of hidden states, f32 [..., V]."""
+  """Logits of hidden states, f32 [..., V]; -inf for ids without a token."""
   # not by `head`: XLA's CPU widens a narrow product with the transpose of the table
   matrix, axis = (params["embed"]["table"], 1) if arch.tied else (params["head"]["kernel"], 0)
   logits = jnp.tensordot(
     hidden, matrix.astype(hidden.dtype), (-1, axis), preferred_element_type=jnp.float32
   )
-  softcap = arch.softcap
-  return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+  if arch.softcap is not None:
+    logits = arch.softcap * jnp.tanh(logits / arch.softcap)
+  return logits if arch.spelled_V is None else jnp.where(arch.spelled_V, logits, -jnp.inf)
 
 
 def _boxed(arch: Arch, key: jax.Array) -> Any:

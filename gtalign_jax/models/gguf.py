@@ -7,15 +7,19 @@ halves.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 
-from gtalign_jax.errors import BadInput
+from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax.models import hf_config, tokenizer
 from gtalign_jax.models.attention import inverse_frequencies
-from gtalign_jax.models.variants import FAMILIES, Arch, Rope
+from gtalign_jax.models.config_keys import real, whole
+from gtalign_jax.models.variants import Arch, Rope
 from gtalign_jax.models.weights import Index
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -39,6 +43,7 @@ _TOP_NAMES = {
   "output": "lm_head",
 }
 _ROPE_FACTORS = "rope_freqs.weight"
+_LONGEST_LIST = 2**21
 _KNOWN = {
   "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
   "attention.head_count", "attention.head_count_kv", "attention.layer_norm_rms_epsilon",
@@ -48,16 +53,32 @@ _KNOWN = {
 
 
 class _Reader(gguf.GGUFReader):
-  """The package's reader, which says of an unknown type neither that it is one nor whose."""
+  """The package's reader, with the checks that it leaves out."""
+
+  def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+    # it would slice beyond the end, and go on with nothing for as long as a wrong count says
+    if int(offset) + int(count) * np.dtype(dtype).itemsize > self.data.size:
+      raise ValueError("the file ends before what its header promises; fetch it again")
+    return super()._get(offset, dtype, count, override_order)
+
+  def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+    if raw_type == gguf.GGUFValueType.ARRAY:
+      count = int(self._get(orig_offs + 4, np.uint64)[0])
+      if count > _LONGEST_LIST:  # each entry takes the package some microseconds
+        raise ValueError(f"it holds a list of {count} entries, more than any vocabulary has")
+    return super()._get_field_parts(orig_offs, raw_type)
 
   def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:
     numbers = {kind.value for kind in gguf.GGMLQuantizationType}
     for field in fields:
+      name = bytes(field.parts[1]).decode()
       if field.parts[4][0] not in numbers:
-        name = bytes(field.parts[1]).decode()
         raise ValueError(
           f"{name} has type {field.parts[4][0]}, which the gguf package does not know"
         )
+      # NumPy's product of unsigned sizes wraps round
+      if math.prod(field.parts[3].tolist()) > 8 * self.data.size:
+        raise ValueError(f"{name} is larger than the file; fetch it again")
     super()._build_tensors(start_offs, fields)
 
 
@@ -70,10 +91,11 @@ class GGUF:
   def __init__(self, path: Path):
     try:
       reader = _Reader(path)
-    except (ValueError, OSError, IndexError, KeyError) as error:
-      raise BadInput(f"model {str(path)!r} is not a readable GGUF file: {error}") from error
+      self.metadata: dict[str, Any] = {k: v.contents() for k, v in reader.fields.items()}
+    except Exception as error:  # the package checks little, and what it trips over varies
+      reason = first_line(error)
+      raise BadInput(f"model {str(path)!r} is not a readable GGUF file: {reason}") from error
     self.path = path
-    self.metadata: dict[str, Any] = {k: v.contents() for k, v in reader.fields.items()}
     self._tensors = {_hf_name(t.name): t for t in reader.tensors}
     self.rope_factors = self._tensors.pop(_ROPE_FACTORS, None)
     self.shapes = {n: tuple(int(d) for d in t.shape[::-1]) for n, t in self._tensors.items()}
@@ -129,42 +151,51 @@ class GGUF:
           f"model {str(self.path)!r}: key {key}={self.metadata[key]!r} is not understood; "
           "use the model's safetensors files"
         )
-    heads, width = self._get("attention.head_count"), self._get("embedding_length")
-    head_dim = self._get("attention.key_length", width // heads)
-    layers = self._get("block_count")
-    return Arch(
-      family=family,
-      vocab_size=self.shapes.get("model.embed_tokens.weight", (0,))[0],
-      width=width,
-      mlp_width=self._get("feed_forward_length"),
-      num_layers=layers,
-      num_heads=heads,
-      num_kv_heads=self._get("attention.head_count_kv", heads),
-      head_dim=head_dim,
-      max_positions=self._get("context_length"),
-      windows=(0,) * layers,
-      rope=self._rope(head_dim),
+    where = str(self.metadata.get("general.name", self.path.stem))
+    heads = whole(self._get("attention.head_count"), "attention.head_count", where, 1, 2**12)
+    eps = self._get("attention.layer_norm_rms_epsilon")
+    width = self._get("embedding_length")
+    config = {
+      "model_type": family,
+      "vocab_size": self.shapes.get("model.embed_tokens.weight", (0,))[0],
+      "hidden_size": width,
+      "intermediate_size": self._get("feed_forward_length"),
+      "num_hidden_layers": self._get("block_count"),
+      "num_attention_heads": heads,
+      "num_key_value_heads": self._get("attention.head_count_kv", heads),
+      "max_position_embeddings": self._get("context_length"),
       # the file holds f32(1e-5); the shortest decimal that rounds to it is what the config said
-      norm_eps=float(str(np.float32(self._get("attention.layer_norm_rms_epsilon")))),
-      tied="lm_head.weight" not in self.shapes,
-      name=self.metadata.get("general.name", self.path.stem),
-      **FAMILIES[family].traits,
-    )
+      "rms_norm_eps": float(str(np.float32(real(eps, "rms_epsilon", where)))),
+      "tie_word_embeddings": "lm_head.weight" not in self.shapes,
+      "rope_theta": self._get("rope.freq_base", 10_000.0),
+      "head_dim": self._get(
+        "attention.key_length", whole(width, "embedding_length", where, 1, 2**20) // heads
+      ),
+    }
+    arch = hf_config.read(config, where)  # plain rope so far; sizes are now known to be sizes
+    return dataclasses.replace(arch, rope=self._rope(arch))
 
-  def _rope(self, head_dim: int) -> Rope:
-    if self._get("rope.dimension_count", head_dim) != head_dim:
+  def describe(self) -> tuple[Arch, Any, tuple[int, ...]]:
+    """(architecture, tokenizer, ids that end a turn)."""
+    arch, where = self.arch(), str(self.path)
+    made = tokenizer.from_gguf(self.metadata, where)
+    return arch, made, tokenizer.gguf_eos_ids(self.metadata, made, where)
+
+  def _rope(self, arch: Arch) -> Rope:
+    if self._get("rope.dimension_count", arch.head_dim) != arch.head_dim:
       raise BadInput(f"model {str(self.path)!r}: rotary positions on a part of each head only")
-    theta = float(self._get("rope.freq_base", 10_000.0))
-    kind = self._get("rope.scaling.type", "none")
+    theta, kind = arch.rope.theta, self._get("rope.scaling.type", "none")
     if self.rope_factors is not None:
-      return self._llama3_rope(theta, head_dim, np.asarray(self.rope_factors.data, np.float32))
+      stored = np.asarray(self.rope_factors.data, np.float32)
+      return self._llama3_rope(theta, arch.head_dim, stored)
     if kind == "none":
-      return Rope(theta=theta)
+      return arch.rope
     if kind != "linear":
       raise BadInput(
         f"model {str(self.path)!r}: rope.scaling.type={kind!r} is not one of none, linear"
       )
-    return Rope(theta=theta, kind="linear", factor=float(self._get("rope.scaling.factor")))
+    factor = real(self._get("rope.scaling.factor"), "rope.scaling.factor", str(self.path))
+    return Rope(theta=theta, kind="linear", factor=factor)
 
   def _llama3_rope(self, theta: float, head_dim: int, stored: np.ndarray) -> Rope:
     """llama.cpp stores the llama3 stretching as one divisor a frequency; recover its parameters."""

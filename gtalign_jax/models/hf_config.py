@@ -7,31 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from gtalign_jax.errors import BadInput
+from gtalign_jax.models.config_keys import bad, check, check_values, real, table
 from gtalign_jax.models.variants import FAMILIES, Arch, Family, Rope
 
-# Keys that every family reads.
-_READ = {
-  "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-  "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps",
-  "max_position_embeddings", "tie_word_embeddings", "rope_theta", "rope_scaling", "rope_parameters",
-}  # fmt: skip
-# Keys that change no logits: files, training history, generation, which transformers wrote it.
-_NEUTRAL = {
-  "architectures", "torch_dtype", "dtype", "transformers_version", "use_cache",
-  "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id", "_name_or_path",
-  "pretraining_tp", "cache_implementation", "is_llama_config", "transformers.js_config",
-  "unsloth_version", "unsloth_fixed", "return_dict", "output_hidden_states", "output_attentions",
-  "id2label", "label2id", "problem_type", "chunk_size_feed_forward", "is_encoder_decoder",
-  "_attn_implementation_autoset", "_attn_implementation", "keys_to_ignore_at_inference",
-}  # fmt: skip
-# Keys that are accepted with one value only, because another would change the computation.
-_ONLY = {
-  "attention_dropout": 0.0,
-  "rope_interleaved": False,
-  "use_bidirectional_attention": False,
-  "attn_logit_softcapping": None,
-  "partial_rotary_factor": 1.0,
-}
 _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 _ROPE_KEYS = {
   "default": {},
@@ -45,10 +23,6 @@ _ROPE_KEYS = {
 }
 
 
-def _bad(where: str, key: str, value: Any, rule: str) -> BadInput:
-  return BadInput(f"config of {where}: {key}={value!r} {rule}")
-
-
 def read(config: Mapping[str, Any], where: str) -> Arch:
   """The architecture that a config.json describes.
 
@@ -57,37 +31,34 @@ def read(config: Mapping[str, Any], where: str) -> Arch:
   """
   kind = str(config.get("model_type"))
   if kind not in FAMILIES:
-    raise _bad(where, "model_type", kind, f"is not one of {', '.join(FAMILIES)}")
+    raise bad(where, "model_type", kind, f"is not one of {', '.join(FAMILIES)}")
   family = FAMILIES[kind]
-  _check_keys(config, family, where)
+  check(config, family, where)
   values = {**family.defaults, **{k: v for k, v in config.items() if v is not None}}
   if config.get("sliding_window", ...) is None:
     values["sliding_window"] = 0  # the one key where null is not "as usual" but "none"
+  check_values(values, where)
   try:
     return _arch(kind, family, values, where)
   except KeyError as error:
     raise BadInput(f"config of {where} has no key {error.args[0]!r}") from error
 
 
-def _check_keys(config: Mapping[str, Any], family: Family, where: str) -> None:
-  for key, value in config.items():
-    if key in _ONLY:
-      if value is not None and value != _ONLY[key]:
-        raise _bad(where, key, value, f"is not supported; only {_ONLY[key]!r} is")
-    elif value is not None and key not in _READ | _NEUTRAL | set(family.own_config):
-      raise _bad(where, key, value, "is not understood, and might change the computation")
-
-
 def _arch(kind: str, family: Family, values: Mapping[str, Any], where: str) -> Arch:
   heads, width = values["num_attention_heads"], values["hidden_size"]
-  head_dim = values.get("head_dim") or width // heads
+  kv_heads = values.get("num_key_value_heads", heads)
+  head_dim = values.get("head_dim", width // heads)
+  if heads % kv_heads:
+    raise bad(where, "num_key_value_heads", kv_heads, f"does not divide {heads} attention heads")
+  if head_dim < 2 or head_dim % 2:
+    raise bad(where, "head_dim", head_dim, "must be even: rotary positions turn pairs")
   layers = values["num_hidden_layers"]
-  windows = _windows(values, layers, where)
+  windows = _windows(values, family, layers, where)
   activation = values.get("hidden_activation") or values.get("hidden_act", "silu")
-  if _ACTIVATIONS.get(activation) != family.traits.get("activation", "silu"):
-    raise _bad(where, "hidden_act", activation, f"is not what {kind} uses")
+  if _ACTIVATIONS.get(str(activation)) != family.traits.get("activation", "silu"):
+    raise bad(where, "hidden_act", activation, f"is not what {kind} uses")
   rope, local_rope = _ropes(values, kind, where)
-  bias = bool(values.get("attention_bias", False))
+  bias = values.get("attention_bias", False)
   traits = {"qkv_bias": bias, "o_bias": bias} | dict(family.traits)
   if kind == "gemma3_text":
     traits["embed_scale"] = math.sqrt(width)
@@ -99,57 +70,58 @@ def _arch(kind: str, family: Family, values: Mapping[str, Any], where: str) -> A
     mlp_width=values["intermediate_size"],
     num_layers=layers,
     num_heads=heads,
-    num_kv_heads=values.get("num_key_value_heads") or heads,
+    num_kv_heads=kv_heads,
     head_dim=head_dim,
     max_positions=values.get("max_position_embeddings", 2048),
     windows=windows,
     rope=rope,
     local_rope=local_rope,
     norm_eps=values.get("rms_norm_eps", 1e-6),
-    mlp_bias=bool(values.get("mlp_bias", False)),
-    tied=bool(values.get("tie_word_embeddings", False)),
+    mlp_bias=values.get("mlp_bias", False),
+    tied=values.get("tie_word_embeddings", False),
     softcap=values.get("final_logit_softcapping"),
     name=where,
     **traits,
   )
 
 
-def _windows(values: Mapping[str, Any], layers: int, where: str) -> tuple[int, ...]:
+def _windows(values: Mapping[str, Any], family: Family, layers: int, where: str) -> tuple[int, ...]:
   """Sliding window of each layer; 0 = none."""
-  window = values.get("sliding_window") or 0
-  if "use_sliding_window" in values or "max_window_layers" in values:  # Qwen: off unless asked for
+  # a family that does not know the key never slides, whatever a config says of it
+  window = values.get("sliding_window", 0) if "sliding_window" in family.own_config else 0
+  if "max_window_layers" in family.own_config:  # Qwen: off unless asked for
     if not values.get("use_sliding_window", False):
       window = 0
     first = values["max_window_layers"]
     default = [window if i >= first else 0 for i in range(layers)]
-  elif "sliding_window_pattern" in values:  # Gemma: every n-th layer sees everything
-    every = values.get("_sliding_window_pattern") or values["sliding_window_pattern"]
+  elif "sliding_window_pattern" in family.own_config:  # Gemma: every n-th layer sees everything
+    every = values.get("_sliding_window_pattern", values["sliding_window_pattern"])
     default = [window if (i + 1) % every else 0 for i in range(layers)]
   else:
     default = [window] * layers
   types = values.get("layer_types")
   if types is None:
     return tuple(default)
-  kinds = {"full_attention": 0, "sliding_attention": window}
-  if len(types) != layers or not set(types) <= kinds.keys():
-    raise _bad(where, "layer_types", types, f"must be {layers} of {', '.join(kinds)}")
+  kinds = {"full_attention": 0} | ({"sliding_attention": window} if window else {})
+  if not isinstance(types, list) or len(types) != layers or not {*map(str, types)} <= kinds.keys():
+    raise bad(where, "layer_types", types, f"must be {layers} of {', '.join(kinds)}")
   return tuple(kinds[each] for each in types)
 
 
 def _ropes(values: Mapping[str, Any], kind: str, where: str) -> tuple[Rope, Rope | None]:
   """Rotary parameters of layers without and with a window, from the old keys or the new ones."""
-  theta = float(values.get("rope_theta", 10_000.0))
+  theta = values.get("rope_theta", 10_000.0)
   scaling = values.get("rope_scaling")
-  parameters = values.get("rope_parameters")
+  parameters = values.get("rope_parameters") or {}
   if kind != "gemma3_text":
-    return _rope(scaling or parameters or {}, theta, where), None
-  local_theta = float(values["rope_local_base_freq"])
-  parameters = parameters or {}
-  full = parameters.get("full_attention") or {}
-  local = parameters.get("sliding_attention") or {}
+    return _rope(scaling or parameters, theta, where), None
+  local_theta = values["rope_local_base_freq"]
   unknown = set(parameters) - {"full_attention", "sliding_attention"}
   if unknown:
-    raise _bad(where, "rope_parameters", sorted(unknown), "are not kinds of layers")
+    raise bad(where, "rope_parameters", sorted(unknown), "are not kinds of layers")
+  full, local = (
+    table(parameters.get(each), each, where) for each in ("full_attention", "sliding_attention")
+  )
   return _rope(full | (scaling or {}), theta, where), _rope(local, local_theta, where)
 
 
@@ -157,15 +129,22 @@ def _rope(given: Mapping[str, Any], theta: float, where: str) -> Rope:
   given = {k: v for k, v in given.items() if v is not None}
   kind = given.pop("rope_type", None) or given.get("type", "default")
   given.pop("type", None)
-  theta = float(given.pop("rope_theta", theta))
-  if kind not in _ROPE_KEYS:
-    raise _bad(where, "rope_type", kind, f"is not one of {', '.join(_ROPE_KEYS)}")
+  theta = real(given.pop("rope_theta", theta), "rope_theta", where)
+  if given.get("partial_rotary_factor") == 1.0:  # all of each head, as here
+    del given["partial_rotary_factor"]
+  if str(kind) not in _ROPE_KEYS:
+    raise bad(where, "rope_type", kind, f"is not one of {', '.join(_ROPE_KEYS)}")
   names = _ROPE_KEYS[kind]
   if given.keys() != names.keys() - {"original_max_position_embeddings"} and (
     given.keys() != names.keys()
   ):
-    raise _bad(where, "rope parameters", given, f"must be {', '.join(names) or 'none'} ({kind})")
-  return Rope(theta=theta, kind=kind, **{names[key]: value for key, value in given.items()})
+    raise bad(where, "rope parameters", given, f"must be {', '.join(names) or 'none'} ({kind})")
+  values: dict[str, Any] = {
+    names[key]: real(value, f"{key} of rope_scaling", where) for key, value in given.items()
+  }
+  if "original_positions" in values:
+    values["original_positions"] = int(values["original_positions"])
+  return Rope(theta=theta, kind=kind, **values)
 
 
 def write(arch: Arch, dtype: str) -> dict[str, Any]:
@@ -187,13 +166,14 @@ def write(arch: Arch, dtype: str) -> dict[str, Any]:
     "max_position_embeddings": arch.max_positions,
     "tie_word_embeddings": arch.tied,
     "rope_theta": arch.rope.theta,
-    "rope_scaling": _scaling(arch.rope),
+    "rope_scaling": scaling(arch.rope),
     "attention_dropout": 0.0,
   }
   return config | _own_keys(arch, family)
 
 
-def _scaling(rope: Rope) -> dict[str, Any] | None:
+def scaling(rope: Rope) -> dict[str, Any] | None:
+  """The value of `rope_scaling` that describes `rope`; None where nothing is stretched."""
   if rope.kind == "default":
     return None
   named = {key: getattr(rope, attribute) for key, attribute in _ROPE_KEYS[rope.kind].items()}

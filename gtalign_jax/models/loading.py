@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from gtalign_jax.models import decoder, hf, tokenizer, weights
+from gtalign_jax.errors import BadInput, RunFailure, first_line
+from gtalign_jax.models import decoder, hf, tokenizer, vocabulary, weights
 from gtalign_jax.models.gguf import GGUF
 from gtalign_jax.models.locate import RANDOM, locate
 from gtalign_jax.models.policy import Policy
@@ -21,31 +26,56 @@ def load(spec: str | Path, dtype: str = "float32", mesh: Mesh | None = None) -> 
 
   spec: Hugging Face directory, hub id, .gguf file, or random:tiny. dtype: of the parameters. mesh:
   splits the parameters over it, each device reading its own part (None: all on the default device).
-  Raises BadInput where the files are missing, of an unknown kind, or do not fit their config.
+  Raises BadInput where the files are missing, of an unknown kind, or do not fit one another.
   """
   if str(spec) == RANDOM:
-    return _random(dtype, mesh)
+    return dataclasses.replace(describe(spec), params=_random(dtype, mesh))
   path = locate(str(spec))
-  if path.is_dir():
-    return hf.load(path, dtype, mesh)
-  return _load_gguf(path, dtype, mesh)
+  with _one_line(path):
+    file = None if path.is_dir() else GGUF(path)
+    policy = _describe(path, file, dtype)
+    source: weights.Source = file or hf.Safetensors(path)
+    weights.check(policy.config, source, str(path))
+  params = weights.assemble(policy.config, source, dtype, mesh)
+  return dataclasses.replace(policy, params=params)
 
 
-def _load_gguf(path: Path, dtype: str, mesh: Mesh | None) -> Policy:
-  file = GGUF(path)
-  arch = file.arch()
-  weights.check(arch, file, path.name)
-  made = tokenizer.from_gguf(file.metadata, path.name)
-  params = weights.assemble(arch, file, dtype, mesh)
-  return Policy(arch, params, made, tokenizer.gguf_eos_ids(file.metadata))
+def describe(spec: str | Path, dtype: str = "float32") -> Policy:
+  """The policy with shapes in place of its parameters; a directory need not hold any weights.
+
+  Raises BadInput as `load` does.
+  """
+  if str(spec) == RANDOM:
+    made = tokenizer.tiny()
+    return Policy(TINY, decoder.abstract(TINY, dtype), made, (made.eos_token_id,))
+  path = locate(str(spec))
+  with _one_line(path):
+    return _describe(path, None if path.is_dir() else GGUF(path), dtype)
 
 
-def _random(dtype: str, mesh: Mesh | None) -> Policy:
+def _describe(path: Path, file: GGUF | None, dtype: str) -> Policy:
+  arch, made, eos_ids = hf.describe(path) if file is None else file.describe()
+  arch = dataclasses.replace(arch, blank=vocabulary.blank(made, arch.vocab_size, str(path)))
+  vocabulary.check_chain(made, str(path))
+  return Policy(arch, decoder.abstract(arch, dtype), made, eos_ids)
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+  """Turns whatever files of a stranger's making can provoke in the readers into one line."""
+  try:
+    yield
+  except (BadInput, RunFailure):
+    raise
+  except (Exception, MemoryError) as error:
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    raise BadInput(f"model {str(path)!r} cannot be read ({reason})") from error
+
+
+def _random(dtype: str, mesh: Mesh | None) -> Any:
   weights.check_mesh(TINY, mesh)
   make = functools.partial(decoder.init, TINY, param_dtype=dtype)
   places = None
   if mesh is not None:
     places = sharding.tree_shardings(mesh, decoder.logical_axes(TINY))
-  params = jax.jit(make, out_shardings=places)(jax.random.key(0))
-  made = tokenizer.tiny()
-  return Policy(TINY, params, made, (made.eos_token_id,))
+  return jax.jit(make, out_shardings=places)(jax.random.key(0))

@@ -19,6 +19,7 @@ from tokenizers import (
 )
 
 from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax.models import folder, vocabulary
 
 CHATML = (
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
@@ -37,7 +38,8 @@ _CUTS = {
   "qwen2": _CONTRACTIONS + _WORDS.replace("DIGITS", r"\p{N}"),
 }
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-_CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # tokenizer.ggml.token_type
 
 
 def _wrap(tokenizer: Tokenizer, **special: Any):
@@ -50,15 +52,40 @@ def _wrap(tokenizer: Tokenizer, **special: Any):
 
 
 def from_directory(path: Path):
-  """The tokenizer of a Hugging Face directory. Raises BadInput where it cannot be read."""
+  """The tokenizer of a Hugging Face directory. Raises BadInput where it cannot be read.
+
+  Code that the directory brings along is never run, nor is anyone asked whether it may be.
+  """
   os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-  from transformers import AutoTokenizer
+  from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
   if not any((path / name).is_file() for name in _FILES):  # transformers would make an empty one
     raise BadInput(f"model {str(path)!r} has no readable tokenizer: none of {', '.join(_FILES)}")
+  for name in _SETTINGS:
+    if folder.read_optional(path / name).get("auto_map"):
+      raise BadInput(
+        f"model {str(path)!r}: {name} has the key auto_map, so its tokenizer is code of its own, "
+        "which is never run; save it as tokenizer.json"
+      )
   try:
-    return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-  except Exception as error:  # transformers raises many kinds; all mean the same to the user
+    # tokenizer.json as it stands: by the model's kind transformers would put together another one,
+    # and where the config names code it would ask on the terminal
+    exact = (path / "tokenizer.json").is_file()
+    kind: Any = PreTrainedTokenizerFast if exact else AutoTokenizer
+    made = kind.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    if not made.is_fast:
+      raise ValueError("it is none of the tokenizers library; save it as tokenizer.json")
+    for each in folder.read_json(path / "tokenizer.json").get("added_tokens", []) if exact else []:
+      # the library numbers added tokens one after the other, whatever the file says
+      if made.convert_tokens_to_ids(each["content"]) != each["id"]:
+        raise ValueError(
+          f"tokenizer.json numbers its added tokens with gaps, at {each['content']!r}"
+        )
+    return made
+  # transformers raises many kinds, and the tokenizers library panics; all mean the same to the user
+  except BaseException as error:
+    if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+      raise
     reason = first_line(error)
     raise BadInput(f"model {str(path)!r} has no readable tokenizer: {reason}") from error
 
@@ -94,19 +121,20 @@ def from_gguf(metadata: Mapping[str, Any], where: str):
       f"{where}: tokenizer.ggml.model={get('model')!r} is not 'gpt2' (byte-level BPE); "
       "use the model's Hugging Face directory"
     )
-  tokens: list[str] = ggml["tokens"]
-  merges = [_pair(merge) for merge in ggml["merges"]]
+  tokens: list[str] = _texts(ggml, "tokens", where)
+  types = get("token_type") or [_NORMAL] * len(tokens)
+  merges = [_pair(merge) for merge in _texts(ggml, "merges", where)]
   pre = get("pre", "default")
+  # llama.cpp's converter fills a padded head up with tokens of its own, which spell nothing
+  vocab = {token: i for i, (token, kind) in enumerate(zip(tokens, types)) if kind != _UNUSED}
   # llama-bpe takes a whole word that is in the vocabulary before it merges
-  bpe = models.BPE(
-    {token: i for i, token in enumerate(tokens)}, merges, ignore_merges=pre == "llama-bpe"
-  )
+  bpe = models.BPE(vocab, merges, ignore_merges=pre == "llama-bpe")
   tokenizer = Tokenizer(bpe)
   if pre == "qwen2":
     tokenizer.normalizer = normalizers.NFC()
   tokenizer.pre_tokenizer = _cut(pre, where)
   tokenizer.decoder = decoders.ByteLevel()
-  _add_special(tokenizer, tokens, get("token_type") or [])
+  _add_special(tokenizer, tokens, types)
   names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
   ids = {name: get(f"{key}_token_id") for name, key in names.items()}
   special = {f"{name}_token": tokens[i] for name, i in ids.items() if i is not None}
@@ -123,6 +151,13 @@ def from_gguf(metadata: Mapping[str, Any], where: str):
   return wrapped
 
 
+def _texts(ggml: Mapping[str, Any], key: str, where: str) -> list[str]:
+  found = ggml.get(key)
+  if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+    raise BadInput(f"{where}: tokenizer.ggml.{key} is missing, or no list of texts")
+  return found
+
+
 def _add_special(tokenizer: Tokenizer, tokens: Sequence[str], types: Sequence[int]) -> None:
   for kind in (_CONTROL, _USER_DEFINED):
     added = [
@@ -136,11 +171,11 @@ def _add_special(tokenizer: Tokenizer, tokens: Sequence[str], types: Sequence[in
       tokenizer.add_tokens(added)
 
 
-def gguf_eos_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
-  """Every id that ends a turn: end of sequence, of turn, of message."""
-  keys = ("eos_token_id", "eot_token_id", "eom_token_id")
-  ids = {metadata.get(f"tokenizer.ggml.{key}") for key in keys}
-  return tuple(sorted(i for i in ids if i is not None))
+def gguf_eos_ids(metadata: Mapping[str, Any], made: Any, where: str) -> tuple[int, ...]:
+  """Every id that ends a turn: end of sequence, of turn, of message. Raises BadInput for none."""
+  keys = [f"tokenizer.ggml.{each}_token_id" for each in ("eos", "eot", "eom")]
+  ids = [metadata[key] for key in keys if metadata.get(key) is not None]
+  return vocabulary.eos_ids([(", ".join(keys), ids)], made, where)
 
 
 # Pairs that the tiny tokenizer merges: frequent in English and in payoff objects, so that prompts

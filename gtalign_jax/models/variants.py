@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rope:
@@ -52,7 +54,19 @@ class Arch:
   embed_scale: float = 1.0
   query_scalar: float = 0  # attention scores are divided by its square root; 0 = H
   softcap: float | None = None  # logits = softcap * tanh(logits / softcap)
+  # runs [first, end) of ids that no token spells: no draw and no probability ever is one of them
+  blank: tuple[tuple[int, int], ...] = ()
   name: str = field(default="", compare=False)  # for messages
+
+  @property
+  def spelled_V(self) -> np.ndarray | None:
+    """Which ids have a token; None where all have."""
+    if not self.blank:
+      return None
+    spelled_V = np.ones(self.vocab_size, bool)
+    for first, end in self.blank:
+      spelled_V[first:end] = False
+    return spelled_V
 
   @property
   def scale(self) -> float:

@@ -24,6 +24,7 @@ from gtalign_jax.parallel import sharding
 
 Index = tuple[slice, ...]
 _ALIGNMENT = 64  # bytes
+_SHOWN = 8  # faults that an error lists
 _BLOCK = 1 << 19  # values read at once
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
@@ -83,7 +84,7 @@ def leaves(arch: Arch) -> Iterator[Leaf]:
 
 
 def check(arch: Arch, source: Source, where: str) -> None:
-  """Raises BadInput that lists every missing, surplus and mis-shaped tensor at once."""
+  """Raises BadInput that lists missing, surplus and mis-shaped tensors at once."""
   wanted = {name: leaf.stored_shape for leaf in leaves(arch) for name in leaf.names}
   found = dict(source.shapes)
   if arch.tied and "lm_head.weight" in found and _same_as_embedding(source):
@@ -98,8 +99,11 @@ def check(arch: Arch, source: Source, where: str) -> None:
     if name in found and tuple(found[name]) != shape
   ]
   if faults:
+    shown = "; ".join(faults[:_SHOWN])
+    if len(faults) > _SHOWN:
+      shown += f"; and {len(faults) - _SHOWN} more"
     raise BadInput(
-      f"tensors of {where} do not fit its config ({arch.family}): {'; '.join(faults)}; "
+      f"tensors of {where} do not fit its config ({arch.family}): {shown}; "
       "use the files of one and the same model"
     )
 
@@ -128,7 +132,7 @@ def assemble(arch: Arch, source: Source, dtype: str, mesh: Mesh | None) -> Any:
 
   Norm scales are at least f32, whatever `dtype` is (`decoder.leaf_dtype`).
 
-  Raises BadInput where the mesh does not divide the model.
+  Raises BadInput where the mesh does not divide the model, or a weight is NaN or infinite.
   """
   check_mesh(arch, mesh)
   axes = decoder.logical_axes(arch)
@@ -212,8 +216,13 @@ def _read_item(leaf: Leaf, source: Source, name: str, index: Index, out: np.ndar
   block = max(1, _BLOCK * len(out) // max(1, out.size))
   for start in range(0, len(out), block):
     stop = min(start + block, len(out))
-    part = slice(rows.start + start, rows.start + stop)
-    out[start:stop] = source.read(name, (part, *rest))
+    part = source.read(name, (slice(rows.start + start, rows.start + stop), *rest))
+    # one number that a NaN or an infinity anywhere reaches: cheaper than to look at each value
+    if not np.isfinite(part.sum(dtype=np.float32)):
+      raise BadInput(
+        f"tensor {name} holds values that are not finite; fetch the model's files again"
+      )
+    out[start:stop] = part
 
 
 def _flat_slice(sizes: tuple[int, ...], index: Index) -> slice:

@@ -33,20 +33,23 @@ def token_logprobs(
   *,
   temperature: float = 1.0,
   softcap: float | None = None,
+  blank: tuple[tuple[int, int], ...] = (),
   block: int = BLOCK,
 ) -> tuple[Array, Array]:
   """Log-probability of `tokens_BT` and entropy of the distribution each was drawn from.
 
   hidden_BTD: states that predict tokens_BT (already shifted); their dtype is that of the matmuls.
   head_DV: output matrix, cast to it (its gradient is summed in f32 or wider). Logits are
-  softcap * tanh(x / softcap) where a softcap is given, then divided by `temperature`. block:
+  softcap * tanh(x / softcap) where a softcap is given, then divided by `temperature`. blank: runs
+  [first, end) of entries that have no part in the distribution, as in the sampler. block:
   vocabulary entries in memory at once, so temporaries are about B * T * block * 4 bytes.
   Returns (logp_BT, entropy_BT) in nats, at least f32 whatever the matmul dtype; both differentiable
   with respect to hidden states and head.
   """
   runs = math.gcd(head_DV.shape[1], RUNS)
   run = head_DV.shape[1] // runs
-  plan = _Plan(float(temperature), float(softcap or 0), runs, run, max(1, min(run, block // runs)))
+  width = max(1, min(run, block // runs))
+  plan = _Plan(float(temperature), float(softcap or 0), blank, runs, run, width)
   return _logprobs(hidden_BTD, head_DV, tokens_BT, plan)
 
 
@@ -55,6 +58,7 @@ class _Plan(NamedTuple):
 
   temperature: float
   softcap: float  # 0: none
+  blank: tuple[tuple[int, int], ...]
   runs: int
   run: int
   width: int
@@ -79,6 +83,8 @@ def _block_logits(hidden_BTD: Array, head_DRV: Array, tokens_BT: Array, i: Array
   within = start + jax.lax.broadcasted_iota(jnp.int32, z.shape, 3)
   entry = within + plan.run * jax.lax.broadcasted_iota(jnp.int32, z.shape, 2)
   is_token = entry == tokens_BT[..., None, None]
+  for first, end in plan.blank:
+    z = jnp.where((entry >= first) & (entry < end), -jnp.inf, z)
   if plan.run % plan.width:  # entries that an earlier block has seen count once
     fresh = within >= i * plan.width
     z, is_token = jnp.where(fresh, z, -jnp.inf), is_token & fresh

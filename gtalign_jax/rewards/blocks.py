@@ -11,7 +11,7 @@ ERRORS = (
   "missing_block",  # a block is absent, or has nothing in it
   "block_order",  # all four are there, but not one after the other in order
   "repeated_block",  # a tag occurs more than once
-  "stray_text",  # something other than white space outside the blocks
+  "stray_text",  # something other than white space outside the blocks, or a special token
   "payoff_syntax",  # the payoff block is no JSON object
   "payoff_keys",  # … has other keys than the six cells and two roles, or a key twice
   "payoff_value",  # … holds something that is not a finite number

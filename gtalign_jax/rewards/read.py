@@ -53,6 +53,9 @@ def read(
   # before the text is looked at: whether a label is missing must not depend on what was sampled
   function = tasks.known(row, config.tasks, config.mode, place)
   found = chain.blocks(text, "paper" if config.mode == "paper" else "strict")
+  # a special token inside a chain spells like text, but ends or begins a turn for whoever reads ids
+  if config.mode != "paper" and found.error is None and row.get("control_tokens"):
+    found = found._replace(numbers=None, format=0, error="stray_text")
   thinking, _, analyze, response = (chain.contents(text, span) for span in found.spans)
   task = None
   if response is not None:  # with several responses none is the answer: the chain holds none then

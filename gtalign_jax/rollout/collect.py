@@ -12,6 +12,7 @@ from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.game import paired
+from gtalign_jax.models import vocabulary
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.progress import Advance, WorkLog
 from gtalign_jax.rewards import chain, score
@@ -91,7 +92,8 @@ def scored_rows(
   rows: list[dict] = []
   for each in ended[distributed.share(len(ended))]:
     record, prompt_tokens = batch.records[each.prompt], len(batch.ids[each.prompt])
-    rows += texts(engine.tokenizer, record, prompt_tokens, each.rollout)
+    eos_ids = engine.sampling.eos_ids
+    rows += texts(engine.tokenizer, record, prompt_tokens, each.rollout, eos_ids)
   if judge is not None:
     try:
       scored = score.score_rows(rows, config, judge)
@@ -113,8 +115,16 @@ def _response_tokens(tokenizer: Any, completion: str) -> int:
   return len(tokenizer.encode(response, add_special_tokens=False)) if response else 0
 
 
-def texts(tokenizer: Any, record: Record, prompt_tokens: int, rollout: Rollout) -> list[dict]:
-  """Rows of `gtalign generate` for one prompt. rollout: its G rows, on the host."""
+def texts(
+  tokenizer: Any, record: Record, prompt_tokens: int, rollout: Rollout, eos_ids: Sequence[int]
+) -> list[dict]:
+  """Rows of `gtalign generate` for one prompt.
+
+  rollout: its G rows, on the host. control_tokens counts special tokens other than the EOS that
+  ends a row: text does not tell `<|im_start|>` from its spelling, and other readers of the ids see
+  a turn begin there.
+  """
+  control = vocabulary.control_ids(tokenizer)
   return [
     {
       "id": f"{record.id}#{g}",
@@ -123,10 +133,11 @@ def texts(tokenizer: Any, record: Record, prompt_tokens: int, rollout: Rollout) 
       "prompt": list(record.messages),
       "ground_truth": record.ground_truth,
       "extra_info": record.extra_info,
-      "completion": tokenizer.decode(ids, skip_special_tokens=True),
+      "completion": vocabulary.spell(tokenizer, ids, eos_ids),
       "finish_reason": "stop" if stopped else "length",
       "prompt_tokens": prompt_tokens,
       "completion_tokens": len(ids),
+      "control_tokens": sum(int(each) in control for each in vocabulary.body(ids, eos_ids)),
     }
     for g, (ids, stopped) in enumerate(_rows(rollout))
   ]

@@ -20,6 +20,7 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.game import payoff, pricing
 from gtalign_jax.models import Policy
+from gtalign_jax.models.vocabulary import body, control_ids, spell
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
@@ -76,7 +77,7 @@ class Completer:
   def __call__(
     self, ids: Sequence[Sequence[int]], stops: Sequence[str], draw: int
   ) -> list[list[int]]:
-    """New ids of each row, up to the token that completes a stop string or ends the turn."""
+    """New ids of each row: up to the token that completes a stop string, or before the EOS."""
     width = -(-max(map(len, ids)) // BUCKET) * BUCKET
     engine = self._stopping_at(tuple(stops))._replace(slots=len(ids), buckets=(width,))
     prompts_P = [np.asarray(row, np.int32) for row in ids]
@@ -84,7 +85,8 @@ class Completer:
     out: list[list[int]] = [[] for _ in ids]
     for ended in stream(engine, self._policy.params, prompts_P, self._key, draw, row_P=row_P):
       for each in ended:
-        out[each.prompt] = each.rollout.tokens_BC[each.rollout.mask_BC].tolist()
+        sampled = each.rollout.tokens_BC[each.rollout.mask_BC]
+        out[each.prompt] = body(sampled, self._policy.eos_ids)
     return out
 
   def _stopping_at(self, stops: tuple[str, ...]) -> Engine:
@@ -104,14 +106,11 @@ def question_ids(tokenizer: Any, question: str, template: str) -> list[int]:
   return prompts.encode([record], tokenizer, config).ids[0].tolist()
 
 
-def spell(tokenizer: Any, ids: Sequence[int]) -> str:
-  """The text of `ids`, special tokens left out."""
-  return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
 def read(tokenizer: Any, ids: Sequence[int]) -> Opening | str:
   """The opening that `ids` spell, or the reason (one of `chain.ERRORS`) why it cannot be edited."""
   text = spell(tokenizer, ids)
+  if not control_ids(tokenizer).isdisjoint(ids):
+    return "stray_text"
   end = text.find(STOP) + len(STOP)
   if end < len(STOP):
     return chain.parse(text).error or "missing_block"

@@ -16,20 +16,22 @@ import numpy as np
 
 
 def token_bytes(tokenizer: Any, vocab: int) -> list[bytes]:
-  """The bytes that each token id adds to the text; special tokens add none.
+  """The bytes that each token id adds to the text (`vocabulary.spell`), special tokens included.
 
   tokenizer: a fast tokenizer (byte level, or sentencepiece with byte fallback). vocab: rows of the
   model's head, which may be more than the tokenizer has; the rest add none.
   """
   decoder = json.loads(tokenizer.backend_tokenizer.to_str())["decoder"] or {}
   byte_level = "ByteLevel" in json.dumps(decoder)
-  special = set(tokenizer.all_special_ids)
+  added = {index: token.content for index, token in tokenizer.added_tokens_decoder.items()}
   to_byte = _byte_alphabet()
   out = [b""] * vocab
   for token, index in tokenizer.get_vocab().items():
-    if index >= vocab or index in special:
+    if index >= vocab:
       continue
-    if byte_level and all(char in to_byte for char in token):
+    if index in added:  # spelled as it stands, in no alphabet
+      out[index] = added[index].encode("utf-8", "replace")
+    elif byte_level and all(char in to_byte for char in token):
       out[index] = bytes(to_byte[char] for char in token)
     elif re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", token):
       out[index] = bytes([int(token[3:5], 16)])

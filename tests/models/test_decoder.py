@@ -179,7 +179,7 @@ def test_parameter_tree(params):
 def test_head_and_unembed_agree():
   arch, made = model_cases.build("gemma3_pattern_softcap")
   hidden_BD = jax.random.normal(jax.random.key(0), (2, arch.width)) * 3
-  head_DV, softcap = decoder.head(arch, made)
+  head_DV, softcap = decoder.head(arch, made), arch.softcap
   logits_BV = decoder.unembed(arch, made, hidden_BD)
   np.testing.assert_allclose(
     logits_BV, softcap * np.tanh(hidden_BD @ head_DV / softcap), rtol=1e-5, atol=1e-5

@@ -13,7 +13,7 @@ import pytest
 from gtalign_jax import models
 from gtalign_jax.cli import export as command
 from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.models import export, tokenizer
+from gtalign_jax.models import export
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,12 @@ def test_parameters_come_back_bit_for_bit(name, dtype, tmp_path):
   arch, params = model_cases.build(name)
   params = jax.tree.map(lambda x: x.astype(dtype), params)
   out = export.save(
-    arch, params, tokenizer.tiny(), tmp_path / "out", eos_ids=(7, 2), shard_bytes=40_000
+    arch,
+    params,
+    model_cases.small_tokenizer(),
+    tmp_path / "out",
+    eos_ids=(7, 2),
+    shard_bytes=40_000,
   )
   back = models.load(out, dtype=dtype)
   assert back.config == arch and back.eos_ids == (2, 7)

@@ -1,6 +1,8 @@
 """GGUF files written here in several quantisations, and the real SmolLM2-135M-Instruct."""
 
+import contextlib
 import json
+import struct
 import zlib
 from pathlib import Path
 
@@ -61,7 +63,9 @@ def encoded(tensor, kind):
   return blocks[finite][:count].reshape(tensor.shape[0], -1)
 
 
-def write(path, family, kind=gguf.GGMLQuantizationType.F32, extra=(), skip=(), **changes):
+def write(
+  path, family, kind=gguf.GGMLQuantizationType.F32, extra=(), skip=(), unused=(), **changes
+):
   """Writes a model; returns its arch and the tensors it should be read as."""
   config = SIZES | {"model_type": family} | changes
   arch = hf_config.read(config, family)
@@ -75,7 +79,7 @@ def write(path, family, kind=gguf.GGMLQuantizationType.F32, extra=(), skip=(), *
   writer.add_layer_norm_rms_eps(arch.norm_eps)
   writer.add_rope_freq_base(arch.rope.theta)
   writer.add_key_length(arch.head_dim)
-  add_tokenizer(writer)
+  add_tokenizer(writer, unused=unused)
   for call, *arguments in extra:
     getattr(writer, call)(*arguments)
   wanted = {}
@@ -97,13 +101,14 @@ def write(path, family, kind=gguf.GGMLQuantizationType.F32, extra=(), skip=(), *
   return arch, wanted
 
 
-def add_tokenizer(writer, pre="smollm"):
+def add_tokenizer(writer, pre="smollm", unused=()):
   tiny = json.loads(tokenizer.tiny().backend_tokenizer.to_str())
   tokens = sorted(tiny["model"]["vocab"], key=tiny["model"]["vocab"].get)
   writer.add_tokenizer_model("gpt2")
   writer.add_tokenizer_pre(pre)
-  writer.add_token_list(tokens)
-  writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])
+  writer.add_token_list([*tokens, *unused])
+  kinds = [3 if token.startswith("<|") else 1 for token in tokens]
+  writer.add_token_types(kinds + [5] * len(unused))
   writer.add_token_merges([" ".join(pair) for pair in tiny["model"]["merges"]])
   writer.add_eos_token_id(2)
   writer.add_bos_token_id(1)
@@ -251,6 +256,65 @@ def test_bad_files(tmp_path):
   writer.close()
   with pytest.raises(BadInput, match=r"general.architecture='falcon' is not one of"):
     models.load(path)
+
+
+def test_a_file_that_is_cut_or_counts_wrongly(tmp_path):
+  path = tmp_path / "model.gguf"
+  write(path, "qwen2")
+  whole = path.read_bytes()
+  one = whole.index(b"qwen2.block_count") + len(b"qwen2.block_count")
+  changes = {
+    "cut header": whole[:200], "cut weights": whole[:-100], "magic": b"GGML" + whole[4:],
+    "version": whole[:4] + struct.pack("<I", 99) + whole[8:],
+    "tensors": whole[:8] + struct.pack("<Q", 2**60) + whole[16:],
+    "keys": whole[:16] + struct.pack("<Q", 2**63) + whole[24:],
+    "key length": whole[:24] + struct.pack("<Q", 2**50) + whole[32:],
+    "kind": whole[:one] + struct.pack("<I", 77) + whole[one + 4:],
+    "list": whole[:one] + struct.pack("<IIQ", 9, 0, 2**45) + whole[one + 16:],
+    "layers": whole[:one + 4] + struct.pack("<I", 2**31) + whole[one + 8:],
+    "empty": b"",
+  }  # fmt: skip
+  for what, data in changes.items():
+    path.write_bytes(data)
+    with pytest.raises(BadInput) as caught:
+      models.load(path)
+    assert "\n" not in str(caught.value) and "model" in str(caught.value), what
+
+
+@pytest.mark.parametrize(
+  "extra",
+  [
+    [("add_uint32", "general.alignment", 0)],
+    [("add_uint32", "general.alignment", 7)],
+    [("add_string", "general.alignment", "x")],
+    [("add_tensor", "blk.0.attn_norm.weight", np.zeros(64, np.float32))],
+    [("add_head_count", [4, 4])],
+    [("add_head_count", 0)],
+    [("add_head_count", "4")],
+    [("add_rope_freq_base", float("nan"))],
+    [("add_token_list", [1, 2])],
+    [("add_eos_token_id", 9999)],
+    [("add_block_count", 2**31)],
+  ],
+  ids=str,
+)
+def test_metadata_of_the_wrong_kind(tmp_path, extra):
+  path = tmp_path / "model.gguf"
+  with contextlib.suppress(ValueError):  # the writer refuses some of them itself
+    write(path, "qwen2", extra=extra)
+    with pytest.raises(BadInput) as caught:
+      models.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_tokens_that_fill_a_head_up_are_none(tmp_path):
+  """llama.cpp's converter writes [PAD320] … of type "unused" for rows that no token has."""
+  path = tmp_path / "model.gguf"
+  tokens = [f"[PAD{i}]" for i in range(320, 352)]
+  write(path, "qwen2", unused=tokens, vocab_size=352)
+  policy = models.load(path)
+  assert policy.config.blank == ((320, 352),)
+  assert 320 not in policy.tokenizer.get_vocab().values()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from gtalign_jax import models
 from gtalign_jax.errors import BadInput
-from gtalign_jax.models import hf, hf_config, tokenizer, weights
+from gtalign_jax.models import hf, hf_config, weights
 
 NAME = "qwen3_bias_window"
 
@@ -33,7 +33,7 @@ def template(tmp_path_factory, tensors):
   where = {name: file for file, part in parts.items() for name in part}
   (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
   (path / "config.json").write_text(json.dumps(model_cases.config(NAME)))
-  tokenizer.tiny().save_pretrained(path)
+  model_cases.small_tokenizer().save_pretrained(path)
   return path
 
 
@@ -101,10 +101,10 @@ def test_damaged_files(directory, tensors):
   shard = directory / "a.safetensors"
   whole = shard.read_bytes()
   shard.write_bytes(whole[:-100])
-  with pytest.raises(BadInput, match="is cut short at tensor"):
+  with pytest.raises(BadInput, match="is cut short or no readable"):
     models.load(directory)
   shard.write_bytes(whole[:20])
-  with pytest.raises(BadInput, match="not readable safetensors"):
+  with pytest.raises(BadInput, match=r"no readable safetensors.*fetch it again"):
     models.load(directory)
   shard.unlink()
   with pytest.raises(BadInput, match=r"lacks shards a.safetensors"):
@@ -113,10 +113,10 @@ def test_damaged_files(directory, tensors):
   with pytest.raises(BadInput, match="dtype I8, not one of F32, F16, BF16"):
     models.load(directory)
   (directory / "model.safetensors").unlink()
-  with pytest.raises(BadInput, match=r"no \*.safetensors files"):
+  with pytest.raises(BadInput, match=r"has no model.safetensors and no model.safetensors.index"):
     models.load(directory)
   (directory / "config.json").write_text("{")
-  with pytest.raises(BadInput, match="not readable JSON"):
+  with pytest.raises(BadInput, match="is not JSON"):
     models.load(directory)
 
 
@@ -171,6 +171,17 @@ BAD_CONFIGS = [
   ("qwen2", {"layer_types": ["chunked_attention"] * 3}, "layer_types"),
   ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0 is not supported"),
   ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+  ("qwen2", {"use_mrope": True}, "use_mrope=True is not understood"),
+  ("qwen2", {"dual_chunk_attention_config": {"chunk_size": 8}}, "dual_chunk_attention_config"),
+  (
+    "qwen2",
+    {"layer_types": ["sliding_attention"] * 3},
+    "layer_types=.* must be 3 of full_attention",
+  ),
+  ("qwen3", {"use_qk_norm": False}, "use_qk_norm=False is not supported; only True is"),
+  ("llama3", {"is_causal": False}, "is_causal=False is not supported"),
+  ("llama3", {"embedding_multiplier": 12.0}, "embedding_multiplier=12.0 is not supported"),
+  ("llama3", {"num_experts": 8}, "num_experts=8 is not supported"),
 ]
 
 
@@ -178,6 +189,64 @@ BAD_CONFIGS = [
 def test_config_fields_that_are_not_understood(name, change, message):
   with pytest.raises(BadInput, match=message):
     hf_config.read(model_cases.config(name) | change, "somewhere")
+
+
+# Keys that files on the hub hold, with values that change nothing.
+NEUTRAL = [
+  ("qwen2", {"use_mrope": False, "tokenizer_class": "Qwen2Tokenizer", "num_labels": 2}),
+  (
+    "qwen2",
+    {"dtype": "bfloat16", "attn_implementation": "flash_attention_2", "rope_scaling": None},
+  ),
+  ("qwen2", {"auto_map": {"AutoModelForCausalLM": "modeling.X"}, "quantization_config": None}),
+  (
+    "qwen2",
+    {"max_length": 2048, "temperature": 0.7, "do_sample": True, "top_p": 0.8, "prefix": None},
+  ),
+  (
+    "qwen2",
+    {"use_sliding_window": False, "sliding_window": None, "layer_types": ["full_attention"] * 3},
+  ),
+  (
+    "llama3",
+    {"pruned_heads": {}, "torchscript": False, "use_bfloat16": False, "is_decoder": False},
+  ),
+  ("llama3", {"attention_dropout": 0, "resid_pdrop": 0.0, "use_qk_norm": False, "head_dim": None}),
+  (
+    "llama3",
+    {"rotary_pct": 1.0, "logits_scaling": 1, "no_rope_layers": [], "use_sliding_window": False},
+  ),
+  ("mistral", {"attn_output_gate": False, "bad_words_ids": [[1]], "repetition_penalty": 1.1}),
+]
+
+
+@pytest.mark.parametrize("name, more", NEUTRAL)
+def test_config_keys_that_change_nothing(name, more):
+  config = model_cases.config(name)
+  assert hf_config.read(config | more, "") == hf_config.read(config, "")
+
+
+WRONG = [
+  ("num_hidden_layers", (10**9, 10**30, 0, -1, 2.0, "2", True, [2], float("nan"))),
+  ("hidden_size", (10**12, 0, "48", None)),
+  ("vocab_size", (2**40, {}, -96)),
+  ("num_key_value_heads", (3, 0, 99)),
+  ("head_dim", (0, 7, 10**9)),
+  ("rope_theta", (float("nan"), float("inf"), 0, -1e4, 10**400, "1e4", [1])),
+  ("rms_norm_eps", ("1e-5", -1.0, float("inf"))),
+  ("rope_scaling", ("linear", [1], {"type": ["linear"], "factor": 2}, {"type": "linear", "factor": "2"})),
+  ("layer_types", (5, "full_attention", [["full_attention"]] * 3)),
+  ("tie_word_embeddings", ("false", 1)),
+  ("hidden_act", (["silu"], 5)),
+  ("model_type", (["llama"], 5, None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key, value", [(key, value) for key, values in WRONG for value in values])
+def test_absurd_dimensions_are_one_line(key, value):
+  with pytest.raises(BadInput) as caught:
+    hf_config.read(model_cases.config("llama3") | {key: value}, "somewhere")
+  assert key.removesuffix("_scaling") in str(caught.value) and len(str(caught.value)) < 300
 
 
 def test_null_says_nothing():
