@@ -39,7 +39,7 @@ def replacing(path: str | Path) -> Iterator[IO[str]]:
     # completions can hold lone surrogates: they become \udxxx, which JSON reads back
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
       yield file
-    os.chmod(temporary, 0o666 & ~_umask())
+    follow_umask(temporary)
     _move(temporary, path)
   except BaseException:
     os.unlink(temporary)
@@ -176,8 +176,8 @@ def unwritable(where: str | Path, error: Exception) -> BadInput | RunFailure:
   return kind(f"{where}: cannot be written ({reason})")
 
 
-def _umask() -> int:
-  """The process's umask: mkstemp ignores it and would leave files that only their owner reads."""
+def follow_umask(path: str | Path) -> None:
+  """Gives a file the mode that `open` would: mkstemp and others let only their owner read."""
   mask = os.umask(0)
   os.umask(mask)
-  return mask
+  os.chmod(path, 0o666 & ~mask)

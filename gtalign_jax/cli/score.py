@@ -17,7 +17,8 @@ from gtalign_jax.rewards.reward import check_verdicts
 FACTS = ("judge_score", "named_cell", "user_type", "pareto", "dilemma", "equilibrium_gap")
 # columns of the input that `compare` and `normalize` group by, count or show
 CARRIED = (
-  "data_source", "source", "sample", "prompt_tokens", "completion_tokens", "response_tokens",
+  "data_source", "source", "sample", "prompt_tokens", "completion_tokens", "control_tokens",
+  "response_tokens",
   "finish_reason",
 )  # fmt: skip
 # name in the line for people -> metric

@@ -13,7 +13,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax import files
+from gtalign_jax.errors import RunFailure
 from gtalign_jax.models import hf_config, weights
 from gtalign_jax.models.variants import Arch
 
@@ -31,28 +32,61 @@ def save(
 ) -> Path:
   """Writes a policy as a directory that transformers and `models.load` read; returns the directory.
 
-  params: plain parameters (LoRA merged), written in their own dtype. The directory appears by one
-  rename, so a reader never sees half of it. Raises BadInput where `out_dir` exists and is not
-  empty, RunFailure where the disk refuses.
+  params: plain parameters (LoRA merged), written in their own dtype; None: no weights, for
+  `models.describe`. A directory that is not there appears by one rename; an empty one that is there
+  gets its config.json last, without which no reader takes it for a model. Raises BadInput where
+  `out_dir` cannot be written or is not empty, RunFailure where the disk refuses.
   """
-  out = Path(out_dir)
-  if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise BadInput(f"--out {str(out)!r} exists and is not empty; name a new directory")
-  part = out.with_name(f".{out.name}.part")
+  files.check_folder(out_dir, "--out", empty=True)
+  out = Path(out_dir).resolve()  # a link stays, and what it names is filled
+  # within a directory that is there: it may be a mount, and another file system than its parent
+  part = out / ".part" if out.is_dir() else out.with_name(f".{out.name}.part")
   shutil.rmtree(part, ignore_errors=True)
   try:
     part.mkdir(parents=True)
-    dtype = _write_weights(arch, params, part, shard_bytes)
+    dtype = "float32" if params is None else _write_weights(arch, params, part, shard_bytes)
     ids = _special_ids(tokenizer, eos_ids)
-    tokenizer.save_pretrained(part)
+    _write_tokenizer(tokenizer, part)
     _dump(part / "config.json", hf_config.write(arch, dtype) | ids)
     _dump(part / "generation_config.json", ids)
-    part.replace(out)
+    _appear(part, out)
   except (OSError, SafetensorError) as error:
     raise RunFailure(f"could not write {str(out)!r}: {error}; nothing was left there") from error
   finally:
     shutil.rmtree(part, ignore_errors=True)
-  return out
+  return Path(out_dir)
+
+
+def _appear(part: Path, out: Path) -> None:
+  """Puts what is in `part` in the place of `out`; on an error nothing of it is left there."""
+  for path in part.iterdir():
+    files.follow_umask(path)  # safetensors writes files that only their owner reads
+  if not out.is_dir():
+    part.replace(out)
+    return
+  names = sorted((path.name for path in part.iterdir()), key="config.json".__eq__)
+  try:
+    for name in names:
+      (part / name).replace(out / name)
+  except BaseException:
+    for name in names:
+      (out / name).unlink(missing_ok=True)
+    raise
+
+
+def _write_tokenizer(tokenizer: Any, directory: Path) -> None:
+  """The tokenizer's files, in words that transformers 4 knows, too, and programs built on it."""
+  tokenizer.save_pretrained(directory)
+  path = directory / "tokenizer_config.json"
+  config = json.loads(path.read_text(encoding="utf-8"))
+  # transformers 5 has names of its own for the class and for the list, and 4 reads neither
+  config["tokenizer_class"] = "PreTrainedTokenizerFast"
+  if isinstance(config.get("extra_special_tokens"), list):
+    config["additional_special_tokens"] = config.pop("extra_special_tokens")
+  config.pop("backend", None)
+  if tokenizer.chat_template:  # also where readers looked before there was a file for it
+    config["chat_template"] = tokenizer.chat_template
+  _dump(path, config)
 
 
 def _special_ids(tokenizer: Any, eos_ids: Sequence[int]) -> dict[str, Any]:

@@ -45,6 +45,20 @@ def test_a_row_by_hand():
   assert (got["named_cell"], got["user_type"], got["pareto"]) == ("DQ_DA", "DQ", True)
 
 
+def test_special_tokens_inside_a_chain_are_stray_text():
+  """The text alone cannot tell them: <|im_start|> inside a block would parse, and be paid in full."""
+  text = chain().replace("<response>", "<response><|im_start|>")
+  clean, marked, broken = scored(
+    row(completion=text),
+    row(completion=text, control_tokens=1),
+    row(completion=text[:40], control_tokens=1),
+  )
+  assert clean["parsed"] and clean["format"] == 1
+  assert not marked["parsed"] and marked["parse_error"] == "stray_text" and marked["format"] == 0
+  assert marked["decision"] == 0 and marked["score"] < clean["score"]
+  assert broken["parse_error"] == "truncated"
+
+
 @pytest.mark.parametrize(
   ("analyze", "thinking", "response", "choice", "carried_out"),
   [

@@ -10,6 +10,7 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.rewards.judges.rule import RuleJudge
 from gtalign_jax.rollout import collect
 from gtalign_jax.sections import RewardConfig
+from gtalign_jax.types import Rollout
 
 LENGTHS = (7, 12, 3, 30, 16, 5, 11)
 EOS = tuple(range(0, 300, 9))
@@ -45,6 +46,21 @@ def test_order_and_fields(whole):
   assert [row["id"] for row in whole] == [f"r{p}#{g}" for p in range(len(IDS)) for g in range(4)]
   assert [row["prompt_tokens"] for row in whole[::4]] == list(LENGTHS)
   assert {row["finish_reason"] for row in whole} == {"stop", "length"}
+
+
+def test_special_tokens_are_seen_and_the_end_is_not():
+  tokens_BC = np.array([[5, 1, 6, 2, 3], [5, 6, 2, 3, 3]])
+  mask_BC = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]])
+  zeros_BC = np.zeros((2, 5))
+  rollout = Rollout(tokens_BC, mask_BC, zeros_BC, zeros_BC, np.ones(2, bool))
+  tokenizer = policy().tokenizer
+  first, second = collect.texts(tokenizer, RECORDS[0], 7, rollout, (2,))
+  assert (
+    first["completion"] == tokenizer.decode([5, 1, 6]) and "<|im_start|>" in first["completion"]
+  )
+  assert (first["control_tokens"], second["control_tokens"]) == (1, 0)
+  assert second["completion"] == tokenizer.decode([5, 6]) and second["completion_tokens"] == 3
+  assert collect.texts(tokenizer, RECORDS[0], 7, rollout, ())[1]["control_tokens"] == 1
 
 
 @pytest.mark.parametrize("buckets", [(32,), (8, 16, 32)])
