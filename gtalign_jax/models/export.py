@@ -44,7 +44,10 @@ def save(
   shutil.rmtree(part, ignore_errors=True)
   try:
     part.mkdir(parents=True)
-    dtype = "float32" if params is None else _write_weights(arch, params, part, shard_bytes)
+    dtype = "float32"
+    if params is not None:
+      dtype = params["embed"]["table"].dtype.name  # norms may be wider
+      _write_weights(arch, params, part, shard_bytes)
     ids = _special_ids(tokenizer, eos_ids)
     _write_tokenizer(tokenizer, part)
     _dump(part / "config.json", hf_config.write(arch, dtype) | ids)
@@ -126,7 +129,7 @@ def _at(tree: Any, path: tuple[str, ...]) -> jax.Array:
   return tree
 
 
-def _write_weights(arch: Arch, params: Any, directory: Path, shard_bytes: int) -> str:
+def _write_weights(arch: Arch, params: Any, directory: Path, shard_bytes: int) -> None:
   """Shards of at most `shard_bytes` (a larger tensor alone in one), and their index if several."""
   shards: list[list[str]] = []
   held: dict[str, np.ndarray] = {}
@@ -142,10 +145,8 @@ def _write_weights(arch: Arch, params: Any, directory: Path, shard_bytes: int) -
       flush()
     held[name] = tensor
     total += tensor.nbytes
-  dtype = tensor.dtype.name
   flush()
   _name_shards(directory, shards, total)
-  return dtype
 
 
 def _shard(i: int) -> str:

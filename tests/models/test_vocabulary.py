@@ -72,7 +72,7 @@ def test_rows_without_token_have_no_share(folder):
   logits_BTV = decoder.unembed(policy.config, policy.params, hidden_BTD)
   assert np.array_equal(np.isfinite(logits_BTV), np.broadcast_to(spelled, logits_BTV.shape))
   # the trainer's probabilities are those of the sampler, whose draws are never a row without token
-  token_B, logp_B, _ = sample(logits_BTV.reshape(16, -1), jnp.linspace(0, 0.999, 16))
+  token_B, logp_B = sample(logits_BTV.reshape(16, -1), jnp.linspace(0, 0.999, 16))
   assert spelled[token_B].all()
   for block in (64, 4096):
 

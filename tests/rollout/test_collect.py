@@ -52,7 +52,7 @@ def test_special_tokens_are_seen_and_the_end_is_not():
   tokens_BC = np.array([[5, 1, 6, 2, 3], [5, 6, 2, 3, 3]])
   mask_BC = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]])
   zeros_BC = np.zeros((2, 5))
-  rollout = Rollout(tokens_BC, mask_BC, zeros_BC, zeros_BC, np.ones(2, bool))
+  rollout = Rollout(tokens_BC, mask_BC, zeros_BC, np.ones(2, bool))
   tokenizer = policy().tokenizer
   first, second = collect.texts(tokenizer, RECORDS[0], 7, rollout, (2,))
   assert (
