@@ -26,6 +26,7 @@ class _Handler(BaseHTTPRequestHandler):
         {
           "path": self.path,
           "key": self.headers.get("Authorization"),
+          "headers": dict(self.headers),
           "at": time.monotonic(),
           **body,
         }
@@ -116,6 +117,14 @@ def slow(seconds, text="VERDICT: 1"):
 
 def status(code, **headers):
   return lambda handler: handler.send(json.dumps({"error": {"message": "no"}}), code, **headers)
+
+
+def raw(text, code=200, **headers):
+  return lambda handler: handler.send(text, code, **headers)
+
+
+def html(handler):
+  handler.send("<html><body>Sign in</body></html>", Content_Type="text/html")
 
 
 def half_json(handler):

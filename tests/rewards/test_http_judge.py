@@ -9,7 +9,9 @@ import time
 import judge_servers as servers
 import pytest
 from judge_servers import chaos, running, serve
+from samples import chain
 
+from gtalign_jax.cli.main import main
 from gtalign_jax.endpoint import client, wire
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.rewards import judges, score
@@ -268,3 +270,60 @@ def test_no_part_of_a_prompt_can_leave_its_fence(part):
   assert inside == list(parts.values())
   again = Question("other", "own", scale=BINARY, rubric=rubric, **parts)
   assert again.prompt() == text  # verdicts are cached by it
+
+
+def answers(count, path):
+  """A file of `count` rows for `gtalign score`, none of which brings its verdict."""
+  rows = [
+    {
+      "id": str(n), "data_source": "math-hard", "completion": chain(response=f"It is {n}."),
+      "ground_truth": "4", "extra_info": {"single_turn_prompt": "2+2"},
+    }
+    for n in range(count)
+  ]  # fmt: skip
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return str(path)
+
+
+def command(tmp_path, url, *more):
+  flags = ["--judge", "http", f"rewards.judge.base_url={url}", "rewards.judge.model=m"]
+  quickly = ["rewards.judge.max_attempts=1", "rewards.judge.concurrency=1"]
+  source = answers(4, tmp_path / "in.jsonl")
+  return main(["score", source, str(tmp_path / "out" / "o.jsonl"), *flags, *quickly, *more])
+
+
+def test_score_keeps_its_verdicts_beside_the_output_and_nowhere_else(tmp_path, monkeypatch):
+  (tmp_path / "runs" / "default").mkdir(parents=True)
+  (tmp_path / "out").mkdir()
+  monkeypatch.chdir(tmp_path)
+  with serve(lambda _: "VERDICT: 1") as server:
+    assert command(tmp_path, server.url) == 0
+    assert command(tmp_path, server.url, "rewards.alpha=0.3") == 0
+    assert len(server.requests) == 4
+  assert {path.name for path in (tmp_path / "out").iterdir()} == {"o.jsonl", "judge_cache.sqlite"}
+  assert not list((tmp_path / "runs" / "default").iterdir())
+
+
+@pytest.mark.parametrize("mode", ["corrected", "paper"])
+def test_score_with_a_judge_that_is_gone_fails_and_writes_nothing(tmp_path, capsys, mode):
+  (tmp_path / "out").mkdir()
+  with socket.socket() as taken:
+    taken.bind(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+    assert command(tmp_path, url, "--mode", mode) == 1
+  assert "100% of the rows have no verdict" in capsys.readouterr().err
+  assert not list((tmp_path / "out").iterdir())
+  with chaos([servers.good(), servers.status(500)]) as server:
+    assert command(tmp_path, server.url, "--mode", mode) == 1
+    more = ["--mode", mode, "rewards.judge.max_invalid_frac=0.75"]
+    assert command(tmp_path, server.url, *more) == 0  # three of four
+
+
+def test_score_with_a_request_at_fault_says_what_to_set(tmp_path, capsys):
+  (tmp_path / "out").mkdir()
+  body = json.dumps({"error": {"message": "Unsupported value: 'temperature'"}})
+  with chaos([servers.raw(body, 400)]) as server:
+    assert command(tmp_path, server.url) == 1
+  last = capsys.readouterr().err.splitlines()[-1]
+  assert last.startswith("gtalign: rewards.judge.base_url=") and last.endswith("temperature=none")
+  assert not list((tmp_path / "out").iterdir())

@@ -46,13 +46,9 @@ def test_a_refused_key_is_bad_input(code, monkeypatch):
   assert "SOME_KEY" in line and "sk-secret" not in line
 
 
-def html(handler):
-  handler.send("<html><body>Sign in</body></html>", Content_Type="text/html")
-
-
 def test_a_sign_in_page_is_not_there():
   expected = pytest.raises(RunFailure, match=r"a web page instead of JSON.*correct the address")
-  with servers.chaos([html]) as server, expected:
+  with servers.chaos([servers.html]) as server, expected:
     judges.check(http(server.url))
 
 

@@ -287,7 +287,9 @@ def test_a_request_that_is_always_refused_is_booked_on_no_prompt(tmp_path, code)
   with serve(good) as server:  # another model may go on with the same output
     changed = make(server.url, model="other", temperature=None, max_tokens=None)
     assert teacher.distil(RECORDS, changed, LIMITS, out)["kept"] == 12
-    assert set(server.requests[0]) == {"path", "key", "at", "model", "messages"}
+    assert set(server.requests[0]) == {
+      "path", "key", "headers", "at", "model", "messages",
+    }  # fmt: skip
 
 
 def test_prompts_that_are_all_refused_are_not_at_fault(tmp_path):

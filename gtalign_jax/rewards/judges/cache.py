@@ -27,7 +27,7 @@ LOCKED_S = 1.0  # wait for another process; then verdicts are kept in memory unt
 class Cache:
   """Verdict by key. Readable verdicts only are stored, so a failure is asked again.
 
-  The file is made by the first use, not before: a start that fails leaves nothing behind. Raises
+  The file is made by the first verdict: a start that fails leaves nothing behind. Raises
   BadInput where `path` is something that is no cache, or cannot lie where it is to lie.
   """
 
@@ -95,6 +95,8 @@ class Cache:
     with self._lock:
       self._resting = False
       found = {key: self._waiting[key] for key in keys if key in self._waiting}
+      if self._open is None and not self._path.exists():
+        return found  # a judge that gives no verdict leaves no file behind
       for first in range(0, len(keys), VARIABLES):
         rows = self._try(functools.partial(self._rows, keys[first : first + VARIABLES]))
         if rows is None:

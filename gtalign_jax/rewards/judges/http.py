@@ -14,12 +14,12 @@ from pathlib import Path
 from gtalign_jax.endpoint.background import Loop
 from gtalign_jax.endpoint.client import Endpoint, RequestFault
 from gtalign_jax.errors import BadInput
-from gtalign_jax.parallel import distributed
 from gtalign_jax.rewards.judges.base import Question, Stats, accept
 from gtalign_jax.rewards.judges.cache import Cache, key
 from gtalign_jax.rewards.judges.verdict import read_verdict
 from gtalign_jax.sections import JudgeConfig
 
+CACHE = "judge_cache.sqlite"
 CHECK_S = 5.0  # to connect and to answer a request that no model has to think about
 
 
@@ -30,8 +30,7 @@ class HttpJudge:
   """
 
   def __init__(self, config: JudgeConfig, folder: Path | None = None):
-    path = Path(config.cache) if config.cache else folder and folder / "judge_cache.sqlite"
-    self._cache = Cache(distributed.own_file(path)) if path else None
+    self._cache = _cache(Path(config.cache) if config.cache else folder and folder / CACHE)
     self._endpoint = Endpoint(config)
     # What a verdict depends on. Not the address: the same model may move, and its verdicts with it.
     temperature = None if config.temperature is None else float(config.temperature)
@@ -88,6 +87,14 @@ class HttpJudge:
     self._loop.close(self._endpoint.close())
     if self._cache:
       self._cache.close()
+
+
+def _cache(path: Path | None) -> Cache | None:
+  if path is None:
+    return None
+  from gtalign_jax.parallel import distributed  # deferred: jax, which one verdict can do without
+
+  return Cache(distributed.own_file(path))
 
 
 def check(config: JudgeConfig, deadline_s: float = CHECK_S) -> None:
