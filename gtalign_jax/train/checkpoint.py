@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ import jax
 import orbax.checkpoint as ocp
 
 from gtalign_jax import jsonl, models
-from gtalign_jax.config import from_dict
+from gtalign_jax.config import Config, from_dict
 from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.models import lora
+from gtalign_jax.models import export, lora
+from gtalign_jax.models.variants import Arch
 
 log = logging.getLogger(__name__)
+FRAME = "policy"  # folder: architecture and tokenizer, so that a run needs its model's path no more
 logging.getLogger("absl").setLevel(logging.WARNING)  # orbax narrates every file it writes
 
 
@@ -171,7 +173,7 @@ def load_policy(workdir: str | Path, which: str | int | None = None) -> models.P
   nested = jsonl.read_object(stored)
   # only what is needed here, so that a run of an older version can be read
   config = from_dict({key: nested[key] for key in ("model", "policy") if key in nested}, stored)
-  policy = models.load(config.model, dtype=config.policy.param_dtype)
+  policy = _frame(root, config)
   like = policy.params
   if config.policy.lora_rank:
     like = jax.eval_shape(lambda: lora.init(policy.config, jax.random.key(0), config.policy))
@@ -179,6 +181,29 @@ def load_policy(workdir: str | Path, which: str | int | None = None) -> models.P
   if config.policy.lora_rank:
     params = lora.merge(policy.params, params, config.policy)
   return dataclasses.replace(policy, params=params)
+
+
+def keep_frame(workdir: Path, arch: Arch, tokenizer: Any, eos_ids: Sequence[int]) -> None:
+  """Keeps the model without its weights in the work directory, for `load_policy`."""
+  if not (workdir / FRAME).exists():
+    export.save(arch, None, tokenizer, workdir / FRAME, eos_ids=eos_ids)
+
+
+def _frame(root: Path, config: Config) -> models.Policy:
+  """The run's policy with shapes for what a checkpoint holds, and weights for what it does not.
+
+  From what the run keeps of its model, else (runs of earlier versions) from the model itself.
+  Raises BadInput where adapters have lost their base.
+  """
+  dtype, kept = config.policy.param_dtype, root / FRAME
+  if not config.policy.lora_rank:
+    return models.describe(kept if kept.is_dir() else config.model, dtype)
+  try:
+    return models.load(config.model, dtype)
+  except BadInput as error:
+    raise BadInput(
+      f"{root} holds adapters alone, which need the weights of model={config.model!r}: {error}"
+    ) from error
 
 
 def _on_default_device(x: Any) -> jax.ShapeDtypeStruct:

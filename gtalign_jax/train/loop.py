@@ -115,6 +115,8 @@ def _opened(config: Config, scored: bool = True) -> Iterator[tuple[Setup, Servic
       clock.stop()
       raise
     preflight.claim(config, read, main)
+    if main:
+      checkpoint.keep_frame(workdir, run.arch, run.tokenizer, run.eos_ids)
     with clock, services.opened(config, run, clock, interrupts) as tools:
       tools.writer.resume(checkpoint.committed(workdir))
       yield run, tools, policy
