@@ -12,11 +12,13 @@ from gtalign_jax.cli import arguments
 from gtalign_jax.config import Config
 from gtalign_jax.data.records import Record
 
+READ = ("workdir", "seed", "data.", "teacher.", "rewards.")  # of the config
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
   arguments.config_file(parser)
-  parser.add_argument("output", metavar="OUT.jsonl", help="file to write; pass it as sft.data=")
+  arguments.output(parser)
   arguments.overrides(parser)
   parser.add_argument(
     "--limit", type=int, default=0, metavar="N", help="only N prompts, spread over all sources"
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Writes one chain per training prompt."""
+  arguments.only(args.overrides, READ, "synthesize")
   config = configs.override(arguments.load(args), _flags(args))
   arguments.check(args, limit=0)
   taught = bool(config.teacher.model)

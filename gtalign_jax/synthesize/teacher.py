@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from gtalign_jax import files, jsonl
+from gtalign_jax import files, finished, jsonl
 from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.endpoint.background import Loop
@@ -46,14 +46,18 @@ def distil(
   """Writes one fit chain per record to `out`; returns counts.
 
   Counts: prompts, kept, rejected (by reason, see `check.fault`), failed (requests without an
-  answer; the next run asks them again). Raises BadInput where `out` exists, its part file belongs
+  answer; the next run asks them again). An `out` of the same job is done: its prompts without chain
+  are counted as rejected `before`. Raises BadInput where it is another's, its part file belongs
   to another job, or the endpoint cannot be asked; RunFailure where the endpoint refuses every
   request, some got no answer, or no chain was fit.
   """
-  if out.exists() and not overwrite:  # hours of paid answers
-    raise BadInput(f"{out} is there already; name another, or replace it with --overwrite")
-  part = out.with_name(out.name + ".part")
-  answers = _resume(part, _job(records, teacher))
+  part, job = out.with_name(out.name + ".part"), _job(records, teacher)
+  if finished.is_done(out, json.dumps(job), overwrite):  # hours of paid answers
+    log.info("%s is finished; nothing to do", out)
+    fit_before = len(jsonl.read(out))
+    rejected = {"before": len(records) - fit_before} if fit_before < len(records) else {}
+    return {"prompts": len(records), "kept": fit_before, "rejected": rejected, "failed": 0}
+  answers = _resume(part, job)
   wanted = [record for record in records if record.id not in answers]
   log.info("teacher: %d prompts, %d answered before", len(records), len(answers))
   failed = 0
@@ -76,6 +80,7 @@ def distil(
     )
   jsonl.write(out, kept)
   part.unlink()  # only now that the answers are safe elsewhere
+  finished.sign(out, json.dumps(job))
   return counts
 
 

@@ -42,6 +42,9 @@ NUMBERS = ["0", "1", "2", "-1", "nan", "inf", "-inf", "1e999", "1e-320", "214748
   "None", "1" + "0" * 40]  # fmt: skip
 TEXTS = ["", " ", "x", "\udcff", "é\n", "-", "--", "=", "a=b", "None", "{}", "()", "'", "[", "%s",
   "x" * 5000, "../..", "~", "~nobody", "$HOME", "*", "[a]", "a::b", "\x1b[2J"]  # fmt: skip
+# none of them is asked: they are no addresses of an endpoint, or refuse at once
+URLS = ["", "http://", "ftp://x/v1", "x", "http://[", "http://127.0.0.1:99999/v1", "http://a b/v1",
+  "http://\udcff/v1", "localhost:1", "http://user:p@/v1", "file:///etc/passwd"]  # fmt: skip
 VALUES = [
   *NUMBERS,
   *TEXTS,
@@ -129,6 +132,7 @@ def models(home):
   folders = {
     "empty": {},
     "cut_config": {"config.json": json.dumps(config)[:-7]},
+    "list_config": {"config.json": "[]"},
     "odd_config": {"config.json": json.dumps(config | {"hidden_size": "x"})},
     "huge_config": {"config.json": json.dumps(config | {"num_hidden_layers": 10**9})},
     "other_family": {"config.json": json.dumps(config | {"model_type": 3})},
@@ -190,12 +194,14 @@ def arguments(command, parser, rng, pools):
     case "score":
       fixed = [sane("scores.jsonl", rows), sane("out.jsonl", outs), *overrides]
       if rng.random() < 0.3:
+        fixed += [f"rewards.judge.base_url={pick(URLS)}", "rewards.judge.model=m"]
         fixed += ["--judge", pick(["rule", "http", "recorded", "recorded:" + pick(rows), *TEXTS])]
       skip.add("judge")
     case "normalize":
       fixed = [sane("scored.jsonl", rows), sane("out.jsonl", outs), "--method=zscore"]
     case "compare":
       fixed = [sane("scored.jsonl", rows) for _ in range(pick([1, 2, 2, 3]))]
+      fixed.append("--bootstrap=3")
     case "generate":
       fixed = ["--model", model, "--prompts", sane("prompts.jsonl", rows), sane("out.jsonl", outs)]
       skip |= {"model", "prompts"}
@@ -214,6 +220,10 @@ def arguments(command, parser, rng, pools):
       skip |= {"checkpoint", "out"}
     case "config":
       fixed = [*([sane("good.py", files)] if rng.random() < 0.5 else []), *overrides, override(rng)]
+    case "synthesize" if rng.random() < 0.3:
+      fixed = [sane("good.py", files), sane("chains", outs), *overrides, "--limit=2"]
+      fixed += ["--teacher", pick(URLS), "--model", pick(["m", *TEXTS])]
+      skip |= {"model", "limit"}
     case "prepare" | "synthesize":
       fixed = [
         sane("good.py", files),

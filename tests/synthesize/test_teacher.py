@@ -214,6 +214,13 @@ def test_the_command(tmp_path, capsys):
     teach = ["--teacher", server.url, "--model", "m", *flags]
     assert main(["synthesize", str(config), str(tmp_path / "t.jsonl"), *teach]) == 0
   assert json.loads(capsys.readouterr().out.splitlines()[-1])["kept"] == 8
+  # the same job is done, without the endpoint; another one does not replace its chains
+  assert main(["synthesize", str(config), str(tmp_path / "t.jsonl"), *teach]) == 0
+  assert json.loads(capsys.readouterr().out.splitlines()[-1])["kept"] == 8
+  assert main(["synthesize", str(config), str(tmp_path / "t.jsonl"), *teach[:-2], "4"]) == 2
+  assert "--overwrite" in capsys.readouterr().err
+  assert main(["synthesize", str(config), str(out), "grpo.steps=3"]) == 2
+  assert "grpo.steps=3: gtalign synthesize reads only" in capsys.readouterr().err
 
 
 def sends(text):
