@@ -78,6 +78,20 @@ RULES = (
     "rewards.variant", _is_not("rewards.variant", "pareto"),
     "take another variant (pareto has the published weights)",
   ),
+  # of terms that weigh nothing
+  Rule(
+    ("rewards.response_words",),
+    "rewards.user_length", _positive("rewards.user_length"), "give the term a weight",
+  ),
+  Rule(
+    ("rewards.completion_words",), "rewards.llm_length",
+    lambda values: values["rewards.llm_length"] > 0 or values["rewards.variant"] == "pareto",
+    "give the term a weight",
+  ),
+  Rule(
+    ("rewards.brief_scale",),
+    "rewards.user_brief", _positive("rewards.user_brief"), "give the term a weight",
+  ),
   Rule(
     tuple(f"rewards.judge.{key}" for key in ("model", "base_url", "cache", *_ENDPOINT)),
     "rewards.judge.kind", _is("rewards.judge.kind", "http"), "take http",

@@ -37,6 +37,7 @@ OFF = {
   "grpo.advantage": "gdpo", "grpo.inner_epochs": 1, "grpo.kind": "cispo", "grpo.kl_coef": 0.0,
   "grpo.mismatch": "off", "rollout.group_size": 4, "optim.decay": "constant",
   "sft.optim.decay": "constant", "eval.temperature": 0.0, "teacher.model": "",
+  "rewards.user_length": 0.0, "rewards.llm_length": 0.0, "rewards.user_brief": 0.0,
 }  # fmt: skip
 ALSO_OFF = {
   "teacher.model": {"teacher.base_url": ""},
@@ -53,6 +54,7 @@ OTHERS = {
   "grpo.inner_epochs": 3, "checkpoint.keep": 3,
   "rewards.judge.base_url": "http://localhost:1/v1", "rewards.judge.extra_body": {"a": [1]},
   "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
+  "rewards.response_words": (5, 50), "rewards.completion_words": (5, 50),
 }  # fmt: skip
 NAMES = [each for value in vars(sections).values() if isinstance(value, tuple) for each in value]
 

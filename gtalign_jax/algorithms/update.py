@@ -63,7 +63,9 @@ def update(
       jax.block_until_ready([part.ref_logp_BC for part in parts])
   with log.phase("update"):
     for epoch in range(config.inner_epochs):
-      state, metrics, logps = gradient_step(state, parts, experience.totals, programs, fixed.frozen)
+      state, metrics, logps = gradient_step(
+        state, parts, experience.totals, programs, fixed.frozen, log
+      )
       if epoch == 0:  # the policy that sampled is the old one of every later epoch
         parts = [x._replace(old_logp_BC=old) for x, old in zip(parts, logps, strict=True)]
   return state, metrics | {"perf/padding_frac": padding}
@@ -75,17 +77,22 @@ def gradient_step(
   totals: loss.Totals,
   programs: Executables,
   frozen: Any,
+  log: WorkLog,
   prefix: str = "",
 ) -> tuple[TrainState, Metrics, list[jax.Array]]:
   """One optimiser step over slices; `state` is donated.
 
-  totals: of all slices together. prefix: of the programs' names ("sft_" in the warm start).
-  Returns the state, metrics of the whole batch, and each slice's log-probabilities [B, C].
+  totals: of all slices together. log: hears which slice is at work. prefix: of the programs' names
+  ("sft_" in the warm start). Returns the state, metrics of the whole batch, and each slice's
+  log-probabilities [B, C].
   """
   grads = programs[f"{prefix}zero_gradients"](state.params)
   metrics: Metrics = {}
-  logps = []
-  for part in parts:
+  logps: list[jax.Array] = []
+  for number, part in enumerate(parts, start=1):
+    # one slice runs and one waits: enough to keep the device busy, and the count is true
+    jax.block_until_ready(logps[-2:-1])
+    log.doing(f"update {number}/{len(parts)}")
     accumulate = programs[(f"{prefix}accumulate", *variant(part))]
     grads, more, logp_BC = accumulate(grads, state.params, frozen, totals, part)
     metrics = programs[f"{prefix}add_metrics"](metrics, more) if metrics else more

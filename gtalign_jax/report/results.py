@@ -155,10 +155,10 @@ class Difference(NamedTuple):
 
   def _doubt(self, interval: Mapping[str, float], measure: str) -> str:
     """Why nothing is claimed of a measure; "" where something is."""
-    if self.prompts < FEWEST:
-      return f"Too few prompts for a finding in {measure}: {FEWEST} are the least."
     if interval["low"] <= 0 <= interval["high"]:
       return f"The interval includes zero: these prompts do not show a difference in {measure}."
+    if self.prompts < FEWEST:
+      return f"No finding: that takes {FEWEST} prompts or more."
     # whatever such a policy earns, it is not for playing the game
     if self.rates[0 if interval["mean"] > 0 else 1] == 0:
       return f"No finding in {measure}: not one chain of the larger side could be read."

@@ -81,7 +81,8 @@ def _train(
     parts, totals = batch_at(setup, examples, step)
     log.flush()  # before the next update is queued: its gradients would lie beside these
     with log.phase("update"):
-      state, metrics, _ = gradient_step(state, parts, totals, compiled, setup.fixed.frozen, "sft_")
+      frozen = setup.fixed.frozen
+      state, metrics, _ = gradient_step(state, parts, totals, compiled, frozen, log, "sft_")
     log.step(step + 1, metrics)
     if is_due(step + 1, config.every, config.steps):
       save(services, checkpoints, log, state, step + 1)

@@ -12,6 +12,7 @@ from gtalign_jax.algorithms import loss, optimizer, update
 from gtalign_jax.models import decoder
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables, Program
+from gtalign_jax.progress import Quiet
 from gtalign_jax.sections import GRPOConfig, MeshConfig, OptimConfig, PolicyConfig
 from gtalign_jax.types import Prompts, TrainBatch, TrainState
 
@@ -72,7 +73,7 @@ class Updates:
     counted = [loss.totals(part.mask_BC) for part in parts]
     totals = jax.tree.map(lambda *each: jnp.int32(sum(each)), *counted)
     self.programs.compile([self.table(state, totals, part) for part in parts])
-    return update.gradient_step(state, parts, totals, self.programs, None)
+    return update.gradient_step(state, parts, totals, self.programs, None, Quiet())
 
 
 @functools.cache

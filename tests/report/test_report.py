@@ -244,7 +244,7 @@ def test_nothing_is_claimed_of_a_few_prompts(prompts, claimed):
   assert ("welfare rose" in found.words) == ("the parse rate rose" in found.words) == claimed
   assert found.is_open == (not claimed)
   if not claimed:
-    assert "Too few prompts for a finding in welfare: 8 are the least." in found.words
+    assert found.words.count("No finding: that takes 8 prompts or more.") == 2
 
 
 @pytest.mark.parametrize(
