@@ -58,6 +58,22 @@ def output(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("output", metavar="OUT.jsonl", help="the file to write")
 
 
+def template_flag(parser: argparse.ArgumentParser) -> None:
+  """--template-arguments, for commands that take no key of a config."""
+  parser.add_argument(
+    "--template-arguments",
+    default="{}",
+    metavar="JSON",
+    help='of the model\'s chat template, e.g. {"enable_thinking": false}',
+  )
+
+
+def template_arguments(args: argparse.Namespace) -> config.Table:
+  """What --template-arguments says, checked as the key of a config is."""
+  given = [f"data.template_arguments={args.template_arguments}"]
+  return config.override(config.Config(), given).data.template_arguments
+
+
 def overwrite_flag(parser: argparse.ArgumentParser) -> None:
   """--overwrite."""
   parser.add_argument(

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   arguments.model_flag(parser)
   parser.add_argument("--prompts", required=True, metavar="IN.jsonl", help="prompt records")
   arguments.output(parser)
+  arguments.template_flag(parser)
   parser.add_argument("--ignore-eos", action="store_true", help="decode the whole budget")
   sampling_arguments(parser)
 
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
   records = sources.read_file(args.prompts)
   changes = {"data.root": args.prompts, "data.template": args.template}
+  changes["data.template_arguments"] = arguments.template_arguments(args)
   changes |= {
     "rollout.max_new_tokens": args.max_new_tokens,
     "rollout.prompts_at_once": args.prompts_at_once,

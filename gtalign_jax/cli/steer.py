@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--tries", type=int, default=4, help="chains sampled at most, until the payoffs of one parse"
   )
   parser.add_argument("--template", default="compact", choices=("compact", "full"))
+  arguments.template_flag(parser)
   arguments.json_flag(parser)
 
 
@@ -50,6 +51,7 @@ def _check(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
   """Samples, edits, continues; prints a table for each pricing policy."""
   _check(args)
+  given = arguments.template_arguments(args)
   from gtalign_jax.game import pricing
 
   policies = [pricing.load(each) for each in args.pricing]  # before the model: it loads for long
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     RolloutConfig(), max_new_tokens=args.max_new_tokens, temperature=args.temperature
   )
   policy = models.load(args.model)
-  prompt = steer.question_ids(policy.tokenizer, args.question, args.template)
+  prompt = steer.question_ids(policy.tokenizer, args.question, args.template, given)
   complete = steer.Completer(policy, config, args.seed, args.question)
   tries = args.tries if args.temperature > 0 else 1  # greedy chains are all the same
   results = steer.steer(policy.tokenizer, complete, prompt, policies, config.stop, tries)

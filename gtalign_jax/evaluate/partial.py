@@ -27,6 +27,7 @@ from gtalign_jax.models import contents
 log = logging.getLogger(__name__)
 # keys of the config that rows depend on; which prompts they chose, the prompts themselves say
 _READ = ("policy.dtype", "data.template", "rollout.")
+PROMPTS = "the prompts"  # a name that every first line has
 _SAMPLED = ("rollout.group_size", "rollout.temperature")  # of training: a job has its own
 
 
@@ -38,7 +39,7 @@ def job(config: Config, options: Mapping[str, Any], encoded: Encoded, scored: bo
   ids = hashlib.sha256(b"".join(each.tobytes() + b"/" for each in encoded.ids)).hexdigest()[:16]
   found |= {
     "the model's files": contents.fingerprint(config.model),
-    "the prompts": records.fingerprint(encoded.records),
+    PROMPTS: records.fingerprint(encoded.records),
     "the prompts' tokens": ids,
   }
   if scored:
@@ -71,7 +72,8 @@ def opened(
     lines = text.splitlines(keepends=True)
     # what broke off within the first line held no row yet
     if not first.startswith(text) and lines[0] != first:
-      if not overwrite and len(lines) > 1:  # a start that failed before its first row left nothing
+      # a start of a job that failed before its first row left nothing to keep
+      if not overwrite and not (len(lines) == 1 and PROMPTS in _header(lines[0])):
         raise BadInput(
           f"{path} holds rows of another job ({_differences(lines[0], named)}); remove it, name "
           "another file, or replace it with --overwrite"
@@ -97,6 +99,14 @@ def _lock(file: IO[bytes], path: Path) -> None:
       raise BadInput(f"{path} is being written by another process; name another file") from None
 
 
+def _header(line: bytes) -> dict[str, Any]:
+  """The job that a first line names; nothing where it names none."""
+  try:
+    return dict(json.loads(line))
+  except (ValueError, TypeError):
+    return {}
+
+
 def _row(line: bytes, where: str) -> dict:
   try:
     return json.loads(line)
@@ -106,9 +116,8 @@ def _row(line: bytes, where: str) -> dict:
 
 def _differences(line: bytes, new: Mapping[str, Any]) -> str:
   """What differs between the first line of a file and the job `new`, in words."""
-  try:
-    old = dict(json.loads(line))
-  except (ValueError, TypeError):
+  old = _header(line)
+  if PROMPTS not in old:
     return "its first line names none"
   named = json.loads(json.dumps(new))  # tuples become lists
   keys = [key for key in old.keys() | named.keys() if old.get(key) != named.get(key)]

@@ -27,7 +27,7 @@ from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.rewards import chain, features
 from gtalign_jax.rollout import generate, stop
 from gtalign_jax.rollout.engine import Engine, stream
-from gtalign_jax.sections import DataConfig, MeshConfig, RolloutConfig
+from gtalign_jax.sections import DataConfig, MeshConfig, RolloutConfig, Table
 from gtalign_jax.types import CELLS, ROLES, USER_TYPES
 
 STOP = "</payoff>"
@@ -99,10 +99,17 @@ class Completer:
     return self._engines[stops]
 
 
-def question_ids(tokenizer: Any, question: str, template: str) -> list[int]:
-  """The prompt that asks `question` under the project's instructions, as token ids."""
+def question_ids(
+  tokenizer: Any, question: str, template: str, arguments: Table | None = None
+) -> list[int]:
+  """The prompt that asks `question` under the project's instructions, as token ids.
+
+  arguments: of the model's chat template. Raises BadInput where it knows them not.
+  """
   record = Record("question", "question", [{"role": "user", "content": question}], None, {})
-  config = DataConfig(template=template, max_prompt_tokens=LONGEST)
+  config = DataConfig(
+    template=template, template_arguments=arguments or Table(), max_prompt_tokens=LONGEST
+  )
   return prompts.encode([record], tokenizer, config).ids[0].tolist()
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gtalign_jax import jsonl
+from gtalign_jax import files, jsonl
 from gtalign_jax.data import prompts
+from gtalign_jax.data.plain import plain
 from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput
 from gtalign_jax.sections import DataConfig, SFTConfig
@@ -51,7 +52,7 @@ def rows(path: str | Path) -> list[tuple[Record, str]]:
 
   Raises BadInput where there is none, and, naming the line, where one is malformed.
   """
-  found = []
+  path, found = files.named(path), []
   for number, row in jsonl.read(path):
     where = f"{path}:{number}"
     completion = row.get("completion")
@@ -59,7 +60,7 @@ def rows(path: str | Path) -> list[tuple[Record, str]]:
       raise BadInput(
         f"{where}: completion must be a non-empty text; write it by gtalign synthesize"
       )
-    found.append((from_row(row, where, f"{path}/{number}"), completion))
+    found.append((from_row(row, where, f"{path}/{number}"), plain(completion)))
   if not found:
     raise BadInput(f"sft.data={str(path)!r} holds no chains")
   return found

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gtalign_jax import jsonl
+from gtalign_jax import files, jsonl
 from gtalign_jax.config import Config
 from gtalign_jax.data import records as rows
 from gtalign_jax.data.records import Record
@@ -35,7 +35,7 @@ def read(config: Config, records: Mapping[str, Sequence[Record]], chains: bool) 
       key = f"data.root={config.data.root!r}, split {split!r}, source {source!r}"
       found[key] = f"{len(own)} prompts, {rows.fingerprint(own)}"
   if chains and config.sft.data:
-    found[CHAINS] = contents.of_file(config.sft.data)
+    found[CHAINS] = contents.of_file(files.named(config.sft.data))
   return found
 
 

@@ -37,6 +37,7 @@ GEMMA = (
   " + '\n' + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{{ '<start_of_turn>model\n' }}"
 )
 PHI = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}{{ '<|assistant|>' }}"
+SP = ("<unk>", "<s>", "</s>")
 WORDS = ["▁th", "er", "▁a", "in", "▁what", "▁is", "em", "hello"]
 
 
@@ -83,6 +84,14 @@ def sentencepiece(prepend, control=("<unk>", "<s>", "</s>"), unigram=False):
   return backend
 
 
+def metaspace(scheme):
+  """As Llama 2's in newer files: the space is written by the pre-tokeniser, not the normaliser."""
+  backend = sentencepiece(0)
+  backend.normalizer = None
+  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+  return wrap(backend, LLAMA2, SP, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+
+
 def nfkc():
   """A normaliser that makes an ordinary <s> of wide letters, before control tokens are found."""
   backend = bytes_bpe()
@@ -90,7 +99,6 @@ def nfkc():
   return wrap(backend, LLAMA2, ("<s>", "</s>"), normalized=True, bos_token="<s>", eos_token="</s>")
 
 
-SP = ("<unk>", "<s>", "</s>")
 FAMILIES = {
   "chatml": tokenizers.tiny,
   "qwen3": lambda: wrap(
@@ -114,6 +122,8 @@ FAMILIES = {
     bos_token="<s>", eos_token="<|end|>",
   ),
   "nfkc": nfkc,
+  "first": lambda: metaspace("first"),
+  "always": lambda: metaspace("always"),
 }  # fmt: skip
 
 

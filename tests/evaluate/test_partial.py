@@ -216,6 +216,8 @@ def test_generate_goes_on_and_notices_other_weights(model, tmp_path, capsys, mon
   assert "the model's files differ" in capsys.readouterr().err
   assert not out.exists()
   given[2] = str(tmp_path / "kept")  # the same contents under another name
+  assert main([*given, "--template-arguments", '{"enable_thinking": false}']) == 2
+  assert "enable_thinking=False changes nothing" in capsys.readouterr().err
   assert main(given) == 0
   found = [json.loads(line) for line in out.read_text().splitlines()]
   assert [each["id"] for each in found] == [f"{n}#0" for n in range(12)]

@@ -1,5 +1,7 @@
 """Tokenised supervision for the warm start."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,15 @@ def test_a_row_without_a_chain(tmp_path, tiny, encoded, completion):
   path.write_text("")
   with pytest.raises(BadInput, match="holds no chains"):
     sft_data.examples(encoded, tiny, config, seed=0, data_config=DATA)
+
+
+def test_chains_that_utf8_cannot_carry(tmp_path):
+  """Half a surrogate pair in a chain becomes U+FFFD, as everywhere, and not a tokenizer's error."""
+  row = {
+    "data_source": "m",
+    "prompt": [{"role": "user", "content": "?"}],
+    "completion": "a\ud83d\0",
+  }
+  path = tmp_path / "chains.jsonl"
+  path.write_text(json.dumps(row) + "\n")
+  assert [chain for _, chain in sft_data.rows(path)] == ["a\ufffd\ufffd"]
