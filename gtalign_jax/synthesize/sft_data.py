@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,21 @@ def examples(
   *,
   seed: int,
   data_config: DataConfig,
+  eos_ids: Sequence[int] = (),
 ) -> tuple[list[Pair], int]:
   """((prompt_ids, completion_ids) pairs, count left out).
 
   Chains come from the file `sft.data`, else from the labels of `encoded`. Completions end with the
-  tokenizer's EOS. Left out: pairs over `sft.max_tokens`, and rows whose prompt is over
-  `data.max_prompt_tokens`. Raises BadInput on a malformed file.
+  tokenizer's EOS, or where sampling does not end at that, with the first of `eos_ids`. Left out:
+  pairs over `sft.max_tokens`, and rows whose prompt is over `data.max_prompt_tokens`. Raises
+  BadInput on a malformed file.
   """
   if sft_config.data:
     encoded, texts = _from_file(Path(sft_config.data), tokenizer, data_config)
   else:
     texts = [labels.chain(record, seed) for record in encoded.records]  # those that fit
-  completions = _completions(texts, tokenizer)
+  end = tokenizer.eos_token_id
+  completions = _completions(texts, tokenizer, end if end in eos_ids or not eos_ids else eos_ids[0])
   pairs = [
     (prompt, completion)
     for prompt, completion in zip(encoded.ids, completions, strict=True)
@@ -77,8 +81,8 @@ def _from_file(
   return encoded, [found[int(record.id)][1] for record in encoded.records]
 
 
-def _completions(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
-  """Token ids of each chain, EOS appended, int32."""
+def _completions(texts: list[str], tokenizer: Any, end: int) -> list[np.ndarray]:
+  """Token ids of each chain, `end` appended, int32."""
   # labels and questions are quoted in chains: a control token in them is text there as well
   ids = prompts.text_ids(texts, tokenizer)
-  return [np.asarray([*each, tokenizer.eos_token_id], np.int32) for each in ids]
+  return [np.asarray([*each, end], np.int32) for each in ids]

@@ -102,6 +102,7 @@ def load_examples(setup: Setup) -> Examples:
     config,
     seed=setup.config.seed,
     data_config=setup.config.data,
+    eos_ids=setup.eos_ids,
   )
   if left_out:
     log.info("sft: left out %d examples over %d tokens", left_out, config.max_tokens)

