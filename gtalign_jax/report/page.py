@@ -25,6 +25,7 @@ from gtalign_jax.report import chains, charts, results
 from gtalign_jax.report.labels import colour, label
 from gtalign_jax.report.results import Report, Row
 from gtalign_jax.rewards import chain
+from gtalign_jax.rewards.tasks import accuracy
 from gtalign_jax.types import ACTIONS
 
 PACKAGE = Path(__file__).parent.parent
@@ -148,6 +149,11 @@ def _policies(report: Report) -> str:
     "first. Parse rate: share of completions whose chain is read strictly. Every policy sees the "
     "same prompts with the same sampling seeds.</p>"
   )
+  rewards = report.config.get("rewards", {})
+  if rewards.get("judge", {}).get("kind") == "rule":  # what "answer" and so W are made of
+    sources = {str(row.get("data_source")) for part in report.rows.values() for row in part}
+    said = accuracy.of_rules(sources, rewards.get("tasks", {}))
+    text += f'<p class="soft">{escape(said[0].upper() + said[1:])}.</p>'
   for each in results.differences(report):
     tone = "verdict open" if each.is_open else "verdict"
     text += f'<p class="{tone}">{escape(each.words)}</p>'

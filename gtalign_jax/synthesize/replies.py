@@ -27,11 +27,9 @@ MAX_WORDS = 52  # of an excerpt of a reference text
 MAX_MEANING = 12  # words of one meaning in a clarifying question
 _LIMITS = RewardConfig()
 _NUMBER = re.compile(r"\d+")
-_DRAWING = re.compile(
-  r"\[asy\].*?\[/asy\]", re.S
-)  # its coordinates are no numbers that a user says
-# how the released labels of ambig_qa spell several readings
-_QA = re.compile(r"Meaning \d+:\s*(.*?)\s*;\s*Answer \d+:\s*(.*?)\s*(?:\n|$)")
+# how the released labels of ambig_qa spell several readings, a line each
+_MEANING = re.compile(r"Meaning \d+:")
+_ANSWER = re.compile(r";\s*+Answer \d+:")
 _WORD = re.compile(r"[^\W\d_]{4,}")  # shorter ones say little of a subject
 _END = re.compile(r"(?<=[.!])\s+")
 _FILLER = subject(WORDINGS["filler"])
@@ -128,9 +126,18 @@ def is_complete(record: Record) -> bool:
   whole = record.extra_info.get("single_turn_prompt")
   if not isinstance(whole, str) or not whole:
     return True  # what was said is all there is
-  whole, said = _DRAWING.sub(" ", whole), _conversation(record)
+  whole, said = _without_drawings(whole), _conversation(record)
   numbers = set(_NUMBER.findall(whole)) <= set(_NUMBER.findall(said))
   return numbers and share(subject(whole), subject(said)) >= STATED
+
+
+def _without_drawings(text: str) -> str:
+  """The text without [asy] … [/asy], whose coordinates are no numbers that a user says."""
+  kept, *drawings = text.split("[asy]")
+  # a drawing that never ends is text; looking for its end from every beginning would be quadratic
+  return kept + "".join(
+    " " + each.partition("[/asy]")[2] if "[/asy]" in each else "[asy]" + each for each in drawings
+  )
 
 
 def _by_source(record: Record, rng: random.Random) -> Draft:
@@ -168,7 +175,7 @@ def _answer(truth: str, rng: random.Random) -> Draft:
 
 def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
   words = WORDINGS["meanings"]
-  pairs = [(_inner(meaning), answer) for meaning, answer in _QA.findall(truth.partition("###")[2])]
+  pairs = [(_inner(meaning), answer) for meaning, answer in _readings(truth.partition("###")[2])]
   rng.shuffle(pairs)  # else the two readings that the label lists first would always be the ones
   about = " ".join(topic(record)) or "this"
   generic = words["generic"].format(topic_plain=_no_question(about))
@@ -185,6 +192,17 @@ def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
     return _draft("meanings", "AQ", answer=answer, last=last, generic=generic)
   question = ask.format(one=one, two=two) if short else generic
   return _draft("meanings", "CQ", question=question, generic=generic)
+
+
+def _readings(label: str) -> list[tuple[str, str]]:
+  """(meaning, its answer) of each line that has both."""
+  found = []
+  for line in label.split("\n"):
+    start = _MEANING.search(line)
+    middle = _ANSWER.search(line, start.end()) if start else None
+    if start and middle:
+      found.append((line[start.end() : middle.start()].strip(), line[middle.end() :].strip()))
+  return found
 
 
 def _difference(one: str, two: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.files import replace
 from gtalign_jax.parallel import distributed
 from gtalign_jax.rewards import judges, tasks
+from gtalign_jax.rewards.tasks import accuracy
 from gtalign_jax.sections import DataConfig, RewardConfig
 from gtalign_jax.synthesize import sft_data
 from gtalign_jax.train import checkpoint, contents, lock
@@ -135,6 +136,9 @@ def check(
   if scored:
     check_records(records, config.rewards)
     _by_main(lambda: judges.check(config.rewards.judge), main)
+    if config.rewards.judge.kind == "rule":
+      sources = {each.data_source for part in records.values() for each in part}
+      log.info("%s", accuracy.of_rules(sources, config.rewards.tasks))
 
 
 def check_chains(config: Config) -> None:

@@ -189,6 +189,13 @@ def record(number, source="math-hard", truth="4"):
   return Record(f"r{number}", source, [{"role": "user", "content": "2+2?"}], truth, {})
 
 
+def test_a_run_judged_by_rules_says_so_first(tmp_path, caplog):
+  with caplog.at_level("INFO"):
+    preflight.check(config(tmp_path), {"train": [record(0), record(1, "wildguard", "harmful")]})
+  (line,) = caplog.messages
+  assert "the judge is a set of rules" in line and "safety 84% of 145" in line
+
+
 def test_all_records_are_looked_at():
   good = {"train": [record(n) for n in range(5)], "test": [record(9, "advbench", None)]}
   preflight.check_records(good, RewardConfig())

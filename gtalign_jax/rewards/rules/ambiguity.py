@@ -7,8 +7,11 @@ import re
 from gtalign_jax.rewards.judges.base import Question
 from gtalign_jax.rewards.rules.text import plain, questions, share, subject
 
-_ANSWERS = re.compile(r"Answer \d+:\s*(.*?)\s*(?=\n|$)")
-_MEANINGS = re.compile(r"Meaning \d+:\s*(.*?)\s*;?\s*(?=Answer \d+:|\n|$)")
+# How the released labels spell them. To the end of the line, and cut in Python: white space that a
+# lazy match and a repeat after it both take is tried in every way of sharing it.
+_ANSWERS = re.compile(r"Answer \d+:([^\n]*)")
+_MEANINGS = re.compile(r"Meaning \d+:([^\n]*)")
+_ANSWER = re.compile(r"Answer \d+:")
 # Asking for a choice between readings, in a few words that clarifying questions share.
 _CLARIFIES = re.compile(
   r"\b(?:which|do you mean|did you mean|are you (?:asking|referring|looking|interested|thinking)"
@@ -43,8 +46,12 @@ def judge(question: Question) -> float | None:
   # answers of several meanings, each stated: the reply has set them out
   given = {a for a in map(plain, _ANSWERS.findall(rest)) if a and contains(question.response, a)}
   given = {a for a in given if not any(a != b and a in b for b in given)}  # 1947 in October 1947
-  about = subject(question.asked + " " + " ".join(_MEANINGS.findall(rest)))
+  about = subject(question.asked + " " + " ".join(_meanings(rest)))
   return float(len(given) >= 2 or asks_aptly(question.response, about))
+
+
+def _meanings(label: str) -> list[str]:
+  return [_ANSWER.split(each)[0].strip(" ;") for each in _MEANINGS.findall(label)]
 
 
 def judge_passage(question: Question) -> float | None:
