@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 
 from gtalign_jax import sections
 from gtalign_jax.cli import arguments
@@ -43,9 +41,7 @@ def run(args: argparse.Namespace) -> int:
     args.remat,
   )
   result = bench.run(args.model, work, args.repeats)
-  for name, value in result.items():
-    if isinstance(value, float):
-      sys.stdout.write(f"{name:>22} {value:10.3f}\n")
-  if args.json:
-    sys.stdout.write(json.dumps(result) + "\n")
+  numbers = {name: value for name, value in result.items() if isinstance(value, float)}
+  lines = [f"{name:>22} {value:10.3f}\n" for name, value in numbers.items()]
+  arguments.show(args, "".join(lines), result)
   return 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from gtalign_jax import files, jsonl
+from gtalign_jax import files
 from gtalign_jax.cli import arguments
 from gtalign_jax.evaluate.compare import read_runs, table
 from gtalign_jax.game.paired import compare_runs
@@ -41,5 +40,5 @@ def run(args: argparse.Namespace) -> int:
     from gtalign_jax.evaluate.plots import save_pairs  # deferred: matplotlib
 
     comparison["plots"] = [str(path) for path in save_pairs(runs, args.plots)]
-  sys.stdout.write((jsonl.dumps(comparison) if args.json else table(comparison)) + "\n")
+  arguments.show_one(args, table(comparison), comparison)
   return 0

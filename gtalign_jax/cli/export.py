@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 
 from gtalign_jax import files
 from gtalign_jax.cli import arguments
@@ -37,8 +35,7 @@ def run(args: argparse.Namespace) -> int:
   out = export.save(
     policy.config, policy.params, policy.tokenizer, args.out, eos_ids=policy.eos_ids
   )
-  found = json.dumps({"out": str(out), "step": args.step})
-  sys.stdout.write((found if args.json else f"wrote {out}") + "\n")
+  arguments.show_one(args, f"wrote {out}", {"out": str(out), "step": args.step})
   return 0
 
 
@@ -46,6 +43,6 @@ def _step(text: str) -> int | str | None:
   """What `load_policy` calls the step; None is the latest."""
   if text in ("latest", "best", "sft"):
     return None if text == "latest" else text
-  if not text.isdecimal():
-    raise BadInput(f"--step {text!r} is not latest, best, sft or a number")
+  if not text.isdecimal() or len(text) > 9:  # Python itself refuses to read thousands of digits
+    raise BadInput(f"--step {text[:40]!r} is not latest, best, sft or the number of a step")
   return int(text)

@@ -39,6 +39,8 @@ COMMANDS = {
   "export": ("export", "write a checkpoint as a Hugging Face directory"),
 }
 
+LONGEST = 2000  # characters of an error: a value that is quoted may be a file by mistake
+
 
 class _Parser(argparse.ArgumentParser):
   # argparse would print its usage over several lines and exit by itself
@@ -102,6 +104,7 @@ def _forget_stdout() -> None:
 def _one_line(text: str) -> str:
   # messages quote values, and a value may hold line breaks and orders to the terminal
   line = " ".join(text.split())
+  line = line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
   return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 

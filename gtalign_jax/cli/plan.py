@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 from typing import Any
 
 from gtalign_jax.cli import arguments
@@ -35,9 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
   arch = architecture.read(config.model, args.arch)
   result = plan.plan(config, arch, topology.describe(args.topology))
-  sys.stdout.write(table(result))
-  if args.json:
-    sys.stdout.write(json.dumps(result) + "\n")
+  arguments.show(args, table(result), result)
   return 0 if result["fits"] else 1
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +38,5 @@ def finish(args: argparse.Namespace, job: Callable[[Config], tuple[Path | None, 
   workdir, shown = job(arguments.load(args))
   if workdir is None:  # one of several processes, and not the main one, which alone speaks
     return 0
-  sys.stdout.write(f"{shown}\n")
-  if args.json:
-    sys.stdout.write(json.dumps({"workdir": str(workdir), "done": True}) + "\n")
+  arguments.show(args, f"{shown}\n", {"workdir": str(workdir), "done": True})
   return 0

@@ -41,7 +41,7 @@ NUMBERS = ["0", "1", "2", "-1", "nan", "inf", "-inf", "1e999", "1e-320", "214748
   "9223372036854775807", "9223372036854775808", "0.5", "''", "1_0", "0x10", "\u0661", "+3", "true",
   "None", "1" + "0" * 40]  # fmt: skip
 TEXTS = ["", " ", "x", "\udcff", "é\n", "-", "--", "=", "a=b", "None", "{}", "()", "'", "[", "%s",
-  "x" * 5000, "../..", "~", "~nobody", "$HOME", "*", "[a]", "a::b", "\x1b[2J"]  # fmt: skip
+  "x" * 5000, "9" * 5000, "../..", "~", "~nobody", "$HOME", "*", "[a]", "a::b", "\x1b[2J"]  # fmt: skip
 # none of them is asked: they are no addresses of an endpoint, or refuse at once
 URLS = ["", "http://", "ftp://x/v1", "x", "http://[", "http://127.0.0.1:99999/v1", "http://a b/v1",
   "http://\udcff/v1", "localhost:1", "http://user:p@/v1", "file:///etc/passwd"]  # fmt: skip
