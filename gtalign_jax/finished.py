@@ -15,13 +15,13 @@ from gtalign_jax.errors import BadInput
 
 def check_free(out: str | Path, overwrite: bool) -> None:
   """Raises BadInput where `out` is there and says of no job; before the model is loaded."""
-  if not overwrite and Path(out).exists() and not _note(out).is_file():
+  if not overwrite and _holds_something(out) and not _note(out).is_file():
     raise _other(out)
 
 
 def is_done(out: str | Path, job: str, overwrite: bool) -> bool:
   """Whether `out` is what `job` has written. Raises BadInput where another job or hand has."""
-  if overwrite or not Path(out).exists():
+  if overwrite or not _holds_something(out):
     return False
   with contextlib.suppress(OSError):
     if _note(out).read_text(encoding="utf-8", errors="replace") == _text(out, job):
@@ -32,6 +32,11 @@ def is_done(out: str | Path, job: str, overwrite: bool) -> bool:
 def sign(out: str | Path, job: str) -> None:
   """Notes that `out` is the finished result of `job`."""
   files.replace(_note(out), _text(out, job))
+
+
+def _holds_something(out: str | Path) -> bool:
+  path = Path(out)
+  return path.exists() and path.stat().st_size > 0  # mktemp makes empty files
 
 
 def _note(out: str | Path) -> Path:

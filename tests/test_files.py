@@ -143,6 +143,9 @@ def test_whose_a_finished_file_is(tmp_path):
   out = tmp_path / "out.jsonl"
   finished.check_free(out, False)
   assert not finished.is_done(out, "job", False)
+  out.touch()  # as mktemp leaves it
+  finished.check_free(out, False)
+  assert not finished.is_done(out, "job", False)
   out.write_text("rows\n")
   for call in (
     lambda: finished.check_free(out, False),

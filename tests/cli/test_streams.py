@@ -62,8 +62,22 @@ def test_a_variable_of_jax_is_named(tmp_path, name, value):
   given = ["bench", "--model=random:tiny", "--prompts=1", "--group-size=2", "--repeats=1"]
   done = start(*given, "--prompt-tokens=8", "--new-tokens=2", env={name: value}, text=True)
   assert done.returncode == 2
-  error = [line for line in done.stderr.splitlines() if line.startswith("gtalign: ")]
-  assert len(error) == 1 and f"{name}={value!r}" in error[0] and "Traceback" not in done.stderr
+  lines = done.stderr.splitlines()
+  assert f"gtalign: {name}={value!r}: " in lines[-1] and len(lines) <= 3, done.stderr
+
+
+def test_help_and_mistakes_are_told_without_jax():
+  code = (
+    "import sys\nfrom gtalign_jax.cli.main import COMMANDS, main\n"
+    "for name in COMMANDS:\n"
+    "  for more in ['--help'], ['--nonsense'], []:\n"
+    "    try: main([name, *more])\n"
+    "    except SystemExit: pass\n"
+    "heavy = {'jax', 'flax', 'orbax', 'transformers', 'datasets', 'openai', 'matplotlib'}\n"
+    "print(file=sys.stderr)\nsys.exit(' '.join(heavy & set(sys.modules)))"
+  )
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "")
 
 
 def test_interrupted(tmp_path):

@@ -107,7 +107,7 @@ def test_a_part_file_of_another_job_is_not_mixed_in(tmp_path):
   part.write_text('{"model": "other"}\n' + answer)
   with pytest.raises(BadInput, match="belongs to another job"):
     teacher.distil(RECORDS, make("http://127.0.0.1:9/v1"), LIMITS, tmp_path / "o.jsonl")
-  (tmp_path / "done.jsonl").write_text("")
+  (tmp_path / "done.jsonl").write_text("rows")
   with pytest.raises(BadInput, match="is there already"):
     teacher.distil(RECORDS, make("http://127.0.0.1:9/v1"), LIMITS, tmp_path / "done.jsonl")
 
