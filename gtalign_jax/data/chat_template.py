@@ -35,6 +35,7 @@ TRIAL_CPU_S, TRIAL_WALL_S, TRIAL_BYTES = 5, 60, 2**30
 # in a process of its own: of a loop in a template, or of memory that it takes, only that can be rid
 _TRIAL = f"""
 import json, resource, sys
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_CPU, ({TRIAL_CPU_S}, {TRIAL_CPU_S} + 1))
 try:
   resource.setrlimit(resource.RLIMIT_AS, ({TRIAL_BYTES}, {TRIAL_BYTES}))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from gtalign_jax.data.chat_template import Chat, ChatTemplate
@@ -30,8 +30,7 @@ class Control:
     kept = {i: token for i, token in added if _is_control(token, template)}
     self._tokenizer = tokenizer
     self._tokens = {token.content: i for i, token in kept.items()}
-    longest = sorted(self._tokens, key=len, reverse=True)
-    self._pattern = re.compile("|".join(map(re.escape, longest)) or "(?!)")
+    self._pattern = re.compile(_one_of(self._tokens))
     # a token marked so is looked for in the normalised text: a wide ＜s＞ may be one to NFKC
     backend = getattr(tokenizer, "backend_tokenizer", None)
     normal = any(token.normalized for token in kept.values()) and getattr(
@@ -103,6 +102,24 @@ def renamed(backend: Any, names: dict[str, str]) -> Any:
   if model.get("unk_token"):
     model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
   return type(backend).from_str(json.dumps(spec))
+
+
+def _one_of(words: Collection[str]) -> str:
+  """A pattern for the longest of `words` at a place, as a tree of what they begin with alike.
+
+  Gemma adds 6,000 tokens: tried one by one, they would cost minutes.
+  """
+  if not words:
+    return "(?!)"
+  low, high = min(words), max(words)  # what these two begin with alike, all do
+  start = low[: next((i for i, (a, b) in enumerate(zip(low, high)) if a != b), len(low))]
+  rests: dict[str, list[str]] = {}
+  for rest in (word[len(start) :] for word in words):
+    rests.setdefault(rest[:1], []).append(rest)
+  ends = rests.pop("", None)
+  if not rests:
+    return re.escape(start)
+  return f"{re.escape(start)}(?:{'|'.join(map(_one_of, rests.values()))}){'?' if ends else ''}"
 
 
 def _is_control(token: Any, template: str) -> bool:

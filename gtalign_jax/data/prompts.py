@@ -151,7 +151,7 @@ def _tokenize(
   forged = [i for i, chat in enumerate(chats) if any(map(control.stands_in, _contents(chat)))]
   texts = [template.render(chat, name) for chat, name in zip(chats, names, strict=True)]
   # all together, since the tokenizer encodes a list in parallel; those few once more
-  found = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+  found = _ids(texts, tokenizer)
   again = control.encode([chats[i] for i in forged], template, [names[i] for i in forged])
   for i, ids in zip(forged, again):
     found[i] = ids
@@ -162,11 +162,17 @@ def _contents(chat: Sequence[dict[str, str]]) -> list[str]:
   return [message["content"] for message in chat]
 
 
+def _ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+  if not texts:  # of none, the tokenizer makes an error
+    return []
+  return tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+
+
 def text_ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
   """Token ids of plain texts, such as chains; control tokens in them are encoded as text."""
   control = literal.Control(tokenizer)
   forged = [i for i, text in enumerate(texts) if control.stands_in(text)]
-  found = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+  found = _ids(texts, tokenizer)
   for i, ids in zip(forged, control.encode_text([texts[i] for i in forged])):
     found[i] = ids
   return found

@@ -86,10 +86,18 @@ def _short(value: Any) -> str:
 def _id(value: Any, where: str, fallback: str) -> str:
   if value is None:
     return fallback
+  value = _whole(value)
   # a boolean is an instance of int; the id "True" would be an accident
   if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
     raise BadInput(f"{where}: id={_short(value)} must be a non-empty string or a whole number")
   return str(value)
+
+
+def _whole(value: Any) -> Any:
+  """2 for 2.0: a column of whole numbers with gaps is a column of floats to pandas."""
+  if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+    return int(value)
+  return value
 
 
 def _messages(value: Any, where: str) -> list[dict[str, str]]:
@@ -135,8 +143,5 @@ def _ground_truth(row: Mapping[str, Any], extra: Mapping[str, Any], where: str) 
       continue
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
       raise BadInput(f"{where}: ground_truth={_short(value)} must be a text or a number")
-    # a column of whole numbers with gaps is a column of floats to pandas; 2.0 was written as 2
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-      value = int(value)
-    return str(value)  # labels are text everywhere: 42 and "42" are one answer
+    return str(_whole(value))  # labels are text everywhere: 42 and "42" are one answer
   return None

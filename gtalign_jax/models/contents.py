@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from gtalign_jax.errors import BadInput
 from gtalign_jax.models.locate import RANDOM, locate
 
 # Larger files are read in samples: weights of another training differ nearly everywhere, and of
@@ -32,14 +33,20 @@ def fingerprint(spec: str) -> str:
 
 
 def of_file(path: str | Path) -> str:
-  """Hash of the size and the bytes of a file, or of samples spread evenly over it."""
-  with open(path, "rb") as file:
-    size = os.fstat(file.fileno()).st_size
-    found = hashlib.sha256(str(size).encode())
-    if size <= SAMPLES * SAMPLE_BYTES:
-      found.update(file.read())
-    else:
-      for number in range(SAMPLES):  # the first is the header, the last ends the file
-        file.seek(number * (size - SAMPLE_BYTES) // (SAMPLES - 1))
-        found.update(file.read(SAMPLE_BYTES))
+  """Hash of the size and the bytes of a file, or of samples spread evenly over it.
+
+  Raises BadInput where it cannot be read.
+  """
+  try:
+    with open(path, "rb") as file:
+      size = os.fstat(file.fileno()).st_size
+      found = hashlib.sha256(str(size).encode())
+      if size <= SAMPLES * SAMPLE_BYTES:
+        found.update(file.read())
+      else:
+        for number in range(SAMPLES):  # the first is the header, the last ends the file
+          file.seek(number * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+          found.update(file.read(SAMPLE_BYTES))
+  except OSError as error:
+    raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
   return found.hexdigest()[:16]

@@ -1,6 +1,8 @@
 """Control tokens in what users write: text, and no turn, in every family of tokenizers."""
 
 import json
+import re
+import time
 
 import numpy as np
 import pytest
@@ -268,3 +270,25 @@ def test_the_forged_prompt_file(tmp_path):
   plain, forged = prompts.encode(sources.read_file(path), tokenizer, WIDE).ids
   start = tokenizer.convert_tokens_to_ids("<|im_start|>")
   assert np.sum(plain == start) == np.sum(forged == start) == 3
+
+
+@pytest.mark.parametrize("words", [
+  [], ["<s>"], ["<s>", "</s>", "<s>x", "<"], ["a", "ab", "abc", "b."], ["[A]", "(B)", "|c|"],
+])  # fmt: skip
+def test_the_longest_token_is_found(words):
+  found = re.compile(literal._one_of(words))
+  for text in ("<s>", "<s>x</s>", "abcab", "b.", "b", "[A](B)|c|", "x<y"):
+    longest = sorted(words, key=len, reverse=True)
+    plain = re.compile("|".join(map(re.escape, longest)) or "(?!)")
+    assert found.findall(text) == plain.findall(text)
+
+
+def test_thousands_of_tokens_cost_no_more_than_a_few():
+  tokenizer = tokenizers.tiny()
+  tokenizer.add_special_tokens({"extra_special_tokens": [f"<unused{n}>" for n in range(3000)]})
+  control, text = literal.Control(tokenizer), "a < b <i> <unuse> " * 200
+  start = time.monotonic()
+  assert not any(control.stands_in(text) for _ in range(100))
+  assert time.monotonic() - start < 2
+  ids = encode(tokenizer, "hello <unused2999> there")
+  assert counted(tokenizer, ids) == counted(tokenizer, encode(tokenizer, "hello"))

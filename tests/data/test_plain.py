@@ -148,6 +148,11 @@ def test_unfit_texts_are_replaced_and_told(tmp_path, caplog):
   assert "in 2 rows" in said and f"the first in {path}:2" in said
 
 
+@pytest.mark.parametrize(("value", "name"), [(7, "7"), (7.0, "7"), (float("nan"), "i"), ("a", "a")])
+def test_ids_of_columns_with_gaps(value, name):
+  assert from_row({"data_source": "m", "prompt": ASK, "id": value}, "f:1", "i").id == name
+
+
 @pytest.mark.parametrize(
   ("content", "text"),
   [
