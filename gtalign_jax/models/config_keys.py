@@ -30,6 +30,7 @@ _NEUTRAL = {
   "keys_to_ignore_at_inference", "pretraining_tp", "is_llama_config", "auto_map",
   "tokenizer_class", "use_cache", "use_return_dict", "return_dict", "output_hidden_states",
   "output_attentions", "chunk_size_feed_forward", "torchscript", "use_bfloat16", "tf_legacy_loss",
+  "_flash_attn_2_enabled", "use_flash_attn", "use_flash_attention_2",
   "model_max_length", "is_decoder",
   # heads of other tasks
   "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",

@@ -57,8 +57,8 @@ def blank(
   largest = max(tokens, default=-1)
   if largest >= vocab_size:
     raise BadInput(
-      f"model {where}: token {tokens[largest]!r} has id {largest}, but the model has rows for ids "
-      f"below vocab_size={vocab_size}; use the tokenizer that belongs to these weights, or add rows"
+      f"model {where}: token {tokens[largest][:60]!r} has id {largest}, but the model has rows for "
+      f"ids below vocab_size={vocab_size}; use the tokenizer of these weights, or add rows"
     )
   ends = [-1, *sorted(tokens), vocab_size]
   return tuple((a + 1, b) for a, b in itertools.pairwise(ends) if a + 1 < b)

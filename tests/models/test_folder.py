@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import struct
 import sys
@@ -265,3 +266,44 @@ def test_code_of_the_folder_is_never_run(folder, monkeypatch, capsys):
   except BadInput as error:
     assert "\n" not in str(error)
   assert not (folder / "ran").exists() and "[y/N]" not in capsys.readouterr().out
+
+
+VALUES = [
+  None, True, 0, -1, 2.5, 1e308, float("nan"), 10**30, "", "x", "a" * 5000, "\ud800", "a\nb", [], {},
+  [1], {"a": 1}, 2**63,
+]  # fmt: skip
+
+
+def places(value, path=()):
+  """The path to everything that a JSON value holds (of long lists: the first entries)."""
+  inside = value.items() if isinstance(value, dict) else ()
+  inside = enumerate(value[:6]) if isinstance(value, list) else inside
+  for key, each in inside:
+    yield (*path, key)
+    yield from places(each, (*path, key))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_value_anywhere(folder, seed):
+  """Loaded, or refused in one line: 20 random changes of each file."""
+  rng = random.Random(seed)
+  for name in (*JSON_FILES, "model.safetensors"):
+    path = folder / name
+    whole = path.read_bytes()
+    for _ in range(20):
+      if name.endswith(".json"):
+        value = node = json.loads(whole)
+        *path_to, last = rng.choice(list(places(value)))
+        for key in path_to:
+          node = node[key]
+        node[last] = rng.choice(VALUES)
+        path.write_text(json.dumps(value))
+      else:
+        changed = bytearray(whole)
+        changed[rng.randrange(3000)] = rng.randrange(256)
+        path.write_bytes(changed)
+      try:
+        models.load(folder)
+      except BadInput as error:
+        assert "\n" not in str(error) and len(str(error)) < 1500
+    path.write_bytes(whole)
