@@ -30,6 +30,7 @@ REQUIRED = [
   "httpx2>=2.0",  # the judge's and the teacher's requests
   "matplotlib>=3.9",
   "rich>=13",
+  "xxhash>=3.4",  # digests of checkpoints
 ]
 EXTRAS = {
   "cpu": [],  # the default: plain jax already runs on CPU

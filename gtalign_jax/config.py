@@ -384,15 +384,19 @@ def identity(config: Config) -> dict[str, Any]:
 
 
 def differences(
-  old: Mapping[str, Any], new: Config, reached: Mapping[str, int] | None = None
+  old: Mapping[str, Any],
+  new: Config,
+  reached: Mapping[str, int] | None = None,
+  explain: bool = False,
 ) -> list[str]:
   """Lines `key: old -> new` for the keys in which `new` is another run than a stored config.
 
   old: as `as_dict` wrote it, by this version or another. A key that it lacks had its default; a key
   that this version does not know counts as changed, for nobody can tell whether it mattered.
-  reached: phase -> last committed step, of "sft" and "grpo"; None = not known.
+  reached: phase -> last committed step, of "sft" and "grpo"; None = not known. explain: adds why a
+  number of steps cannot be changed, which it mostly can.
   """
-  return _changes(old, new, reached)[0]
+  return _changes(old, new, reached, explain)[0]
 
 
 def placement_changes(
@@ -403,7 +407,7 @@ def placement_changes(
 
 
 def _changes(
-  old: Mapping[str, Any], new: Config, reached: Mapping[str, int] | None
+  old: Mapping[str, Any], new: Config, reached: Mapping[str, int] | None, explain: bool = False
 ) -> tuple[list[str], list[str]]:
   role_of, after = roles(new), flat(as_dict(new))
   # an upgrade adds keys: a run of before them had, in effect, their defaults
@@ -415,25 +419,37 @@ def _changes(
       identity.append(f"{key}: {before[key]!r} -> unknown to this version of gtalign_jax")
     elif before[key] != after[key]:
       role = role_of[key]
+      why = ""
       if role == "extendable":
-        extends = _extends(key.partition(".")[0], before[key], after[key], new, reached)
-        role = "placement" if extends else "identity"
+        why = _against(key.partition(".")[0], before[key], after[key], new, reached)
+        role = "identity" if why else "placement"
       lines = placement if role == "placement" else identity
-      lines.append(f"{key}: {before[key]!r} -> {after[key]!r}")
+      lines.append(f"{key}: {before[key]!r} -> {after[key]!r}{why if explain else ''}")
   return identity, placement
 
 
-def _extends(
+def _against(
   phase: str, old: object, new: int, config: Config, reached: Mapping[str, int] | None
-) -> bool:
-  """Whether a phase of `new` steps goes on from what was done of `old`, and had begun alike.
+) -> str:
+  """Why a phase of `new` steps cannot go on from what was done of `old`; "" where it can.
 
   A rate that decays does so over all steps, so another number of them changes every update. From or
   to 0 steps is another job. GRPO and the evaluation before it start from the end of the warm start,
-  which may move only while it is ahead.
+  which may move only while it is ahead, or where no GRPO follows.
   """
   optim = config.sft.optim if phase == "sft" else config.optim
-  if not isinstance(old, int) or not old or not new or optim.decay != "constant":
-    return False
+  if not isinstance(old, int) or not old or not new:
+    return " (another job)"
+  if optim.decay != "constant":
+    return f" (the rate decays over all steps: decay={optim.decay})"
   done = old if reached is None else reached.get(phase, 0)
-  return new >= done and (phase != "sft" or done < old)
+  if phase == "sft" and done >= old and config.grpo.steps:
+    return " (what follows began from its end)"
+  return f" ({done} are done)" if new < done else ""
+
+
+def is_extended(old: Mapping[str, Any], new: Config) -> bool:
+  """Whether the stored config of a run and a new one differ in a number of steps."""
+  before, after = flat(as_dict(Config())) | flat(old), flat(as_dict(new))
+  steps = [key for key, role in roles(new).items() if role == "extendable"]
+  return any(before[key] != after[key] for key in steps)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -18,6 +19,8 @@ from typing import IO
 
 from gtalign_jax.errors import BadInput, RunFailure
 
+log = logging.getLogger(__name__)
+TEMPORARY = ".*.tmp"  # what a kill in the middle of `replacing` leaves behind
 # names of what this process has open; resolved, they lead to the file behind and not to the stream
 _STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # nothing that the user typed
@@ -34,7 +37,7 @@ def replacing(path: str | Path) -> Iterator[IO[str]]:
   """
   path = Path(os.path.realpath(path))
   # the same folder, because a rename is atomic within one file system only
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
   try:
     # completions can hold lone surrogates: they become \udxxx, which JSON reads back
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -42,7 +45,8 @@ def replacing(path: str | Path) -> Iterator[IO[str]]:
     follow_umask(temporary)
     _move(temporary, path)
   except BaseException:
-    os.unlink(temporary)
+    with contextlib.suppress(OSError):  # the folder is gone: what went wrong first is what counts
+      os.unlink(temporary)
     raise
 
 
@@ -66,11 +70,47 @@ def _move(temporary: str, path: Path) -> None:
     os.unlink(temporary)
 
 
+@contextlib.contextmanager
+def disk(path: Path) -> Iterator[None]:
+  """Turns a disk that refuses `path` into one line: a run stops there, and can go on later."""
+  try:
+    yield
+  except OSError as error:
+    raise RunFailure(
+      f"cannot write {path}: {error.strerror}; mend it and run the same command again"
+    ) from error
+
+
 def replace(path: str | Path, text: str) -> None:
-  """Writes `text` as the whole of `path`, atomically (see `replacing`); makes missing folders."""
-  Path(path).parent.mkdir(parents=True, exist_ok=True)
+  """Writes `text` as the whole of `path`, atomically (see `replacing`); makes its folder.
+
+  Not the folder's parents: a work directory that vanishes under a run must not come back empty.
+  """
+  Path(path).parent.mkdir(exist_ok=True)
   with replacing(path) as file:
     file.write(text)
+
+
+def set_aside(path: Path, why: str, instead: str) -> None:
+  """Renames something damaged to `<name>.damaged` (`.damaged.2`, …) and says so in one line.
+
+  Nothing is deleted: whoever knows better than us may still read it. instead: what now happens.
+  """
+  new, number = path.with_name(f"{path.name}.damaged"), 2
+  while os.path.lexists(new):
+    new, number = path.with_name(f"{path.name}.damaged.{number}"), number + 1
+  path.rename(new)
+  why = why.removeprefix(str(path)).lstrip(": ")  # errors of files name them first
+  log.warning("%s is damaged (%s), now %s; %s", path, why, new.name, instead)
+
+
+def clean(folder: Path, pattern: str = TEMPORARY) -> None:
+  """Removes what kills left half-written in a folder that nobody else writes to."""
+  for each in folder.glob(pattern):
+    if each.is_dir() and not each.is_symlink():
+      shutil.rmtree(each, ignore_errors=True)
+    else:
+      each.unlink(missing_ok=True)
 
 
 def is_stream(path: str | Path) -> bool:

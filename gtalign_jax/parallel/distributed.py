@@ -7,13 +7,21 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
+from jax._src.distributed import global_state  # the key-value store has no public name
 from jax.experimental import multihost_utils
+
+from gtalign_jax.errors import BadInput
+from gtalign_jax.parallel import peers
+
+# environment variable -> seconds: until all processes have joined; without a word of one of them
+PATIENCE = {"GTALIGN_JOIN_SECONDS": 120, "GTALIGN_PEER_SECONDS": 30}
 
 
 def initialize() -> None:
@@ -24,21 +32,32 @@ def initialize() -> None:
   main process logs its progress; all log warnings. On CPU the processes use no compilation cache.
   """
   coordinator = os.environ.get("GTALIGN_COORDINATOR")
-  if coordinator:
-    jax.distributed.initialize(
-      coordinator,
-      int(os.environ["GTALIGN_PROCESSES"]),
-      int(os.environ["GTALIGN_PROCESS_ID"]),
-    )
-  elif os.environ.get("GTALIGN_DISTRIBUTED") == "auto":
-    jax.distributed.initialize()
-  if not jax.distributed.is_initialized():
+  if not coordinator and os.environ.get("GTALIGN_DISTRIBUTED") != "auto":
     return
+  count = index = None  # jax knows them
+  if coordinator:
+    count, index = (_whole(name) for name in ("GTALIGN_PROCESSES", "GTALIGN_PROCESS_ID"))
+    if not 0 <= index < count:
+      raise BadInput(f"GTALIGN_PROCESS_ID={index}: must be below GTALIGN_PROCESSES={count}")
+  join, patience = (_whole(name, default) for name, default in PATIENCE.items())
+  with peers.joined_within(join, index, count):
+    # jax's own limit is behind ours: it ends the process with a native stack trace
+    jax.distributed.initialize(coordinator, count, index, initialization_timeout=join + 60)
+  if jax.process_count() > 1:
+    peers.Watch(global_state.client, jax.process_index(), jax.process_count(), patience)
   if jax.process_count() > 1 and jax.default_backend() == "cpu":
     # a bf16 update that gloo joins hangs once it is read back from the cache (jax 0.10.2)
     jax.config.update("jax_enable_compilation_cache", False)
   if not is_main():
     logging.getLogger("gtalign_jax").setLevel(logging.WARNING)
+
+
+def _whole(name: str, default: int | None = None) -> int:
+  text = os.environ.get(name, default)
+  try:
+    return int(text)  # type: ignore[arg-type]
+  except (TypeError, ValueError):
+    raise BadInput(f"{name}={text!r}: must be a whole number") from None
 
 
 def is_main() -> bool:
@@ -109,37 +128,82 @@ def own_file(path: Path) -> Path:
 
 
 class Interrupts:
-  """SIGTERM (preemption) and Ctrl-C as KeyboardInterrupt; a context manager.
+  """SIGTERM (preemption) and Ctrl-C as KeyboardInterrupt; a context manager, one at a time.
 
-  One process is interrupted at once. Several go on to their next `check`: one that left in the
-  middle of a step would let the others wait for it in a collective, where no signal reaches them.
+  One process is interrupted at once, or at the end of what is `uninterrupted`. Several go on to
+  their next `check`: one that left in the middle of a step would let the others wait for it in a
+  collective, where no signal reaches them. A second signal ends the process at once, with exit code
+  130: what it interrupts is lost, and no library is asked to take it well.
   """
 
+  _current: ClassVar[Interrupts | None] = None
+
   def __init__(self) -> None:
-    self._heard = False
+    self._heard = 0.0  # when the first signal came
+    self._pending = False  # a KeyboardInterrupt is still to come
+    self._held = 0  # `uninterrupted` blocks that are open
 
   def __enter__(self) -> Interrupts:
     both = (signal.SIGTERM, signal.SIGINT)
     self._previous = {each: signal.signal(each, self._hear) for each in both}
+    Interrupts._current = self
     return self
 
   def __exit__(self, *_: object) -> None:
+    Interrupts._current = None
     for each, handler in self._previous.items():
       signal.signal(each, handler)
 
   def _hear(self, *_: object) -> None:
-    if not jax.distributed.is_initialized():
+    now = time.monotonic()
+    # launchers tell the whole group and pass the signal on as well: one wish, heard twice
+    if self._heard and now - self._heard > 1:
+      os.write(2, b"gtalign: interrupted twice; run the same command again to resume\n")
+      os._exit(130)
+    if not self._heard:
+      self._heard, self._pending = now, True
+      self._raise()
+
+  def _raise(self) -> None:
+    if self._pending and not self._held and not jax.distributed.is_initialized():
+      self._pending = False
       raise KeyboardInterrupt
-    self._heard = True
 
   def check(self) -> None:
     """Ends all processes if one of them was signalled; between steps, on all of them."""
-    if jax.process_count() > 1 and multihost_utils.process_allgather(np.int32(self._heard)).any():
+    if not everywhere(not self._heard):
       raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+  """A signal that comes inside waits for the end of the block, so that a save is not lost."""
+  interrupts = Interrupts._current
+  if interrupts is None:
+    yield
+    return
+  interrupts._held += 1
+  try:
+    yield
+  finally:
+    interrupts._held -= 1
+  interrupts._raise()
 
 
 def agree(flag: bool) -> bool:
   """The main process's `flag`, on every process."""
+  return bool(from_main(int(flag)))
+
+
+def from_main(number: int) -> int:
+  """The main process's `number` (below 2**31), on every process."""
+  if jax.process_count() == 1:
+    return number
+  return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def everywhere(flag: bool) -> bool:
+  """Whether `flag` is true on all processes."""
   if jax.process_count() == 1:
     return flag
-  return bool(multihost_utils.broadcast_one_to_all(np.int32(flag)))
+  return bool(multihost_utils.process_allgather(np.int32(flag)).all())

@@ -2,8 +2,8 @@
 
 Layout under `<workdir>/checkpoints`: `sft/<step>` and `grpo/<step>` hold the whole state of a phase
 (parameters, optimizer, counters) and its progress as JSON; `best/<step>` holds parameters alone. A
-step becomes visible by one rename, so a process killed in the middle of a save leaves the previous
-step intact.
+step becomes visible by one rename, with the digests of its files inside (train/stored.py), so a
+process killed in the middle of a save leaves the previous step intact, and damage is noticed.
 """
 
 from __future__ import annotations
@@ -11,66 +11,101 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-from collections.abc import Iterator, Sequence
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from gtalign_jax import jsonl, models
+from gtalign_jax import files, jsonl, models
 from gtalign_jax.config import Config, from_dict
-from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.errors import BadInput, RunFailure, first_line
 from gtalign_jax.models import export, lora
 from gtalign_jax.models.variants import Arch
+from gtalign_jax.parallel import distributed
+from gtalign_jax.train import stored
 
 log = logging.getLogger(__name__)
 FRAME = "policy"  # folder: architecture and tokenizer, so that a run needs its model's path no more
-logging.getLogger("absl").setLevel(logging.WARNING)  # orbax narrates every file it writes
+# orbax narrates every file that it writes; what goes wrong comes as an exception, too
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 @contextmanager
 def _disk_errors(directory: Path) -> Iterator[None]:
-  """Turns a full or read-only disk into one line; the newest complete checkpoint stays valid."""
+  """Turns whatever stops a save into one line; the newest complete checkpoint stays valid."""
   try:
     yield
+  except RunFailure:
+    raise
   except Exception as error:  # orbax and tensorstore wrap OSError in several ways
-    text = str(error)
-    code = getattr(error, "errno", None)
-    full = (
-      code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "quota" in text.lower()
-    )
-    denied = code in (errno.EACCES, errno.EROFS) or "Permission denied" in text
-    if not (full or denied):
-      raise
-    why = "no space left on the disk" if full else "the folder is not writable"
+    text, code = str(error), getattr(error, "errno", None)
+    why = first_line(error)
+    if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "quota" in text.lower():
+      why = "no space left on the disk"
+    elif code in (errno.EACCES, errno.EROFS) or "Permission denied" in text:
+      why = "the folder is not writable"
+    elif not directory.is_dir():
+      why = "the folder is gone"
     raise RunFailure(
       f"could not save a checkpoint in {directory}: {why}; earlier checkpoints are intact, "
       "mend it and run the same command again"
     ) from error
 
 
+class _Sealing(ocp.CompositeCheckpointHandler):
+  """Puts the digests of a step's files into it, before the rename that makes it one."""
+
+  def finalize(self, directory: Any) -> None:
+    """Called on one process, when all of them have written."""
+    super().finalize(directory)
+    stored.seal(Path(directory))
+
+
+@ocp.args.register_with_handler(_Sealing, for_save=True, for_restore=True)
+class _Items(ocp.args.Composite):
+  """Orbax finds a handler's arguments by their type."""
+
+
+@jax.jit
+def _all_finite(leaves: list[jax.Array]) -> jax.Array:
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(each)) for each in leaves]))
+
+
+def is_finite(tree: Any) -> bool:
+  """Whether no number in a pytree of arrays is NaN or infinite."""
+  leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+  return not leaves or bool(_all_finite(leaves))
+
+
 class Checkpoints:
   """The checkpoints of one phase; a host resource, close it (or use `with`).
 
-  directory: folder of the phase. keep: how many newest steps stay.
+  directory: folder of the phase. keep: how many newest steps stay. step: the one that the phase
+  goes on from, 0 where there is none. progress: JSON that is stored with each step.
   """
 
   def __init__(self, directory: Path, keep: int):
-    self.directory = Path(directory).absolute()
-    self.progress: dict[str, Any] = {}  # JSON that is stored with each step
+    self.directory, self._keep = Path(directory).absolute(), keep
+    self.progress: dict[str, Any] = {}
+    self._main = distributed.is_main()
+    handler = _Sealing(state=ocp.StandardCheckpointHandler(), progress=ocp.JsonCheckpointHandler())
     # on CPU a save in the background is a copy of the state in the same memory, and on the same
     # cores
     beside = jax.default_backend() != "cpu"
-    with _disk_errors(self.directory):
-      self._manager = ocp.CheckpointManager(
-        self.directory,
-        options=ocp.CheckpointManagerOptions(
-          max_to_keep=keep, create=True, enable_async_checkpointing=beside
-        ),
-        item_names=("state", "progress"),
-      )
+    self._saver = ocp.AsyncCheckpointer(handler) if beside else ocp.Checkpointer(handler)
+    if self._main:
+      with _disk_errors(self.directory):
+        self.directory.parent.mkdir(exist_ok=True)
+        self.directory.mkdir(exist_ok=True)
+        files.clean(self.directory, stored.TEMPORARY)
+    found = stored.steps(self.directory) if self._main else []
+    self.step = distributed.from_main(found[0] if found else 0)
 
   def __enter__(self) -> Checkpoints:
     return self
@@ -78,109 +113,201 @@ class Checkpoints:
   def __exit__(self, *_: object) -> None:
     self.close()
 
-  @property
-  def step(self) -> int:
-    """Newest complete step, 0 where there is none."""
-    return self._manager.latest_step() or 0
-
   def save(self, step: int, state: Any) -> None:
     """Starts writing `state` (a pytree of arrays) and the progress as `step`.
 
-    Returns when the arrays are safe to donate; an earlier save that failed raises here.
+    Returns when the arrays are safe to donate; an earlier save that failed raises here. Raises
+    RunFailure where the state is not finite: nothing could go on from it.
     """
-    with _disk_errors(self.directory):
-      self._manager.wait_until_finished()
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(self.progress)
-        ),
-        force=True,
+    if not is_finite(state):
+      raise RunFailure(
+        f"{self.directory.name} step {step}: parameters or moments are not finite, so they are not "
+        "saved; lower the learning rate, in another workdir="
       )
+    with distributed.uninterrupted(), _disk_errors(self.directory):
+      self.wait()
+      if not self.directory.is_dir():  # orbax would make it again, in a run that is gone
+        raise FileNotFoundError(self.directory)
+      there = self.directory / str(step)
+      if self._main and (there.exists() or there.is_symlink()):
+        files.set_aside(there, "not a step of this run", "it is saved anew")
+      distributed.from_main(0)  # all look whether the place is free, when it is
+      self._saver.save(
+        there,
+        args=_Items(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(self.progress)),
+      )
+      self.step = step
+      if not isinstance(self._saver, ocp.AsyncCheckpointer):
+        self._drop_old()
 
   def wait(self) -> None:
     """Blocks until the save under way is complete; raises what went wrong with it."""
-    with _disk_errors(self.directory):
-      self._manager.wait_until_finished()
+    with distributed.uninterrupted(), _disk_errors(self.directory):
+      if isinstance(self._saver, ocp.AsyncCheckpointer):
+        self._saver.wait_until_finished()
+        self._drop_old()
 
-  def restore_latest(self, like: Any) -> Any:
-    """The newest state, onto the shapes, dtypes and shardings of `like`; reads the progress too.
+  def _drop_old(self) -> None:
+    """Removes the steps beyond those that are kept, and touches nothing that is no step."""
+    if not self._main:
+      return
+    # the one just saved first: among the best there may be one of a later step that was lost
+    steps = sorted(stored.steps(self.directory), key=lambda step: step != self.step)
+    folders = [self.directory / str(step) for step in steps]
+    whole = [each for each in folders if not stored.fault(each, thorough=False)]
+    for each in whole[self._keep :]:
+      shutil.rmtree(each, ignore_errors=True)
 
-    Onto ours, never onto the checkpoint's own: it may have been written on another mesh.
+  def restore_latest(self, like: Any, anew: bool = False) -> Any:
+    """The newest sound state, onto the shapes, dtypes and shardings of `like`; the progress too.
+
+    Onto ours, never onto the checkpoint's own: it may have been written on another mesh. Steps that
+    are damaged are told and set aside. Where none is sound: None if the phase may begin `anew`,
+    else raises BadInput, and all of them stay.
     """
-    restored = self._manager.restore(
-      self.step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()
-      ),
-    )
-    self.progress = restored["progress"]
-    return restored["state"]
+    faults: dict[int, str] = {}
+    while step := distributed.from_main(self._newest(faults) if self._main else 0):
+      restored, why = self._read(step, like)
+      if distributed.everywhere(not why):
+        if self._main and not (self.directory / str(step) / stored.DIGESTS).exists():
+          log.warning(
+            "%s has no digests: its bytes are taken as they are", self.directory / str(step)
+          )
+        self._set_aside(faults, f"going on from step {step}")
+        self.step, self.progress = step, restored["progress"]
+        return restored["state"]
+      if self._main:
+        faults[step] = why or "another process cannot read it"
+    if not anew:
+      raise BadInput(none_sound(self.directory, faults))
+    self._set_aside(faults, "beginning anew")
+    self.step = 0
+
+  def _set_aside(self, faults: Mapping[int, str], instead: str) -> None:
+    for step, why in faults.items():
+      files.set_aside(self.directory / str(step), why, instead)
+
+  def _newest(self, faults: dict[int, str]) -> int:
+    """The newest step without a fault, 0 where there is none; adds what it finds to `faults`."""
+    for step in stored.steps(self.directory):
+      if step not in faults:
+        why = stored.fault(self.directory / str(step))
+        if not why:
+          return step
+        faults[step] = why
+    return 0
+
+  def _read(self, step: int, like: Any) -> tuple[Any, str]:
+    """(what is stored, "") or (None, why it cannot be used)."""
+    try:
+      restored = self._saver.restore(
+        self.directory / str(step),
+        args=_Items(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()),
+      )
+    except Exception as error:  # whatever it is: the step before may be better
+      return None, _why(error)
+    if not isinstance(restored["progress"], dict):
+      return None, "its progress is no JSON object"
+    return restored, "" if is_finite(restored["state"]) else "its numbers are not finite"
 
   def close(self) -> None:
     """Finishes the save under way and releases threads."""
     try:
       self.wait()
     finally:
-      self._manager.close()
+      self._saver.close()
+
+
+def _why(error: Exception) -> str:
+  # tensorstore: "… See full TensorStore details: <bound method …>"
+  return first_line(error).partition(". See full")[0]
+
+
+def none_sound(directory: Path, faults: Mapping[int, str]) -> str:
+  """The line that says why no step of a phase's folder can be used, and what to do about it."""
+  found = "; ".join(f"{step}: {why}" for step, why in faults.items())
+  return (
+    f"{directory} holds no sound checkpoint ({found}); put one back, or remove the folder to begin "
+    "the phase anew"
+  )
 
 
 def save_params(directory: Path, step: int, params: Any, progress: dict[str, Any]) -> None:
   """Writes parameters alone as the only step of `directory` (the best policy so far)."""
   with Checkpoints(directory, keep=1) as checkpoints:
-    if checkpoints.step != step:
+    if not distributed.agree(stored.newest(directory, thorough=True) == step):
       checkpoints.progress = progress
       checkpoints.save(step, params)
 
 
-def newest(directory: Path) -> int | None:
-  """Newest complete step in a phase's folder, by the names of its subfolders."""
-  steps = [int(each.name) for each in Path(directory).glob("*") if each.name.isdecimal()]
-  return max(steps, default=None)
-
-
-def find(root: Path, which: str | int | None) -> tuple[Path, int]:
+def find(
+  root: Path, which: str | int | None, faults: dict[int, str] | None = None
+) -> tuple[Path, int]:
   """(folder of the phase, step) of a stored policy under the folder `checkpoints`.
 
   which: None = the newest of GRPO, else of SFT; "best" = the best evaluated one; "sft" = the newest
-  of SFT; an int = that GRPO step.
-  Raises BadInput where there is none.
+  of SFT; an int = that GRPO step. faults: what is known of damaged steps; more are added. Nothing
+  is changed: damaged steps are told and passed over. Raises BadInput where no step is left.
   """
+  faults = {} if faults is None else faults
   if isinstance(which, str):
     phases: tuple[str, ...] = (which,)
   else:
     phases = ("grpo", "sft") if which is None else ("grpo",)
   for phase in phases:
-    step = which if isinstance(which, int) else newest(root / phase)
-    if step is not None and (root / phase / str(step)).is_dir():
-      return root / phase, step
-  stored = {each.name: newest(each) for each in sorted(root.glob("*"))}
-  raise BadInput(f"{root} holds no {which or 'finished'} checkpoint (newest by phase: {stored})")
+    steps = [n for n in stored.steps(root / phase) if not isinstance(which, int) or n == which]
+    for step in steps:
+      if step not in faults and not (why := stored.fault(root / phase / str(step))):
+        return root / phase, step
+      if step not in faults:
+        faults[step] = why
+        log.warning("%s is damaged: %s", root / phase / str(step), why)
+    if steps:
+      raise BadInput(none_sound(root / phase, faults))
+  newest = {each.name: stored.newest(each) for each in sorted(root.glob("*"))}
+  raise BadInput(f"{root} holds no {which or 'finished'} checkpoint (newest by phase: {newest})")
 
 
 def load_policy(workdir: str | Path, which: str | int | None = None) -> models.Policy:
   """The policy that a run stored, adapters merged; arguments as in `find`.
 
   workdir: the run's work directory, or its checkpoints folder. Raises BadInput where it is neither,
-  or was written by a version whose policy had other keys.
+  or was written by a version whose policy had other keys, or all is damaged.
   """
   root = Path(workdir).absolute()
   root = root.parent if root.name == "checkpoints" else root
-  stored = root / "config.json"
-  if not stored.is_file():
+  told = root / "config.json"
+  if not told.is_file():
     raise BadInput(f"{workdir} is no work directory: it has no config.json; pass a run's workdir=")
-  directory, step = find(root / "checkpoints", which)
-  nested = jsonl.read_object(stored)
+  faults: dict[int, str] = {}
+  directory, step = find(root / "checkpoints", which, faults)
+  nested = jsonl.read_object(told)
   # only what is needed here, so that a run of an older version can be read
-  config = from_dict({key: nested[key] for key in ("model", "policy") if key in nested}, stored)
+  config = from_dict({key: nested[key] for key in ("model", "policy") if key in nested}, told)
   policy = _frame(root, config)
   like = policy.params
   if config.policy.lora_rank:
     like = jax.eval_shape(lambda: lora.init(policy.config, jax.random.key(0), config.policy))
-  params = restore_params(directory, step, jax.tree.map(_on_default_device, like))
+  like = jax.tree.map(_on_default_device, like)
+  while (params := _read_params(directory, step, like, faults)) is None:
+    directory, step = find(root / "checkpoints", which, faults)
   if config.policy.lora_rank:
     params = lora.merge(policy.params, params, config.policy)
   return dataclasses.replace(policy, params=params)
+
+
+def _read_params(directory: Path, step: int, like: Any, faults: dict[int, str]) -> Any:
+  """`restore_params`, or None and a fault more where they cannot be used."""
+  try:
+    params = restore_params(directory, step, like)
+    why = "" if is_finite(params) else "its numbers are not finite"
+  except Exception as error:  # as in Checkpoints.restore_latest
+    why = _why(error)
+  if not why:
+    return params
+  faults[step] = why
+  log.warning("%s is damaged: %s", directory / str(step), why)
+  return None
 
 
 def keep_frame(workdir: Path, arch: Arch, tokenizer: Any, eos_ids: Sequence[int]) -> None:
@@ -226,5 +353,28 @@ def restore_params(directory: Path, step: int, like: Any) -> Any:
 
 
 def committed(workdir: Path) -> dict[str, int]:
-  """Newest complete step of each phase, 0 where there is none."""
-  return {phase: newest(workdir / "checkpoints" / phase) or 0 for phase in ("sft", "grpo")}
+  """Newest complete step of each phase, 0 where there is none; sizes are looked at, not bytes.
+
+  GRPO begins from the end of the warm start: where it has a step, all of the warm start is done
+  (sys.maxsize), whatever has become of its checkpoints.
+  """
+  sft, grpo = (stored.newest(workdir / "checkpoints" / phase) or 0 for phase in ("sft", "grpo"))
+  return {"sft": sys.maxsize if grpo else sft, "grpo": grpo}
+
+
+def position(workdir: Path, warm_up: int) -> dict[str, int]:
+  """What metrics.jsonl goes on from (metrics.truncate). warm_up: steps of the warm start in all."""
+  reached = committed(workdir)
+  sft = min(reached["sft"], warm_up)
+  return {"sft": sft, "grpo": reached["grpo"], "warm": int(sft == warm_up)}
+
+
+def stored_config(workdir: Path) -> dict[str, Any] | None:
+  """The config that the newest sound checkpoint was saved under; None where none says it."""
+  for phase in ("grpo", "sft"):
+    folder = workdir / "checkpoints" / phase
+    step = stored.newest(folder, thorough=True)
+    if step is not None:
+      # of orbax's own making, but its JSON handler reads no item without its checkpointer
+      return jsonl.read_object(folder / str(step) / "progress" / "metadata").get("config")
+  return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +12,11 @@ from pathlib import Path
 
 import jax
 
-from gtalign_jax.files import replace
+from gtalign_jax import jsonl
+from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax.files import replace, set_aside
+
+log = logging.getLogger(__name__)
 
 # order in which the table shows them
 PHASES = (
@@ -40,6 +45,17 @@ def compiling() -> Iterator[list[float]]:
     jax.monitoring.unregister_event_duration_listener(heard)
 
 
+def _read(path: Path, main: bool) -> dict[str, float]:
+  """The sums of earlier starts; {} where there are none, or they are damaged."""
+  try:
+    found = jsonl.read_object(path) if path.exists() else {}
+    return {name: jsonl.number(found, name, str(path)) for name in PHASES if name in found}
+  except BadInput as error:
+    if main:
+      set_aside(path, first_line(error), "time is counted anew")
+    return {}
+
+
 class Clock:
   """Adds up wall seconds by phase; compilation is counted apart wherever it happens.
 
@@ -50,8 +66,7 @@ class Clock:
   def __init__(self, workdir: Path, main: bool = True):
     self._path, self._main = Path(workdir) / "timings.json", main
     self.seconds = dict.fromkeys(PHASES, 0.0)
-    if self._path.exists():
-      self.seconds |= json.loads(self._path.read_text(encoding="utf-8"))
+    self.seconds |= _read(self._path, main)
     install = os.environ.get("GTALIGN_INSTALL_SECONDS")
     if install:
       self.seconds["install"] = float(install)
@@ -87,7 +102,10 @@ class Clock:
     if not self._main:
       return
     rounded = {name: round(value, 3) for name, value in self.seconds.items()}
-    replace(self._path, json.dumps(rounded) + "\n")
+    try:
+      replace(self._path, json.dumps(rounded) + "\n")
+    except OSError as error:  # no reason to end a run, or to hide what has ended it
+      log.warning("%s is not written: %s", self._path, error.strerror)
 
   def __enter__(self) -> Clock:
     return self

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from typing import Any
 
 import jax
 
-from gtalign_jax import files
+from gtalign_jax import files, jsonl
 from gtalign_jax.data.batches import Batch
+from gtalign_jax.errors import BadInput
 from gtalign_jax.parallel import distributed
 from gtalign_jax.progress import progress
 from gtalign_jax.rewards.reward import check_verdicts
@@ -21,6 +23,8 @@ from gtalign_jax.train.checkpoint import Checkpoints
 from gtalign_jax.train.services import Services
 from gtalign_jax.train.setup import Setup
 from gtalign_jax.types import TrainState
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -46,17 +50,38 @@ def evaluate(
     check_verdicts(rows, rewards, f"evaluation of {name} at step {step}")
     summary = collect.summary(rows)
     if services.main:
+      path = services.workdir / "eval" / f"{name}.jsonl"
       lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-      files.replace(services.workdir / "eval" / f"{name}.jsonl", lines)
+      with files.disk(path):
+        files.replace(path, lines)
     services.writer.write("eval", step, {"policy": name} | summary)
   return summary
 
 
 def evaluate_once(setup: Setup, services: Services, name: str, params: Any) -> None:
   """Evaluates a policy from before GRPO, unless an earlier start of this run has."""
-  # the decision is the main process's: only it knows the file, and all must take the same path
-  if not distributed.agree(services.writer.evaluated(0, name)):
+  if not is_evaluated(setup, services, name):
     evaluate(setup, services, name, params, 0)
+
+
+def is_evaluated(setup: Setup, services: Services, name: str) -> bool:
+  """Whether a policy from before GRPO has its line of metrics and all of its rows."""
+
+  def found() -> bool:
+    if not services.writer.evaluated(0, name):
+      return False
+    path = services.workdir / "eval" / f"{name}.jsonl"
+    try:
+      rows, wanted = len(jsonl.read(path)), len(setup.test_set.ids) * setup.config.eval.group_size
+    except BadInput as error:
+      log.warning("%s; evaluating %s again", error, name)
+      return False
+    if rows != wanted:
+      log.warning("%s: %d rows of %d; evaluating %s again", path, rows, wanted, name)
+    return rows == wanted
+
+  # the decision is the main process's: only it knows the file, and all must take the same path
+  return distributed.agree(services.main and found())
 
 
 def evaluate_and_keep_best(

@@ -19,7 +19,7 @@ from gtalign_jax.rewards.reward import reward
 from gtalign_jax.rollout.collect import collect
 from gtalign_jax.rollout.engine import Engine
 from gtalign_jax.train import programs
-from gtalign_jax.train.checkpoint import Checkpoints
+from gtalign_jax.train.checkpoint import Checkpoints, position
 from gtalign_jax.train.evaluation import evaluate_and_keep_best
 from gtalign_jax.train.log import StepLog
 from gtalign_jax.train.services import Services
@@ -67,6 +67,7 @@ def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
     setup = setup._replace(fixed=setup.fixed._replace(reference=reference))
   with Checkpoints(folder, config.checkpoint.keep) as checkpoints, jax.set_mesh(setup.mesh):
     state = begin(setup, state, tx, checkpoints)
+    services.writer.resume(position(services.workdir, config.sft.steps), back=True)
     engine = training_engine(setup, services.programs)
     if checkpoints.step < config.grpo.steps:
       with services.clock.phase("compile"), progress("grpo: compiling"):

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from gtalign_jax.errors import BadInput
 log = logging.getLogger(__name__)
 # what a file system without locks answers (some network mounts)
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# what flock answers where another holds the lock: NFS makes it a lock of the POSIX kind (EACCES)
+HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 @contextlib.contextmanager
@@ -87,19 +90,35 @@ def _lock(handle: int, path: Path) -> None:
   try:
     # flock, not a file with a pid: it goes with the process, after kill -9 too
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    holder = _holder(handle)
-    who = "another process"
-    if holder:
-      who = f"process {holder.get('pid')} on {holder.get('host')}"
-    raise BadInput(
-      f"workdir={path.parent} is in use by {who}; wait for it to end, stop it, or choose another "
-      "workdir="
-    ) from None
   except OSError as error:
-    if error.errno not in WITHOUT_LOCKS:
+    if error.errno in WITHOUT_LOCKS:
+      _check_alive(handle, path)
+    elif error.errno in HELD:
+      raise BadInput(_in_use(_holder(handle), path)) from None
+    else:
       raise
-    log.warning("%s: no locks on this file system; start one run at a time", path)
+
+
+def _in_use(holder: dict[str, Any], path: Path) -> str:
+  who = "another process"
+  if holder:
+    who = f"process {holder.get('pid')} on {holder.get('host')}"
+  since = holder.get("since", "now")
+  return (
+    f"workdir={path.parent} is in use by {who}; it runs since {since}: wait for it, stop it, "
+    "or choose another workdir="
+  )
+
+
+def _check_alive(handle: int, path: Path) -> None:
+  """Without locks: refuses where the holder is a process of this host that still runs."""
+  holder = _holder(handle)
+  pid = holder.get("pid")
+  if holder.get("host") == socket.gethostname() and isinstance(pid, int) and pid != os.getpid():
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+      os.kill(pid, 0)
+      raise BadInput(_in_use(holder, path))
+  log.warning("%s: no locks on this file system; start one run at a time", path)
 
 
 def _is_at(handle: int, path: Path) -> bool:
@@ -115,7 +134,8 @@ def _sign(handle: int, path: Path) -> None:
   if before:
     log.info("%s: process %s has ended; taking over", path.parent, before.get("pid"))
   os.ftruncate(handle, 0)
-  text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+  since = time.strftime("%Y-%m-%d %H:%M:%S")
+  text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
   os.pwrite(handle, text.encode(), 0)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gtalign_jax.errors import RunFailure
 from gtalign_jax.models.flops import matmul_gflops
 from gtalign_jax.parallel import programs
 from gtalign_jax.progress import Shown
@@ -29,6 +31,9 @@ from gtalign_jax.types import Experience
 CLOCK = {"sft": {"update": "sft"}, "grpo": {"logprob": "update"}}
 # Judges are not guarded, because users' own tasks may compute what they like; nor is saving.
 GUARDED = ("rollout", "logprob", "update")
+# Updates skipped in a row that end a run. One bad batch may give a gradient that is not finite;
+# five say that the parameters or a coefficient are out of range, and then all others would follow.
+SKIPPED_IN_A_ROW = 5
 
 
 class PendingMetrics(NamedTuple):
@@ -135,9 +140,44 @@ class StepLog:
     self._inner += now - began  # not the time of the activity that it happens in
     pending.seconds["update"] += now - began
     values = found | pending.values | {"step_time": now - max(pending.began, self._flushed)}
+    values["skipped"] = self._skipped(int(found["skipped_updates"]))
     values["timing_s/checkpoint"] = self._seconds.pop("checkpoint", 0.0)
     if pending.work is not None:
       values |= step_metrics.throughput(self._setup, pending.work, pending.seconds, self._peak)
     self._flushed = now
     self._shown(pending.step, self._steps)
     self._services.writer.write(self._name, pending.step, values, self._steps, self._shown.left())
+    self._check_skipped(pending.step, values)
+
+  def _skipped(self, total: int) -> int:
+    """Updates that this step skipped. total: of the phase so far.
+
+    Their number in a row goes into the checkpoints, so that a restart does not count anew.
+    """
+    skipped = total - self._progress.get("skipped", 0)
+    row = self._progress.get("skipped_in_a_row", 0) + skipped
+    self._progress |= {
+      "skipped": total,
+      "skipped_in_a_row": row if skipped >= self._updates else 0,
+    }
+    return skipped
+
+  def _check_skipped(self, step: int, values: Mapping[str, Any]) -> None:
+    """Raises RunFailure, on all processes alike, where the phase has stopped to learn."""
+    config, row = self._setup.config, self._progress["skipped_in_a_row"]
+    steps = config.sft.steps if self._name == "sft" else config.grpo.steps
+    # a phase that is shorter: all of its updates, or all but the one that broke the parameters
+    limit = min(SKIPPED_IN_A_ROW, max(steps * self._updates - 1, 1))
+    if row < limit:
+      return
+    found = [name for name in ("loss", "kl", "grad_norm") if not math.isfinite(values.get(name, 0))]
+    lower = f"optim.lr={config.optim.lr}"
+    if self._name == "sft":
+      lower = f"sft.optim.lr={config.sft.optim.lr}"
+    elif config.grpo.kl_coef:
+      lower += f" or grpo.kl_coef={config.grpo.kl_coef}"
+    raise RunFailure(
+      f"{self._name} step {step}: {row} updates in a row were skipped, because they are not finite "
+      f"({', '.join(found)}), and nothing is learned; lower {lower}, in another workdir=, or look "
+      "at the model where the very first update was skipped"
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from gtalign_jax.models import export
 from gtalign_jax.parallel import distributed, mesh
 from gtalign_jax.train import checkpoint, grpo, preflight, services, setup, sft, state
 from gtalign_jax.train.clock import Clock
-from gtalign_jax.train.evaluation import evaluate_once
+from gtalign_jax.train.evaluation import evaluate_once, is_evaluated
 from gtalign_jax.train.services import Services
 from gtalign_jax.train.setup import Setup
 from gtalign_jax.types import TrainState
@@ -30,12 +31,11 @@ log = logging.getLogger(__name__)
 
 
 def train(config: Config) -> Path | None:
-  """Runs the main job of `config`. Does nothing where it is DONE.
+  """Runs the main job of `config`. Does nothing where it is DONE; with more steps it goes on.
 
   Returns the work directory; None on every process but the main one.
   """
-  if preflight.is_done(Path(config.workdir)):
-    log.info("%s is DONE; nothing to do", config.workdir)
+  if preflight.is_finished(config):
     return Path(config.workdir)
   with _opened(config) as (run, tools, policy):
     phase = _announced(config)
@@ -43,9 +43,12 @@ def train(config: Config) -> Path | None:
     evaluate_once(run, tools, "base", policy.params)
     if config.sft.steps:
       next(phase)
-      policy = sft.train(run, tools, policy)
+      wanted = _is_wanted(run, tools)
+      if wanted:
+        policy = sft.train(run, tools, policy)
       next(phase)
-      evaluate_once(run, tools, "sft", policy.params)
+      if wanted:
+        evaluate_once(run, tools, "sft", policy.params)
     if config.grpo.steps:
       next(phase)
       policy = grpo.train(run, tools, policy)
@@ -70,14 +73,19 @@ def _announced(config: Config) -> Iterator[None]:
     yield
 
 
+def _is_wanted(run: Setup, tools: Services) -> bool:
+  """Whether the end of the warm start is still needed: GRPO's checkpoints hold what it led to."""
+  begun = distributed.from_main(checkpoint.committed(tools.workdir)["grpo"]) > 0
+  return not begun or bool(run.config.grpo.kl_coef) or not is_evaluated(run, tools, "sft")
+
+
 def warm_start(config: Config) -> Path | None:
   """Runs the supervised phase alone; `<workdir>/model` then holds the policy, for `model=`.
 
   Returns as `train` does.
   """
   config = dataclasses.replace(config, grpo=dataclasses.replace(config.grpo, steps=0))
-  if preflight.is_done(Path(config.workdir)):
-    log.info("%s is DONE; nothing to do", config.workdir)
+  if preflight.is_finished(config):
     return Path(config.workdir)
   with _opened(config, scored=False) as (run, tools, policy):
     policy = sft.train(run, tools, policy)
@@ -88,6 +96,8 @@ def warm_start(config: Config) -> Path | None:
       return None
     tools.writer.sync()
     folder = tools.workdir / "model"
+    # of an earlier end of this run; export refuses a folder that is not empty
+    shutil.rmtree(folder, ignore_errors=True)
     export.save(run.arch, params, run.tokenizer, folder, eos_ids=run.eos_ids)
     replace(tools.workdir / "DONE", "")
     return tools.workdir
@@ -118,5 +128,5 @@ def _opened(config: Config, scored: bool = True) -> Iterator[tuple[Setup, Servic
     if main:
       checkpoint.keep_frame(workdir, run.arch, run.tokenizer, run.eos_ids)
     with clock, services.opened(config, run, clock, interrupts) as tools:
-      tools.writer.resume(checkpoint.committed(workdir))
+      tools.writer.resume(checkpoint.position(workdir, config.sft.steps))
       yield run, tools, policy

@@ -4,12 +4,12 @@
 line of step k is written after update k; an evaluation carries the number of GRPO updates done),
 then the metrics of docs/metrics.md. Lines appear in the order of the run, so a resumed run cuts the
 file at the first line beyond its checkpoint and goes on; the file then equals an uninterrupted
-run's.
+run's. Lines that are damaged are moved aside and stop nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import logging
 import math
@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.files import replace
+from gtalign_jax.errors import BadInput
+from gtalign_jax.files import disk, replace, replacing, set_aside
 from gtalign_jax.sections import LogConfig
 
 log = logging.getLogger(__name__)
@@ -45,23 +45,47 @@ SHOWN = {
 def truncate(path: Path, position: Mapping[str, int]) -> int:
   """Cuts `path` before its first line beyond `position`; returns the number of lines kept.
 
-  position: {"sft": n, "grpo": m}, the last committed steps. A line is beyond it if its step is
-  greater (evaluations count GRPO steps) or if it is no whole JSON object, as after a kill in the
-  middle of a write; whatever follows such a line goes too. The file is cut in
-  place by one system call, so a kill leaves it whole or cut, never less.
+  position: {"sft": n, "grpo": m}, the last committed steps, and "warm" as in `_place`. Lines that
+  are no whole JSON objects (a kill in the middle of a write, a damaged disk) or that stand there
+  for the second time go to `<name>.damaged`; what is sound behind them stays. Where there are none,
+  the file is cut in place by one system call; else it is replaced as a whole, so that a kill leaves
+  the old one or the new.
   """
-  kept = end = 0
   if not path.exists():
     return 0
+  kept = end = 0
+  damaged: list[bytes] = []
+  for line, good in _sifted(path, position):
+    kept, end = kept + good, end + len(line)
+    if not good:
+      damaged.append(line.rstrip(b"\n") + b"\n")
+  if damaged:
+    aside = path.with_name(f"{path.name}.damaged")
+    with aside.open("ab") as file:
+      file.writelines(damaged)
+    with replacing(path) as new:
+      new.writelines(line.decode() for line, good in _sifted(path, position) if good)
+    log.warning("%s: damaged lines (%d), now in %s", path, len(damaged), aside.name)
+  elif end < path.stat().st_size:
+    os.truncate(path, end)
+  return kept
+
+
+def _sifted(path: Path, position: Mapping[str, int]) -> Iterator[tuple[bytes, bool]]:
+  """The lines up to the first one beyond `position`, and whether each is to be kept."""
+  seen = set()
   with path.open("rb") as file:
     for line in file:
       row = _object(line)
-      if row is None or row["step"] > position.get(_counter(row["phase"]), 0):
-        break
-      kept, end = kept + 1, end + len(line)
-  if end < path.stat().st_size:
-    os.truncate(path, end)
-  return kept
+      if row is None:
+        yield line, False
+        continue
+      counter, step = _place(row)
+      if step > position.get(counter, 1 if counter == "warm" else 0):
+        return
+      key = (row["phase"], row["step"], str(row.get("policy")))
+      yield line, key not in seen
+      seen.add(key)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -76,13 +100,25 @@ def _counter(phase: str) -> str:
   return "sft" if phase == "sft" else "grpo"
 
 
+def _place(row: Mapping[str, Any]) -> tuple[str, int]:
+  """(counter, step) that a line belongs to.
+
+  "warm" is 1 at the end of the warm start, 0 before it: the line of its evaluation, which counts
+  GRPO steps, is written again where the warm start goes on.
+  """
+  if row["phase"] == "eval" and row.get("policy") == "sft":
+    return "warm", 1
+  return _counter(row["phase"]), row["step"]
+
+
 def _object(line: bytes) -> dict[str, Any] | None:
   try:
-    row = json.loads(line)
-  except ValueError:
+    row = json.loads(line.decode())
+  except (ValueError, RecursionError):
     return None
-  whole = isinstance(row, dict) and {"phase", "step"} <= row.keys() and line.endswith(b"\n")
-  return row if whole else None
+  if not (isinstance(row, dict) and line.endswith(b"\n")):
+    return None
+  return row if row.get("phase") in PHASES and type(row.get("step")) is int else None
 
 
 def _plain(value: Any) -> Any:
@@ -102,7 +138,7 @@ def describe(phase: str, step: int, metrics: Mapping[str, Any], of: int = 0, lef
   for key, name, form in SHOWN[phase]:
     if metrics.get(key) is not None:
       parts.append(f"{name} {metrics[key]:{form}}")
-  if "grad_norm" in metrics and metrics["grad_norm"] is None:  # see optimizer.apply
+  if metrics.get("skipped") or metrics.get("grad_norm", 0) is None:  # see optimizer.apply
     parts.append("update skipped: gradient not finite")
   if metrics.get("step_time") is not None:
     parts.append(", ".join(filter(None, (f"{metrics['step_time']:.0f} s", left))))
@@ -143,22 +179,30 @@ class Writer:
   def __exit__(self, *_: object) -> None:
     self.close()
 
-  def resume(self, position: Mapping[str, int]) -> None:
-    """Drops what lies beyond `position` = {"sft": n, "grpo": m}, the last committed steps.
+  def resume(self, position: Mapping[str, int], back: bool = False) -> None:
+    """Drops what lies beyond `position` = {"sft": n, "grpo": m, "warm": …} (see `truncate`).
 
     Call it before the first `write`, with zeros where there is no checkpoint yet. A later call
-    never
-    goes behind an earlier one: each phase may state the position as it knows it.
+    never goes behind an earlier one, unless `back` says that the checkpoints did.
     """
     if not self._main:
       return
-    known = self._position
+    known = {} if back else self._position
     self._position = {name: max(known.get(name, 0), step) for name, step in position.items()}
-    kept = truncate(self._path, self._position)
-    evaluations = [row for row in read(self._path) if row["phase"] == "eval"]
-    self._evaluated = {(row["step"], row.get("policy", "")) for row in evaluations}
-    if kept:
+    self._close_file()  # it may be replaced by another one
+    with disk(self._path):
+      if self._path.exists() and not self._path.is_file():
+        set_aside(self._path, "it is no file", "a new one is begun")
+      kept = truncate(self._path, self._position)
+      rows = read(self._path)
+    found = {(row["phase"], row["step"], str(row.get("policy", ""))) for row in rows}
+    self._evaluated = {(step, policy) for phase, step, policy in found if phase == "eval"}
+    if kept and not back:
       log.info("metrics.jsonl continues after %d lines", kept)
+    for phase in ("sft", "grpo"):
+      lost = self._position.get(phase, 0) - sum(phase == each for each, *_ in found)
+      if lost > 0:  # the checkpoints are there, so the run goes on
+        log.warning("metrics.jsonl: lines of %s are lost for good: %d", phase, lost)
 
   def evaluated(self, step: int, policy: str) -> bool:
     """Whether the file holds this evaluation already."""
@@ -189,7 +233,7 @@ class Writer:
       return
     path = self._workdir / "samples" / f"step_{step:06d}.jsonl"
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows[: self._config.samples]]
-    with _disk(path):
+    with disk(path):
       replace(path, "".join(lines))
 
   def sync(self) -> None:
@@ -202,10 +246,7 @@ class Writer:
 
   def close(self) -> None:
     """Flushes and closes everything; safe to call twice."""
-    if self._file is not None:
-      self.sync()
-      os.close(self._file)
-      self._file = None
+    self._close_file()
     for board in self._boards.values():
       board.close()
     self._boards = {}
@@ -213,21 +254,29 @@ class Writer:
       self._wandb.finish()
       self._wandb = None
 
+  def _close_file(self) -> None:
+    if self._file is not None:
+      self.sync()
+      os.close(self._file)
+      self._file = None
+
   def _is_new(self, phase: str, step: int, row: Mapping[str, Any]) -> bool:
     key = (int(step), row.get("policy", ""))
-    if phase != "eval":
-      return True
+    if phase != "eval":  # a warm start that is computed again has its lines already
+      return step > self._position.get(phase, 0)
     new = key not in self._evaluated
     self._evaluated.add(key)
     return new
 
   def _append(self, line: bytes) -> None:
-    with _disk(self._path):
+    with disk(self._path):
       if self._file is None:
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+      if not os.fstat(self._file).st_nlink:  # a file without a name takes lines, and keeps none
+        raise OSError(errno.ENOENT, "somebody has removed it")
       # One write call a line: a kill before or after it leaves whole lines only.
       if os.write(self._file, line) != len(line):
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "no space left on the disk")
 
   def _mirror(self, name: str, step: int, numbers: Mapping[str, float]) -> None:
     """name: of a phase, or eval_<policy>."""
@@ -279,14 +328,4 @@ def _require(package: str, extra: str, wanted: bool, key: str) -> None:
   except ImportError as error:
     raise BadInput(
       f"{key} needs the package {package}; pip install 'gtalign-jax[{extra}]', or unset the key"
-    ) from error
-
-
-@contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    raise RunFailure(
-      f"cannot write {path}: {error.strerror}; free some space and run the same command again"
     ) from error

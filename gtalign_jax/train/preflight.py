@@ -9,6 +9,7 @@ needs all hosts to agree is decided by the main process.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import shutil
@@ -19,12 +20,11 @@ from typing import Any
 import jax
 
 from gtalign_jax import config as configs
-from gtalign_jax import jsonl
+from gtalign_jax import files, jsonl
 from gtalign_jax.config import Config
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
-from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.files import replace
+from gtalign_jax.errors import BadInput, RunFailure, first_line
 from gtalign_jax.parallel import distributed
 from gtalign_jax.rewards import judges, tasks
 from gtalign_jax.rewards.tasks import accuracy
@@ -45,6 +45,32 @@ def is_done(workdir: str | Path) -> bool:
   return (Path(workdir) / "DONE").exists()
 
 
+def is_finished(config: Config) -> bool:
+  """Whether the work directory holds this very run, to its end; told in one line.
+
+  False where it is to go on: there is none yet, it is under way, or `config` has more steps. Raises
+  BadInput where the directory holds another run.
+  """
+  workdir = Path(config.workdir)
+  if not is_done(workdir):
+    return False
+  try:
+    old = jsonl.read_object(workdir / "config.json")
+  except BadInput:
+    # nobody knows what ended here, unless its checkpoints say it (see `_stored_config`)
+    return not checkpoint.stored_config(workdir)
+  check_identity(config, old)
+  if configs.is_extended(old, config):
+    return False
+  log.info(
+    "workdir=%s is finished (sft.steps=%d, grpo.steps=%d): nothing to do; more steps would go on",
+    workdir,
+    config.sft.steps,
+    config.grpo.steps,
+  )
+  return True
+
+
 @contextlib.contextmanager
 def claimed(config: Config, main: bool = True) -> Iterator[Path]:
   """Holds the work directory of `config` for this start, until the block ends.
@@ -52,15 +78,20 @@ def claimed(config: Config, main: bool = True) -> Iterator[Path]:
   main: whether this process writes; it alone looks and locks, and all processes hear what it found.
   Raises BadInput where the directory cannot be used, is in use, or holds a run of another identity.
   """
+  workdir = Path(config.workdir)
   with contextlib.ExitStack() as stack:
 
     def take() -> None:
       check_place(config.workdir)
-      stack.enter_context(lock.held(Path(config.workdir)))
-      check_identity(config)  # under the lock: nobody else is about to write config.json
+      stack.enter_context(lock.held(workdir))
+      # under the lock: nobody else is about to write here
+      for folder in (workdir, workdir / "eval", workdir / "samples"):
+        files.clean(folder)
+      if (old := _stored_config(workdir)) is not None:
+        check_identity(config, old)
 
     _by_main(take, main)
-    yield Path(config.workdir)
+    yield workdir
 
 
 def claim(config: Config, found: Mapping[str, str], main: bool = True) -> None:
@@ -70,17 +101,20 @@ def claim(config: Config, found: Mapping[str, str], main: bool = True) -> None:
   only this identity may go on in it.
   """
   texts = {contents.NAME: contents.text(found), "config.json": configs.stored(config)}
-  for name, text in texts.items():
-    stored = Path(config.workdir) / name
-    # written again where the placement changed, so that the report tells what runs now
-    if not main or (stored.exists() and stored.read_text(encoding="utf-8") == text):
-      continue
-    try:
-      replace(stored, text)  # atomically: half a config.json would lock everybody out
-    except OSError as error:
-      raise BadInput(
-        f"workdir={config.workdir} cannot be written: {error.strerror}; choose another"
-      ) from error
+  if not main:
+    return
+  try:
+    # before the new number of steps is written, which would pass for one that was reached
+    (Path(config.workdir) / "DONE").unlink(missing_ok=True)
+    for name, text in texts.items():
+      stored = Path(config.workdir) / name
+      # written again where the placement changed, so that the report tells what runs now
+      if not stored.exists() or stored.read_text(encoding="utf-8") != text:
+        files.replace(stored, text)  # atomically: half a config.json would lock everybody out
+  except OSError as error:
+    raise BadInput(
+      f"workdir={config.workdir} cannot be written: {error.strerror}; choose another"
+    ) from error
 
 
 def check_place(workdir: str) -> None:
@@ -95,20 +129,37 @@ def check_place(workdir: str) -> None:
     raise BadInput(f"workdir={workdir} cannot be written: {parent} is no folder; choose another")
 
 
-def check_identity(config: Config) -> None:
+def _stored_config(workdir: Path) -> dict[str, Any] | None:
+  """The config of the run in `workdir`, from its checkpoints where config.json is damaged.
+
+  None where no run has begun. Raises BadInput where one has, and nothing says which.
+  """
+  path = workdir / "config.json"
+  begun = any((workdir / name).exists() for name in ("checkpoints", "metrics.jsonl", "DONE"))
+  if not path.exists() and not begun:
+    return None
+  try:
+    return jsonl.read_object(path)
+  except BadInput as error:
+    kept = checkpoint.stored_config(workdir)
+    if kept is None:
+      raise BadInput(
+        f"{error}, and nothing else says of which run workdir={workdir} is; put the file back, or "
+        "use another workdir="
+      ) from error
+    if path.exists():
+      files.set_aside(path, first_line(error), "written again from the newest checkpoint")
+    files.replace(path, json.dumps(kept, indent=2) + "\n")
+    return kept
+
+
+def check_identity(config: Config, old: Mapping[str, Any]) -> None:
   """Raises BadInput with the keys that differ where the directory holds another run.
 
-  A changed placement is taken, and told in one line.
+  old: the run's config, as it was stored. A changed placement is taken, and told in one line.
   """
-  workdir = Path(config.workdir)
-  if not (workdir / "config.json").exists():
-    return
-  reached = checkpoint.committed(workdir)  # no phase may end before what it has done
-  try:
-    old = jsonl.read_object(workdir / "config.json")
-    changed = configs.differences(old, config, reached)
-  except BadInput as error:
-    raise BadInput(f"{error}; use another workdir=") from error
+  reached = checkpoint.committed(Path(config.workdir))  # no phase may end before what it has done
+  changed = configs.differences(old, config, reached, explain=True)
   if changed:
     raise BadInput(
       f"workdir={config.workdir} holds a run of another config ({'; '.join(changed)}); "

@@ -26,7 +26,7 @@ from gtalign_jax.progress import progress
 from gtalign_jax.sections import SFTConfig
 from gtalign_jax.synthesize import sft_data
 from gtalign_jax.train import programs
-from gtalign_jax.train.checkpoint import Checkpoints
+from gtalign_jax.train.checkpoint import Checkpoints, committed, position
 from gtalign_jax.train.log import StepLog
 from gtalign_jax.train.services import Services
 from gtalign_jax.train.setup import Setup
@@ -54,8 +54,13 @@ def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
   config, folder = setup.config.sft, services.workdir / "checkpoints" / "sft"
   with Checkpoints(folder, setup.config.checkpoint.keep) as checkpoints:
     tx, rates = optimizer.make(config.optim, config.steps)
-    state = begin(setup, state, tx, checkpoints)
+    grpo = distributed.from_main(committed(services.workdir)["grpo"])
+    # once GRPO has begun, only its reference is wanted from here, and that can be computed again
+    state = begin(setup, state, tx, checkpoints, anew=grpo > 0)
+    services.writer.resume(position(services.workdir, config.steps), back=True)
     if checkpoints.step < config.steps:
+      if grpo:
+        log.warning("computing the warm start again, as GRPO's reference; its lines are there")
       with services.clock.phase("load"):
         examples = load_examples(setup)
       with services.clock.phase("sft"), jax.set_mesh(setup.mesh):

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gtalign_jax import config as configs
 from gtalign_jax.models import decoder, lora
-from gtalign_jax.parallel import sharding
+from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel.programs import Executables, Program, Table, abstract
 from gtalign_jax.progress import WorkLog
 from gtalign_jax.rollout.engine import QUIET
@@ -36,20 +37,29 @@ def shardings(setup: Setup, tx: optax.GradientTransformation, params: Any) -> Tr
 
 
 def begin(
-  setup: Setup, state: TrainState, tx: optax.GradientTransformation, checkpoints: Checkpoints
+  setup: Setup,
+  state: TrainState,
+  tx: optax.GradientTransformation,
+  checkpoints: Checkpoints,
+  anew: bool = False,
 ) -> TrainState:
-  """The state that a phase goes on from: the newest checkpoint's, else a fresh one.
+  """The state that a phase goes on from: the newest sound checkpoint's, else a fresh one.
 
   state: the parameters to start with. The optimizer state is made sharded, never on one device.
+  anew: the phase may begin again where all of its checkpoints are damaged. Raises BadInput where
+  they are and it may not: that would throw away what somebody may be able to mend.
   """
   places = shardings(setup, tx, state.params)
   opt_state = jax.jit(tx.init, out_shardings=places.opt_state)(state.params)
   zero = jax.device_put(jnp.int32(0), places.step)
   fresh = TrainState(zero, state.params, opt_state, jax.device_put(jnp.int32(0), places.skipped))
-  if not checkpoints.step:
+  found = checkpoints.restore_latest(abstract(fresh), anew) if checkpoints.step else None
+  # a copy of config.json: a run whose file is damaged is still known
+  checkpoints.progress["config"] = configs.as_dict(setup.config)
+  if found is None:
     return fresh
   log.info("%s: resuming after step %d", checkpoints.directory.name, checkpoints.step)
-  return checkpoints.restore_latest(abstract(fresh))
+  return found
 
 
 def end(state: TrainState) -> TrainState:
@@ -62,7 +72,7 @@ def save(
 ) -> None:
   """Stores `state` as step number `step` (from 1), behind the lines that lead up to it."""
   log.flush()  # a checkpoint stands for lines that are written ...
-  with log.phase("checkpoint"):
+  with log.phase("checkpoint"), distributed.uninterrupted():
     services.writer.sync()  # ... and on the disk: a resumed run finds every line up to it
     checkpoints.save(step, state)
   services.clock.save()
