@@ -110,12 +110,13 @@ class Config:
         "weights that are trained, and steps of lr 1e-6 are lost in it; use float32 (policy.dtype "
         "is what is computed in), or adapters, which are float32 over any base"
       )
-    truncation = {key: getattr(self.rollout, key) for key in ("top_k", "top_p", "min_p")}
-    if self.grpo.mismatch != "off" and truncation != {"top_k": 0, "top_p": 1.0, "min_p": 0.0}:
+    off = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+    cuts = [f"rollout.{k}={v}" for k in off if (v := getattr(self.rollout, k)) != off[k]]
+    if self.grpo.mismatch != "off" and cuts:
       # the weights would compare the trained policy with another than was sampled
       raise BadInput(
         f"grpo.mismatch={self.grpo.mismatch!r} corrects for a sampler of the whole distribution; "
-        f"use off, or drop {', '.join(f'rollout.{k}={v}' for k, v in truncation.items())}"
+        f"use off, or drop {', '.join(cuts)}"
       )
     largest = self.rollout.prompt_buckets[-1]
     if self.data.max_prompt_tokens > largest:

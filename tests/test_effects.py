@@ -162,7 +162,7 @@ def test_a_file_is_held_to_what_it_sets_itself(tmp_path, made, key):
     ({"policy.param_dtype": "bfloat16"}, "policy.param_dtype='bfloat16' with policy.lora_rank=0"),
     (
       {"grpo.mismatch": "token", "rollout.top_p": 0.9},
-      "or drop rollout.top_k=0, rollout.top_p=0.9",
+      "use off, or drop rollout.top_p=0.9",
     ),
   ],
 )
