@@ -11,6 +11,9 @@ from typing import Any
 from gtalign_jax import files
 from gtalign_jax.errors import BadInput
 
+# levels of a row: what is read must be written again, and JSON's writer gives up before its reader
+DEEPEST = 100
+
 
 def read(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
   """Reads (line number, object) of every line that is not blank.
@@ -35,7 +38,15 @@ def _rows(path: str | Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[
       raise BadInput(f"{path}:{number}: not a line of JSON ({error})") from None
     if not isinstance(row, dict):
       raise BadInput(f"{path}:{number}: expected a JSON object, got {type(row).__name__}")
+    # counted first, which is far quicker: hardly a row has so many brackets
+    if text.count("[") + text.count("{") > DEEPEST and _is_deep(row):
+      raise BadInput(f"{path}:{number}: nested deeper than {DEEPEST} levels; flatten the row")
     yield number, row
+
+
+def _is_deep(value: Any, left: int = DEEPEST) -> bool:
+  inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+  return left == 0 or any(_is_deep(each, left - 1) for each in inside)
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from gtalign_jax import files, jsonl, progress
 from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax.rewards import chain
 
 
 def test_reads_with_line_numbers_blank_lines_and_bom(tmp_path):
@@ -85,3 +86,35 @@ def test_the_first_line_of_an_error():
 def test_durations_are_said_as_people_say_them():
   said = [progress.clock(seconds) for seconds in (0.4, 59.4, 61, 3599, 7500)]
   assert said == ["0 s", "59 s", "1 min 01 s", "59 min 59 s", "2 h 05 min"]
+
+
+def nested(depth, opening="[", closing="]"):
+  return '{"a": ' + opening * depth + "1" + closing * depth + "}"
+
+
+def test_depth_has_a_limit_at_the_border_so_that_every_row_can_be_written_again(tmp_path):
+  path = tmp_path / "in.jsonl"
+  for text in (nested(99), nested(49, '{"b": [', "]}"), json.dumps({"a": "[{" * 5000})):
+    path.write_text(text + "\n")
+    ((_, row),) = jsonl.read(path)
+    jsonl.write(tmp_path / "out.jsonl", [row])
+    assert jsonl.read(tmp_path / "out.jsonl") == [(1, row)]
+  for text in (nested(100), nested(900), nested(100_000), nested(50, '{"b": [', "]}")):
+    path.write_text("{}\n" + text + "\n")
+    with pytest.raises(BadInput) as caught:
+      jsonl.read(path)
+    assert str(caught.value).startswith(f"{path}:2: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "payoff",
+  ["[" * 100_000, '{"a":' * 100_000, "[" * 900 + "]" * 900, '{"DQ_DA": ' + "9" * 5000 + "}",
+   "-" * 15_000 + "1", "(" * 15_000 + ")" * 15_000, "not " * 4000 + "1", "{'a':" * 300 + "1" + "}" * 300,
+   "1+" * 9000 + "1", '"' + "\\u" * 5000, "a" + ".a" * 8000, "9**9**9", "'a'*10**9"],
+)  # fmt: skip
+def test_what_a_model_writes_for_json_is_never_more_than_unparsed(payoff):
+  text = (
+    f"<thinking>t</thinking><payoff>{payoff}</payoff><analyze>a</analyze><response>r</response>"
+  )
+  for mode in ("strict", "paper"):
+    assert chain.parse(text, mode).error in ("payoff_syntax", "payoff_keys", "payoff_value")

@@ -11,6 +11,8 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards.normalize import normalize
 from gtalign_jax.sections import SOURCE_NORMS
 
+LARGEST = 1e150  # squares of scores, of which spreads are made, stay finite
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
@@ -29,11 +31,17 @@ def run(args: argparse.Namespace) -> int:
     if "score" not in row:  # a forgotten column, not a null: nobody scores a row by accident
       raise BadInput(f"{where}: no key score; give a number, or null for an invalid row")
     # rows of `gtalign score` have data_source; `source` says that a user groups them otherwise
-    source = row.get("source", row.get("data_source"))
+    key = "source" if "source" in row else "data_source"
+    if key not in row:
+      raise BadInput(f"{where}: no key source or data_source; name the group that a row belongs to")
+    source = row[key]
     if not isinstance(source, str):
-      raise BadInput(f"{where}: source={source!r} must be a string")
+      raise BadInput(f"{where}: {key}={source!r:.40} must be a string")
+    score = jsonl.number(row, "score", where)
+    if abs(score) > LARGEST:
+      raise BadInput(f"{where}: score={score:g} must lie within {LARGEST:g} of 0; scale the scores")
     rows.append(row)
-    scores.append(jsonl.number(row, "score", where))
+    scores.append(score)
     sources.append(source)
   for row, value in zip(rows, normalize(scores, sources, args.method)):
     row["normalized"] = float(value) if math.isfinite(value) else None

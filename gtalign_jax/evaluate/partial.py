@@ -103,14 +103,14 @@ def _header(line: bytes) -> dict[str, Any]:
   """The job that a first line names; nothing where it names none."""
   try:
     return dict(json.loads(line))
-  except (ValueError, TypeError):
+  except (ValueError, TypeError, RecursionError):
     return {}
 
 
 def _row(line: bytes, where: str) -> dict:
   try:
     return json.loads(line)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise BadInput(f"{where}: not a line of JSON ({error}); remove the file") from None
 
 

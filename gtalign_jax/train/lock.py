@@ -143,6 +143,6 @@ def _holder(handle: int) -> dict[str, Any]:
   """What the file says of its holder; {} where it says nothing (yet)."""
   try:
     found = json.loads(os.pread(handle, 4096, 0))
-  except ValueError:
+  except (ValueError, RecursionError):
     return {}
   return found if isinstance(found, dict) else {}
