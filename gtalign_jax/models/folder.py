@@ -11,7 +11,7 @@ from gtalign_jax.errors import BadInput
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_JSON_BYTES = 2**26  # the index of a model with a thousand layers has a thousandth of it
+_JSON_BYTES = 2**27  # a tokenizer of 256,000 tokens takes a quarter of it
 # what else people find in a folder without weights that are read, and what to do about it
 _HINTS = {
   "adapter_model.safetensors": "it holds an adapter alone: merge it into its base model "

@@ -67,25 +67,25 @@ def from_directory(path: Path):
         f"model {str(path)!r}: {name} has the key auto_map, so its tokenizer is code of its own, "
         "which is never run; save it as tokenizer.json"
       )
+  exact = folder.read_optional(path / "tokenizer.json")
+  # as it stands: by the model's kind transformers would put together another one, and where the
+  # config names code it would ask on the terminal
+  kind: Any = PreTrainedTokenizerFast if exact else AutoTokenizer
   try:
-    # tokenizer.json as it stands: by the model's kind transformers would put together another one,
-    # and where the config names code it would ask on the terminal
-    exact = (path / "tokenizer.json").is_file()
-    kind: Any = PreTrainedTokenizerFast if exact else AutoTokenizer
     made = kind.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     if not made.is_fast:
       raise ValueError("it is none of the tokenizers library; save it as tokenizer.json")
-    for each in folder.read_json(path / "tokenizer.json").get("added_tokens", []) if exact else []:
+    for each in exact.get("added_tokens", []):
       # the library numbers added tokens one after the other, whatever the file says
       if made.convert_tokens_to_ids(each["content"]) != each["id"]:
         raise ValueError(
           f"tokenizer.json numbers its added tokens with gaps, at {each['content']!r}"
         )
     return made
+  except (KeyboardInterrupt, SystemExit):
+    raise
   # transformers raises many kinds, and the tokenizers library panics; all mean the same to the user
   except BaseException as error:
-    if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
-      raise
     reason = first_line(error)
     raise BadInput(f"model {str(path)!r} has no readable tokenizer: {reason}") from error
 
