@@ -22,24 +22,11 @@ from typing import Any
 from gtalign_jax.errors import BadInput
 from gtalign_jax.files import disk, replace, replacing, set_aside
 from gtalign_jax.sections import LogConfig
+from gtalign_jax.train.step_line import describe
 
 log = logging.getLogger(__name__)
 
 PHASES = ("sft", "grpo", "eval")
-# What the terminal's one line a step shows, where the step has it: (metric, short name, format).
-# With the clock before it and the time left after it a line stays within 100 columns.
-GAME = (
-  ("W", "W", ".3f"),
-  ("rewards/user/mean", "U", ".3f"),
-  ("rewards/llm/mean", "L", ".3f"),
-  ("chain/parse_rate", "parse", ".2f"),
-  ("completions/mean_length", "len", ".0f"),
-)
-SHOWN = {
-  "sft": (("loss", "loss", ".4f"), ("grad_norm", "grad", ".3f"), ("lr", "lr", ".1e")),
-  "grpo": GAME,
-  "eval": GAME,
-}
 
 
 def truncate(path: Path, position: Mapping[str, int]) -> int:
@@ -127,22 +114,6 @@ def _plain(value: Any) -> Any:
     return value
   number = float(value)
   return number if math.isfinite(number) else None
-
-
-def describe(phase: str, step: int, metrics: Mapping[str, Any], of: int = 0, left: str = "") -> str:
-  """The readable line of one step, at most 90 columns.
-
-  of: steps of the phase. left: the time that they will take, as `progress.Shown.left` says it.
-  """
-  parts = [f"{phase} {step}/{of}" if of else f"{phase} {metrics.get('policy', '')} at {step}"]
-  for key, name, form in SHOWN[phase]:
-    if metrics.get(key) is not None:
-      parts.append(f"{name} {metrics[key]:{form}}")
-  if metrics.get("skipped") or metrics.get("grad_norm", 0) is None:  # see optimizer.apply
-    parts.append("update skipped: gradient not finite")
-  if metrics.get("step_time") is not None:
-    parts.append(", ".join(filter(None, (f"{metrics['step_time']:.0f} s", left))))
-  return "  ".join(parts)
 
 
 class Writer:

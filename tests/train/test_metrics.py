@@ -150,6 +150,8 @@ LONG = {
      "sft 3/44  loss -12.3456  grad 123.456  lr 1.0e-06  123 s, 5 min 36 s left"),
     ("sft", 3, {"loss": float("nan"), "grad_norm": float("inf"), "step_time": 2.0}, 44, "",
      "sft 3/44  update skipped: gradient not finite  2 s"),
+    ("grpo", 1200, LONG | {"skipped": 1}, 2000, "10 h 05 min left",
+     "grpo 1200/2000  W 0.432  update skipped: gradient not finite  123 s, 10 h 05 min left"),
     ("eval", 4, LONG | {"policy": "grpo", "step_time": None}, 0, "",
      "eval grpo at 4  W 0.432  U 0.500  L 0.400  parse 0.95  len 1024"),
   ],

@@ -1,0 +1,36 @@
+"""The one line of a step for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# What the terminal's one line a step shows, where the step has it: (metric, short name, format).
+# With the clock before it and the time left after it a line stays within 100 columns.
+GAME = (
+  ("W", "W", ".3f"),
+  ("rewards/user/mean", "U", ".3f"),
+  ("rewards/llm/mean", "L", ".3f"),
+  ("chain/parse_rate", "parse", ".2f"),
+  ("completions/mean_length", "len", ".0f"),
+)
+SHOWN = {
+  "sft": (("loss", "loss", ".4f"), ("grad_norm", "grad", ".3f"), ("lr", "lr", ".1e")),
+  "grpo": GAME,
+  "eval": GAME,
+}
+
+
+def describe(phase: str, step: int, metrics: Mapping[str, Any], of: int = 0, left: str = "") -> str:
+  """The readable line of one step, at most 90 columns.
+
+  of: steps of the phase. left: the time that they will take, as `progress.Shown.left` says it.
+  """
+  parts = [f"{phase} {step}/{of}" if of else f"{phase} {metrics.get('policy', '')} at {step}"]
+  cells = [f"{n} {metrics[k]:{form}}" for k, n, form in SHOWN[phase] if metrics.get(k) is not None]
+  if metrics.get("skipped") or metrics.get("grad_norm", 0) is None:  # see optimizer.apply
+    cells = [*cells[:1], "update skipped: gradient not finite"]
+  parts += cells
+  if metrics.get("step_time") is not None:
+    parts.append(", ".join(filter(None, (f"{metrics['step_time']:.0f} s", left))))
+  return "  ".join(parts)
