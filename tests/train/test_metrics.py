@@ -197,7 +197,7 @@ def test_wandb_gets_the_config_without_the_way_to_the_judge(tmp_path, monkeypatc
 
   monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
   judge = ["rewards.judge.kind=http", "rewards.judge.model=m"]
-  config = override(Config(), [*judge, "rewards.judge.base_url=http://u:secret@host/v1"])
+  config = override(Config(), [*judge, "rewards.judge.base_url=http://secret.example/v1"])
   settings = services.public(config)
   with metrics.Writer(tmp_path, LogConfig(wandb="p"), settings=settings) as writer:
     writer.resume({"sft": 0, "grpo": 0})
