@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   """Writes one chain per training prompt."""
   arguments.only(args.overrides, READ, "synthesize")
-  config = configs.override(arguments.load(args), _flags(args))
+  config = configs.load(args.config, [*_flags(args), *args.overrides])
   arguments.check(args, limit=0)
   taught = bool(config.teacher.model)
   files.check_output(args.output, [args.config], streams=not taught)

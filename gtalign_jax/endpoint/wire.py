@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -176,7 +177,8 @@ def _retry_after(headers: Mapping[str, str], now: float | None = None) -> float 
   """Seconds that a reply asks to wait: `retry-after-ms`, seconds or a date; None if it does not."""
   try:
     if "retry-after-ms" in headers:
-      return max(float(headers["retry-after-ms"]) / 1000, 0.0)
+      seconds = float(headers["retry-after-ms"]) / 1000
+      return max(seconds, 0.0) if math.isfinite(seconds) else None
     if "retry-after" not in headers:
       return None
     text = headers["retry-after"]

@@ -37,8 +37,8 @@ class Services(NamedTuple):
 
 def public(config: Config) -> dict[str, Any]:
   """The config as W&B may see it: without the judge's address, which may hold a key."""
-  private = ("rewards.judge.base_url", "rewards.judge.api_key_env")
-  return {k: v for k, v in configs.flat(configs.as_dict(config)).items() if k not in private}
+  private = (".base_url", ".api_key_env")
+  return {k: v for k, v in configs.flat(configs.as_dict(config)).items() if not k.endswith(private)}
 
 
 @contextlib.contextmanager

@@ -42,7 +42,9 @@ def test_retry_after_forms():
   assert wire._retry_after({"retry-after-ms": "1500"}) == 1.5
   date = email.utils.formatdate(now + 30, usegmt=True)
   assert wire._retry_after({"retry-after": date}, now) == pytest.approx(30, abs=1)
-  assert wire._retry_after({"retry-after": "soon"}) is None
+  for odd in ("soon", "nan", "-3", "1e999", ""):
+    assert wire._retry_after({"retry-after": odd}) is None
+    assert wire._retry_after({"retry-after-ms": odd}) in (None, 0.0)
 
 
 def test_verdicts_come_back_in_order_and_prompts_hold_the_parts():
@@ -268,6 +270,8 @@ def test_no_part_of_a_prompt_can_leave_its_fence(part):
   assert [fenced.count(mark) for mark in (begin, end)] == [3, 3]
   inside = [each.split(f"\n{end}")[0] for each in fenced.split(f"{begin}\n")[1:]]
   assert inside == list(parts.values())
+  blind = Question("q", "own", scale=BINARY, rubric="Is it polite?", **parts).prompt()
+  assert "\n\nREPLY\n<<<DATA" in blind and parts["response"] in blind
   again = Question("other", "own", scale=BINARY, rubric=rubric, **parts)
   assert again.prompt() == text  # verdicts are cached by it
 

@@ -211,7 +211,8 @@ def test_the_command(tmp_path, capsys):
   assert main(["synthesize", str(config), str(tmp_path / "no" / "o.jsonl"), *flags]) == 2
   assert "cannot be written" in capsys.readouterr().err
   with serve(lambda _: labels.chain(RECORDS[0], 0)) as server:
-    teach = ["--teacher", server.url, "--model", "m", *flags]
+    keys = ["teacher.temperature=none", "teacher.max_attempts=2"]
+    teach = ["--teacher", server.url, "--model", "m", *keys, *flags]
     assert main(["synthesize", str(config), str(tmp_path / "t.jsonl"), *teach]) == 0
   assert json.loads(capsys.readouterr().out.splitlines()[-1])["kept"] == 8
   # the same job is done, without the endpoint; another one does not replace its chains

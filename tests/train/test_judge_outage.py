@@ -1,16 +1,18 @@
 """A judge that goes down under a run: it stops in order, and the same command goes on once the judge is back.
 
-Real processes and a real endpoint; slow, because every start imports and loads anew.
+A real endpoint, and a process that takes one command after the other: every start loads, traces and
+compiles anew, and only the imports are spared.
 """
 
 import json
+import subprocess
+import sys
 import zlib
 
 import pytest
 from judge_servers import closed_socket, running
-from real_runs import SHORT, attempt, finish, has, metrics
+from real_runs import SHORT, environment, has, metrics
 
-from gtalign_jax.cli.main import main
 from gtalign_jax.report import results
 from gtalign_jax.train.checkpoint import newest
 
@@ -58,17 +60,51 @@ def endpoint():
     yield it
 
 
-def start(run, endpoint, good):
-  go = finish if good else attempt
-  done = go(run, *endpoint.overrides(), config=SHORT, OUTAGE_TEST_KEY=KEY)
-  assert KEY not in done.stdout + done.stderr
-  return done
+COMMANDS = """
+import json, sys
+from gtalign_jax.cli.main import main
+for line in sys.stdin:
+  code = main(json.loads(line))
+  print("exit", code, flush=True)
+"""
 
 
-def stopped(done, where):
-  """The run ended as a failure that one line explains."""
-  last = done.stderr.strip().splitlines()[-1]
-  assert done.returncode == 1 and "Traceback" not in done.stderr
+@pytest.fixture
+def gtalign(tmp_path):
+  """Runs a command as `gtalign` would; returns its exit code and what it wrote to stderr."""
+  log = tmp_path / "stderr"
+  with log.open("wb") as errors:
+    child = subprocess.Popen(
+      [sys.executable, "-c", COMMANDS],
+      env=environment(OUTAGE_TEST_KEY=KEY),
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=errors,
+      text=True,
+    )
+
+  def run(*argv):
+    before = log.stat().st_size
+    child.stdin.write(json.dumps(argv) + "\n")
+    child.stdin.flush()
+    said = []
+    while not said or not said[-1].startswith("exit "):
+      said.append(child.stdout.readline())
+      assert said[-1], log.read_text()[-3000:]
+    errors = log.read_bytes()[before:].decode()
+    assert KEY not in errors + "".join(said)
+    return int(said[-1].split()[1]), errors
+
+  yield run
+  child.stdin.close()
+  assert child.wait(timeout=60) == 0
+
+
+def stopped(result, where):
+  """The command ended as a failure that one line explains."""
+  code, errors = result
+  last = errors.strip().splitlines()[-1]
+  assert code == 1 and "Traceback" not in errors
   assert last.startswith(f"gtalign: {where}: ") and "of the rows have no verdict" in last
   assert last.endswith("mend the judge and run the same command again")
 
@@ -77,23 +113,26 @@ def evaluations(run):
   return [(row["step"], row["policy"]) for row in metrics(run) if row["phase"] == "eval"]
 
 
-def test_an_outage_stops_the_run_and_its_end_lets_it_go_on(tmp_path, endpoint, capfd):
+def test_an_outage_stops_the_run_and_its_end_lets_it_go_on(tmp_path, endpoint, gtalign):
+  def start(workdir):
+    return gtalign("train", str(SHORT), f"workdir={workdir}", "grpo.steps=4", *endpoint.overrides())
+
   whole, run = tmp_path / "whole", tmp_path / "run"
-  start(whole, endpoint, good=True)
+  assert start(whole)[0] == 0
   assert all(row["judge/invalid_frac"] == 0 for row in metrics(whole) if row["phase"] == "grpo")
   assert len({row["answer_reward"] for row in rows(whole)}) == 2  # the judge had a say
 
   endpoint.down = lambda: has(run, "sft", 120)  # in the evaluation after the warm start
-  stopped(start(run, endpoint, good=False), "evaluation of sft at step 0")
+  stopped(start(run), "evaluation of sft at step 0")
   assert evaluations(run) == [(0, "base")] and not (run / "eval/sft.jsonl").exists()
   assert newest(run / "checkpoints/sft") == 120 and newest(run / "checkpoints/grpo") is None
 
   endpoint.down = lambda: has(run, "grpo", 3)  # in the middle of step 4
-  stopped(start(run, endpoint, good=False), "step 4")
+  stopped(start(run), "step 4")
   assert not has(run, "grpo", 4) and newest(run / "checkpoints/grpo") == 2
 
   endpoint.down = lambda: False
-  start(run, endpoint, good=True)
+  assert start(run)[0] == 0
   assert (run / "DONE").exists() and metrics(run) == metrics(whole)
   assert {each["key"] for each in endpoint.server.requests} == {f"Bearer {KEY}"}
   texts = [path for path in run.rglob("*") if path.is_file() and "checkpoints" not in path.parts]
@@ -105,18 +144,18 @@ def test_an_outage_stops_the_run_and_its_end_lets_it_go_on(tmp_path, endpoint, c
 
   # gtalign eval of the trained policy: the same, and no row without verdict stays behind
   model, out = tmp_path / "model", tmp_path / "rows.jsonl"
-  assert main(["export", "--checkpoint", str(run), "--out", str(model)]) == 0
-  fresh = f"rewards.judge.cache={tmp_path / 'fresh.sqlite'}"
-  command = ["eval", str(SHORT), str(out), f"model={model}", *endpoint.overrides(), fresh]
-  endpoint.down = lambda: True
-  capfd.readouterr()
-  assert main(command) == 1
-  last = capfd.readouterr().err.strip().splitlines()[-1]
-  assert last.startswith("gtalign: ") and "of the rows have no verdict" in last
+  assert gtalign("export", "--checkpoint", str(run), "--out", str(model))[0] == 0
+  # its first question is whether the judge is there; the others meet the outage
+  asked = len(endpoint.server.requests)
+  command = ["eval", str(SHORT), str(out), f"model={model}", *endpoint.overrides()]
+  endpoint.down = lambda: len(endpoint.server.requests) > asked + 1
+  code, errors = gtalign(*command)
+  assert code == 1 and "of the rows have no verdict" in errors.strip().splitlines()[-1]
   assert not out.exists()
   endpoint.down = lambda: False
-  assert main(command) == 0
+  assert gtalign(*command)[0] == 0
   assert all(json.loads(line)["valid"] for line in out.read_text().splitlines())
+  assert {path.name for path in tmp_path.glob("*.sqlite")} == {"judge_cache.sqlite"}
 
 
 def rows(run):

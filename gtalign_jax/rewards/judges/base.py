@@ -68,7 +68,10 @@ class Question(NamedTuple):
       name = match[1]
       return f"{begin}\n{parts[name]}\n{end}" if name else match[0][0]
 
-    return f"{DATA_ONLY.format(begin=begin, end=end)}\n\n{_SLOT.sub(fill, self.rubric)}"
+    rubric = self.rubric
+    if "{response}" not in rubric:  # nobody is to judge what he has not seen
+      rubric += "\n\nREPLY\n{response}"
+    return f"{DATA_ONLY.format(begin=begin, end=end)}\n\n{_SLOT.sub(fill, rubric)}"
 
 
 class Judge(Protocol):
