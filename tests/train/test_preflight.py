@@ -319,7 +319,7 @@ def test_a_run_that_is_done_is_left_alone_even_where_it_is_locked(tmp_path, hold
   assert everything(tmp_path / "run") == ["DONE", "lock"]
 
 
-def test_a_judge_is_asked_for_nothing_but_its_models(tmp_path):
+def test_a_judge_is_asked_for_one_word(tmp_path):
   with serve(lambda _: "VERDICT: 1") as server:
     run = config(
       tmp_path / "run",
@@ -328,7 +328,7 @@ def test_a_judge_is_asked_for_nothing_but_its_models(tmp_path):
       "rewards.judge.model=m",
     )
     preflight.check(run, {"train": encoded(4, 0).records})
-    assert server.requests == [] and everything(tmp_path) == []
+    assert len(server.requests) == 1 and everything(tmp_path) == []
 
 
 def test_a_warm_start_by_itself_needs_no_labels_and_no_judge(tmp_path):
