@@ -148,7 +148,8 @@ def _tried(source: str, special: str, arguments: str) -> ChatTemplate:
 
 def _try_out(source: str, variables: Mapping[str, Any]) -> None:
   """Raises BadInput where the template does not end, or takes more memory than any text needs."""
-  found = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+  places = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+  found = os.pathsep.join(filter(None, places))  # an empty place would be the current folder
   try:
     done = subprocess.run(
       [sys.executable, "-P", "-c", _TRIAL],  # -P: not what lies in the current folder

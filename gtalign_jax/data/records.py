@@ -103,7 +103,9 @@ def _whole(value: Any) -> Any:
 def _messages(value: Any, where: str) -> list[dict[str, str]]:
   """A chat of plain texts. Raises BadInput where a turn has no known role or no text."""
   if not isinstance(value, list) or not value:
-    raise BadInput(f'{where} must be a non-empty list of {{"role", "content"}}')
+    raise BadInput(
+      f'{where} must be a non-empty list of {{"role", "content"}}, not {_short(value)}'
+    )
   chat = [_message(message, f"{where}[{index}]") for index, message in enumerate(value)]
   # the turn may be empty: rows of the released prompts are, and saying nothing is vague indeed
   if chat[-1]["role"] != "user":
@@ -142,6 +144,8 @@ def _ground_truth(row: Mapping[str, Any], extra: Mapping[str, Any], where: str) 
     if value is None:
       continue
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-      raise BadInput(f"{where}: ground_truth={_short(value)} must be a text or a number")
+      raise BadInput(
+        f"{where}: ground_truth={_short(value)} must be a text or a number; write one label"
+      )
     return str(_whole(value))  # labels are text everywhere: 42 and "42" are one answer
   return None

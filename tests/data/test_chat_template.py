@@ -214,8 +214,10 @@ def test_the_trial_runs_from_any_folder(tmp_path):
   (tmp_path / "json.py").write_text("raise SystemExit(1)")
   code = "from gtalign_jax.data import chat_template as c; c._try_out('x', {}); print('fine')"
   root = os.path.dirname(os.path.dirname(os.path.dirname(chat_template.__file__)))
+  env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+  code = f"import sys; sys.path.insert(0, {root!r}); {code}"
   done = subprocess.run(
-    [sys.executable, "-P", "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": root},
+    [sys.executable, "-P", "-c", code], cwd=tmp_path, env=env,
     capture_output=True, text=True,
   )  # fmt: skip
   assert done.stdout == "fine\n", done.stderr
