@@ -18,11 +18,12 @@ _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,3}(?:\{|(?=\d))")
 _BETWEEN = re.compile(r"[\s$*.,;\\()]*(?:and|or|,|;|\\text\{ ?(?:and|or) ?\})[\s$*,\\()]*", re.I)
 _ANSWER = re.compile(
   r"\b(?:answer|result|solution)s?\b[^.\n:=]{0,40}?(?:\bis\b|\bare\b|:|=)"
-  r"(?=[ \t*:]{0,20}\n?[ \t*:]{0,20}[^\s*:])",
+  r"(?=[\s*:]{0,20}[^\s*:])",
   re.I,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,400})\*\*")
 _DELIMITER = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
+_DISPLAY = re.compile(r"\$\$([^$]{1,400})\$\$|\\\[((?:[^\\]|\\(?!\])){1,400})\\\]")
 _CLOSES = {"\\(": "\\)", "\\[": "\\]", "$": "$", "$$": "$$"}
 _SAYS_SOMETHING = re.compile(r"[\d\\+*/=^-]")  # unlike the mention of a variable
 _NUMBER = re.compile(r"-?(?:\$?\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?")
@@ -50,8 +51,11 @@ def final_answer(response: str, values: int = 1) -> str | None:
   for match in _ANSWER.finditer(response):
     stated = match.end()
   if stated is not None:
-    line = response[stated : stated + 2 * MAX_STATED].lstrip(" \t*:\n").split("\n")[0]
-    return _statement(line[:MAX_STATED])
+    rest = response[stated : stated + 2 * MAX_STATED].lstrip(" \t*:\n")
+    display = _DISPLAY.match(rest)
+    if display:
+      return (display[1] or display[2]).strip()
+    return _statement(rest.split("\n")[0][:MAX_STATED])
   # bold goes before formulas: replies stress the answer, and use formulas all the way
   for found, in_words in ((_BOLD.findall(response), True), (_formulas(response), False)):
     said = [each for each in found if _SAYS_SOMETHING.search(each)]

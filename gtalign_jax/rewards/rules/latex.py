@@ -54,6 +54,7 @@ ALIASES = {
   **dict.fromkeys(("\\leq", "\\leqslant", "\\leqq"), "\\le"),
   **dict.fromkeys(("\\geq", "\\geqslant", "\\geqq"), "\\ge"),
   **dict.fromkeys(("\\,", "\\;", "\\:", "\\ ", "\\>", "\\quad", "\\qquad", "~", "$"), " "),
+  **dict.fromkeys(("\\(", "\\)", "\\[", "\\]"), " "),
   **dict.fromkeys(("\\lvert", "\\rvert", "\\vert"), "|"),
   **dict.fromkeys(("\\cdots", "\\dots"), "\\ldots"),
   **dict.fromkeys(("\\simeq", "\\thickapprox"), "\\approx"),

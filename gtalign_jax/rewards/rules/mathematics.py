@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from gtalign_jax.rewards.judges.base import Question
-from gtalign_jax.rewards.rules import latex, numerals, shapes, units, verifier, wording
+from gtalign_jax.rewards.rules import latex, notations, numerals, shapes, units, verifier
 from gtalign_jax.rewards.rules.answers import final_answer
 from gtalign_jax.rewards.rules.numerals import Number, number
 from gtalign_jax.rewards.rules.shapes import Shape
@@ -21,14 +21,6 @@ from gtalign_jax.rewards.rules.size import too_big
 MAX_ANSWER = 400  # characters beyond those of the truth; no released answer has more than 80
 MAX_PARTS = 40  # of a list
 
-_BASED = re.compile(
-  r"\(?(\d[0-9A-Fa-f]*|[A-F][0-9A-F]+)\)?(?:_\{\(?([^{}()]+|\\text\{[a-z]+\})\)?\}|\\text\{base\}(\d+))"
-)
-_RATIO = re.compile(r"[^:]+(?::[^:]+)+")
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)((?:\\text\{[apm]+\}|[apm.])*)", re.I)
-_LABEL = re.compile(r"(?:\\text\{)?([A-Za-z])\}?")
-_OPTION = re.compile(r"\(?(?:\\text\{)?([A-Z])\}?[).:]+(.*)", re.S)
-_STARTS_WITH_WORDS = re.compile(r"\\text\{")
 _BOUND = re.compile(r"\\(?:sum|prod|int|lim)")  # these have variables of their own
 _MIXED = re.compile(r"(?<![\d.])(\d+)(\\frac\{\d+\}\{\d+\})")
 _VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-df-hj-zA-Z]")
@@ -45,7 +37,7 @@ def judge(question: Question) -> float | None:
   if not truth:
     return None
   # longer than any answer: text between two dollar signs
-  found = final_answer(question.response, _values(truth))
+  found = final_answer(question.response, _count(truth))
   if found is None or len(found) > MAX_ANSWER + len(truth):
     return 0.0
   verdict = equal(found, truth)
@@ -81,7 +73,8 @@ def _read(truth: str) -> Shape:
   return shapes.read(latex.tokens(truth))
 
 
-def _values(truth: str) -> int:
+def _count(truth: str) -> int:
+  """How many values a truth has."""
   try:
     shape = _read(truth)
   except (latex.TooDeep, RecursionError):
@@ -111,15 +104,13 @@ class Comparison:
 
   def _relations(self, truth: Shape, found: Shape) -> Verdict:
     """Equations against each other; "2 + 3 = 5" against 5 is its last side."""
-    if found.kind == "relation" or found.name:
-      whole = (
-        self._ask(latex.text(truth.whole), latex.text(found.whole))
-        if truth.kind == "relation" or truth.name
-        else False
-      )
+    if all(each.kind == "relation" or each.name for each in (truth, found)):
+      whole = self._ask(latex.text(truth.whole), latex.text(found.whole))
       if whole is not False:
         return whole
-    return truth.kind != "relation" and self.same(truth, found.parts[0])
+    if truth.kind == "relation" or (truth.name and _VARIABLE.search(latex.text(found.whole))):
+      return False  # x^2 = 1 is not x = 1
+    return self.same(truth, found.parts[0])
 
   def _against_value(self, truth: Shape, found: Shape) -> Verdict:
     """One value is a set of one, and "3/4 or 0.75"; two different ones are none."""
@@ -174,11 +165,11 @@ class Comparison:
     gold, pred = latex.text(truth.tokens), latex.text(found.tokens)
     if gold == pred:
       return bool(gold)
-    for rule in (_clocks, _bases, _ratios, _words):
+    for rule in (notations.clocks, notations.bases, notations.ratios, notations.words):
       verdict = rule(gold, pred)
       if verdict is not None:
         return verdict
-    label = _OPTION.fullmatch(pred)
+    label = notations.OPTION.fullmatch(pred)
     if label:  # (B) 12 for 12
       return self._leaf(truth, shapes.read(latex.tokens(label[2])))
     return self._measured(gold, pred)
@@ -192,8 +183,9 @@ class Comparison:
       if unit.dimensions != other.dimensions:
         return False
       return self._values(gold, pred, other.size / unit.size)
-    if self._values(gold, pred):
-      return True
+    verdict = self._values(gold, pred)
+    if verdict is not False:
+      return verdict
     share, angle = frozenset({("share", 1)}), frozenset({("angle", 1)})
     for each, factor in ((unit, 100), (other, Fraction(1, 100))):
       if each and each.dimensions == share:
@@ -213,73 +205,24 @@ class Comparison:
       return numerals.equal(truth, found)
     if bool(truth or found) and _VARIABLE.search(gold + " " + pred) and not _BOUND.search(pred):
       return False  # 5x is not 5
-    tolerance = truth.half if truth else found.half if found and numerals.rounded(found) else 0
-    gold = _exact(truth) if truth else gold
-    pred = (
-      _exact(found) if found else f"({pred})\\cdot{_exact(Number(factor))}" if factor != 1 else pred
-    )
+    tolerance = Fraction(0)
+    if truth:
+      gold, tolerance = _exact(truth), truth.half
+    if found:
+      pred, tolerance = _exact(found), found.half if numerals.rounded(found) else tolerance
+    elif factor != 1:
+      pred = f"({pred})\\cdot{_exact(Number(factor))}"
     return self._ask(gold, pred, str(float(tolerance)) if tolerance else "")
 
   def _ask(self, gold: str, pred: str, tolerance: str = "") -> Verdict:
     """math-verify's verdict; no for words, and for what would grow beyond all bounds."""
-    if "\\text" in gold or "\\text" in pred or any(map(too_big, map(latex.tokens, (gold, pred)))):
-      return False
+    for each in (gold, pred):
+      balanced = all(each.count(a) == each.count(b) for a, b in ("()", "[]"))
+      if "\\text" in each or not balanced or too_big(latex.tokens(each)):
+        return False
     # 1\frac{2}{3}\pi: a mixed number is a sum
     gold, pred = (_MIXED.sub(r"(\1+\2)", each) for each in (gold, pred))
     return verifier.equal(gold, pred, tolerance, self._budget)
-
-
-def _clocks(gold: str, pred: str) -> Verdict:
-  """3:30, 3:30 p.m."""
-  a, b = _CLOCK.fullmatch(gold), _CLOCK.fullmatch(pred)
-  if not (a and b):
-    return None
-  halves = [re.sub(r"[^apm]", "", wording.wording(each[3])) for each in (a, b)]
-  return (int(a[1]), a[2]) == (int(b[1]), b[2]) and (halves[0] == halves[1] or "" in halves)
-
-
-def _bases(gold: str, pred: str) -> Verdict:
-  """1011_2: the digits, and the base where both name it."""
-  a, b = _BASED.fullmatch(gold), _BASED.fullmatch(pred)
-  if not (a or b):
-    return None
-  digits = [each[1] if each else text for each, text in ((a, gold), (b, pred))]
-  bases = [each[2] or each[3] for each in (a, b) if each]
-  names = {wording.counted(wording.wording(base)) or base for base in bases}
-  names = {int(name) if str(name).isdigit() else name for name in names}
-  return digits[0].upper() == digits[1].upper() and len(names) == 1
-
-
-def _ratios(gold: str, pred: str) -> Verdict:
-  """2:4 is 1:2, and 1/2."""
-  if not _RATIO.fullmatch(gold):
-    return None
-  sides = [[number(units.split(part)[0]) for part in each.split(":")] for each in (gold, pred)]
-  if not all(map(all, sides)):
-    return False
-  left, right = ([part.value for part in side if part] for side in sides)
-  if len(left) == 2 and len(right) == 1:
-    right.append(Fraction(1))
-  return len(left) == len(right) and all(a * right[0] == b * left[0] for a, b in zip(left, right))
-
-
-def _words(gold: str, pred: str) -> Verdict:
-  """Answers in words and option letters; None where the truth is no text."""
-  said, answered = wording.wording(gold), wording.wording(pred)
-  for text, words, other in ((gold, said, pred), (pred, answered, gold)):
-    value = wording.counted(words) if "\\text" in text or words in wording.SMALL else None
-    if value is not None and (found := number(units.split(other)[0])):
-      return found.value == value
-  label = _LABEL.fullmatch(gold)
-  if label:
-    option = _OPTION.fullmatch(pred)
-    letter = option[1] if option else (_LABEL.fullmatch(pred) or ["", ""])[1]
-    folded = "\\text" in gold + pred
-    return letter == label[1] or (folded and letter.upper() == label[1].upper()) or None
-  is_text = "\\text" in pred or "\\text" in gold or "\\emptyset" in gold
-  if is_text and said == answered and said:
-    return True
-  return False if _STARTS_WITH_WORDS.match(gold) else None
 
 
 def _exact(found: Number) -> str:

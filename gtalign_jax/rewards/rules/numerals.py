@@ -15,7 +15,7 @@ MAX_LENGTH = 1000  # characters of a number; beyond it int() is quadratic, and t
 
 _DECIMAL = re.compile(r"([-+]?)(?=\.?\d)(\d*)(?:\.(\d*))?")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
-_EUROPEAN = re.compile(r"[-+]?\d{1,3}(?:\.\d{3})+,\d+")  # both separators: 1.234,5
+_EUROPEAN = re.compile(r"[-+]?\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})")  # 1.234,5
 _POWER_OF_TEN = re.compile(
   r"(?P<sign>[-+]?)(?:(?P<digits>\d*\.?\d+|\d+\.)(?:[eE]|(?:\\times|\\cdot)10\^\{)|10\^\{)"
   r"(?P<power>[-+]?\d{1,4})\}?"

@@ -14,21 +14,22 @@ from typing import NamedTuple
 from gtalign_jax.rewards.rules import wording
 from gtalign_jax.rewards.rules.latex import text, word
 from gtalign_jax.rewards.rules.numerals import number
+from gtalign_jax.rewards.rules.pieces import (
+  OPEN,
+  Tokens,
+  is_bound,
+  is_name,
+  is_one_pair,
+  split,
+  trim,
+)
 from gtalign_jax.rewards.rules.units import split as split_unit
 
-Tokens = Sequence[str]
-
-_OPEN = {"(", "[", "{", "\\{", "\\langle"}
-_CLOSE = {")", "]", "}", "\\}", "\\rangle"}
 _AND_OR = ("\\text{or}", "\\text{and}")
 _INEQUALITIES = ("<", ">", "\\le", "\\ge")
 _FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _MATRIX = re.compile(r"\\begin\s*\{(?:[pb]?matrix|array|smallmatrix)\}")
 _INFINITE = re.compile(r"[-+]?\\infty")
-# what can stand before "=": letters with subscripts, f(x), |AB|, \angle ABC, (x, y), words
-_NAME = re.compile(r"(?!\\pi$|e$|i$)(?:[a-zA-Z()\[\]|,]|\\[a-zA-Z]+|\\text\{[^{}]*\})+")
-_SUBSCRIPT = re.compile(r"_\{[^{}]*\}")
-_VALUES = ("\\pi", "\\infty", "\\frac", "\\sqrt", "\\pm", "\\emptyset", "\\binom")
 
 
 class Shape(NamedTuple):
@@ -53,32 +54,12 @@ _ABOVE = Shape("value", ("\\infty",), ("\\infty",))
 
 def read(found: Tokens) -> Shape:
   """The structure of canonical tokens (latex.tokens)."""
-  found = _trim(found)
+  found = trim(found)
   for reader in (_joined, _union, _listed, _related, _bracketed, _matrix, _plus_minus):
     shape = reader(found)
     if shape is not None:
       return shape
   return Shape("value", found, found)
-
-
-def split(found: Tokens, *marks: str) -> list[Tokens]:
-  """Parts between `marks` outside all brackets."""
-  depth, parts, start = 0, [], 0
-  for at, token in enumerate(found):
-    depth += (token in _OPEN) - (token in _CLOSE)
-    if token in marks and depth == 0:
-      parts.append(found[start:at])
-      start = at + 1
-  return [*parts, found[start:]]
-
-
-def _trim(found: Tokens) -> Tokens:
-  start, end = 0, len(found)
-  while start < end and found[start] in (" ", ":", "=", "\\approx"):
-    start += 1
-  while end > start and found[end - 1] in (" ", ".", ",", ";", ":", "\\\\"):
-    end -= 1
-  return found[start:end]
 
 
 def _many(kind: str, found: Tokens, parts: Sequence[Shape], choice: bool = False) -> Shape | None:
@@ -106,7 +87,7 @@ _TALK = {
 
 def _joined(found: Tokens) -> Shape | None:
   """… or …, … and …, …; …"""
-  parts = [part for part in map(_trim, split(found, *_AND_OR, ";")) if part]
+  parts = [part for part in map(trim, split(found, *_AND_OR, ";")) if part]
   if len(parts) < 2:
     return None
   shapes = [read(part) for part in parts]
@@ -149,7 +130,7 @@ def _listed(found: Tokens) -> Shape | None:
   *names, value = split(found, "=", "\\in")
   if not any("," in name for name in names) and number(split_unit(text(value))[0]):
     return None
-  if names and "," in names[0] and _is_name(text(names[0])):
+  if names and "," in names[0] and is_name(text(names[0])):
     return None  # x, y = 1, 2: the name belongs to the whole
   return _many("list", found, [read(part) for part in parts])
 
@@ -161,10 +142,10 @@ def _related(found: Tokens) -> Shape | None:
     return _many("list", found, [read(side) for side in sides], choice=True)
   sides = split(found, "=", "\\in")
   if len(sides) > 1:
-    first, last = _trim(sides[0]), _trim(sides[-1])
-    if len(sides) == 2 and _is_name(text(last)) and not _is_name(text(first)):
+    first, last = trim(sides[0]), trim(sides[-1])
+    if len(sides) == 2 and is_name(text(last)) and not is_name(text(first)):
       first, last = last, first
-    if _is_name(text(first)):
+    if is_name(text(first)):
       return read(last)._replace(whole=found, name=text(first))
     return _relation(found, sides)
   return _inequality(found)
@@ -174,15 +155,10 @@ def _relation(found: Tokens, sides: Sequence[Tokens]) -> Shape:
   return Shape("relation", found, found, (read(sides[-1]),))
 
 
-def _is_name(side: str) -> bool:
-  side = _SUBSCRIPT.sub("", side)
-  return bool(_NAME.fullmatch(side)) and not any(value in side for value in _VALUES)
-
-
 def _inequality(found: Tokens) -> Shape | None:
   """0 < x \\le 1 and x \\ge 3 as the intervals that they mean; else a relation."""
   signs = [token for token in found if token in (*_INEQUALITIES, "\\ne")]
-  sides = [_trim(side) for side in split(found, *_INEQUALITIES, "\\ne")]
+  sides = [trim(side) for side in split(found, *_INEQUALITIES, "\\ne")]
   if len(sides) == 1:
     return _without(found)
   if len(sides) != len(signs) + 1 or len(sides) > 3:
@@ -190,9 +166,9 @@ def _inequality(found: Tokens) -> Shape | None:
   if len(sides) == 2:
     left, right = sides
     sign = signs[0]
-    if _is_bound(left) and _is_name(text(right)):
+    if is_bound(left) and is_name(text(right)):
       left, right, sign = right, left, _FLIP.get(sign, sign)
-    if not (_is_name(text(left)) and _is_bound(right)):
+    if not (is_name(text(left)) and is_bound(right)):
       return _relation(found, sides)
     if sign == "\\ne":
       return _reals_without(found, [right], text(left))
@@ -202,19 +178,10 @@ def _inequality(found: Tokens) -> Shape | None:
   low, middle, high = sides
   if signs[0] in (">", "\\ge"):
     low, high, signs = high, low, [_FLIP.get(sign, sign) for sign in reversed(signs)]
-  if {*signs} <= {"<", "\\le"} and _is_name(text(middle)) and _is_bound(low) and _is_bound(high):
+  if {*signs} <= {"<", "\\le"} and is_name(text(middle)) and is_bound(low) and is_bound(high):
     ends = ("(" if signs[0] == "<" else "[") + (")" if signs[1] == "<" else "]")
     return _interval(found, read(low), read(high), ends, text(middle))
   return _relation(found, sides)
-
-
-def _is_bound(side: Tokens) -> bool:
-  """Is it free of variables?"""
-  return (
-    bool(side)
-    and not any((token.isalpha() and token != "e") or word(token) for token in side)
-    and not _SUBSCRIPT.search(text(side))
-  )
 
 
 def _interval(found: Tokens, low: Shape, high: Shape, ends: str, name: str = "") -> Shape:
@@ -226,7 +193,7 @@ def _interval(found: Tokens, low: Shape, high: Shape, ends: str, name: str = "")
 
 def _without(found: Tokens) -> Shape | None:
   """The reals, or the reals without some numbers."""
-  sides = [_trim(side) for side in split(found, "\\setminus")]
+  sides = [trim(side) for side in split(found, "\\setminus")]
   if wording.wording(text(sides[0])) != wording.REALS or len(sides) > 2:
     return None
   if len(sides) == 1:
@@ -248,29 +215,25 @@ def _reals_without(found: Tokens, points: Sequence[Tokens], name: str) -> Shape 
 
 def _bracketed(found: Tokens) -> Shape | None:
   """(a, b), [a, b), {a, b}; brackets around one value fall away."""
-  if len(found) < 2 or found[0] not in _OPEN or not _is_one_pair(found):
+  if len(found) < 2 or found[0] not in OPEN or not is_one_pair(found):
     return None
-  inner = found[1:-1]
-  parts = [read(part) for part in split(inner, ",", ";")]
-  first, last = found[0], found[-1]
+  inner, first, last = found[1:-1], found[0], found[-1]
   if first == "\\{":
-    empty = Shape("value", found, ["\\emptyset"])
-    return Shape("set", found, found, tuple(parts)) if _trim(inner) else empty
+    element = split(inner, "|", ":", "\\mid")[0]
+    if len(element) < len(inner):  # the set of x for which something holds
+      condition = read(inner[len(element) + 1 :])
+      if condition.kind in ("interval", "union"):
+        return condition._replace(whole=found)
+    if not trim(inner):
+      return Shape("value", found, ["\\emptyset"])
+  parts = tuple(read(part) for part in split(inner, ",", ";"))
+  if first == "\\{":
+    return Shape("set", found, found, parts)
   if len(parts) == 1:
     return parts[0]._replace(whole=found) if parts[0].kind != "relation" else None
   if len(parts) == 2 and first in "([" and last in ")]":
     return _interval(found, parts[0], parts[1], first + last)
-  return Shape("tuple", found, found, tuple(parts))
-
-
-def _is_one_pair(found: Tokens) -> bool:
-  """Does the bracket at the start close at the end?"""
-  depth = 0
-  for at, token in enumerate(found):
-    depth += (token in _OPEN) - (token in _CLOSE)
-    if depth == 0:
-      return at == len(found) - 1
-  return False
+  return Shape("tuple", found, found, parts)
 
 
 def _matrix(found: Tokens) -> Shape | None:
@@ -280,7 +243,7 @@ def _matrix(found: Tokens) -> Shape | None:
   if "array" in found[0]:  # its columns: letters that lost their braces
     while inner and inner[0] in ("l", "c", "r", "|", " "):
       inner.pop(0)
-  rows = [split(row, "&") for row in split(_trim(inner), "\\\\")]
+  rows = [split(row, "&") for row in split(trim(inner), "\\\\")]
   if any(len(row) != len(rows[0]) for row in rows):
     return None
   cells = tuple(read(cell) for row in rows for cell in row)
