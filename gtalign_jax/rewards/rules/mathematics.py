@@ -46,8 +46,12 @@ def judge(question: Question) -> float | None:
 
 def equal(found: str, truth: str) -> Verdict:
   """Same answer? None where the process that compares is broken."""
-  if found.strip() == truth.strip():
-    return bool(found.strip())
+  found, truth = found.strip(), truth.strip()
+  if found == truth:
+    return bool(found)
+  plain, other = number(found), number(truth)
+  if plain and other:  # most answers; all else costs ten times as much
+    return numerals.equal(other, plain)
   budget = verifier.Budget()
   # "9.25 m" is read with a unit first, and then, where that differs, as m times 9.25
   readings = dict.fromkeys([(units.mark(truth), units.mark(found)), (truth, found)])
