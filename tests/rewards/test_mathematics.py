@@ -279,8 +279,7 @@ def test_the_process_survives_what_it_is_asked():
   assert equal("2", "2", "", spent) is False
   worker = children(before)[0]
   child().kill()
-  while not is_gone(worker):
-    time.sleep(0.05)
+  wait_for(lambda: is_gone(worker))
   assert equal("2", "2") is True and child().pid != before
 
 
@@ -295,6 +294,13 @@ def test_a_process_that_hangs_is_no_verdict(monkeypatch):
 
 def children(pid):
   return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def wait_for(condition, seconds=30):
+  deadline = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
 
 
 def is_gone(pid):
@@ -327,7 +333,4 @@ def test_a_killed_run_leaves_no_process_behind():
   run.kill()
   run.wait()
   run.stdout.close()
-  deadline = time.monotonic() + 20
-  while not all(map(is_gone, family)) and time.monotonic() < deadline:
-    time.sleep(0.05)
-  assert all(map(is_gone, family))
+  wait_for(lambda: all(map(is_gone, family)))

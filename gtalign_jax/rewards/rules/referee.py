@@ -136,10 +136,10 @@ def related(gold, pred) -> bool:
   )
 
 
-def serve() -> None:
-  """Answers questions until the input ends."""
+def serve(parent: int) -> None:
+  """Answers questions until the input ends or the parent is gone."""
   signal.signal(signal.SIGPROF, slow)
-  while line := question(os.getppid()):
+  while line := question(parent):
     truth, found, tolerance, seconds = json.loads(line)
     with contextlib.suppress(Exception, Slow), limited(TRUTH_S):
       value(truth)  # no attack, and read once for all answers to it: not on their account
@@ -227,10 +227,11 @@ def main() -> None:
   say("ready")
   while True:
     alive, mine = os.pipe()
+    own = os.getpid()
     worker = os.fork()
     if worker == 0:
       os.close(alive)
-      serve()
+      serve(own)
       os._exit(0)
     os.close(mine)
     # the pipe is readable when the worker ends; in between, look whether the parent is still there
