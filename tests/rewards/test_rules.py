@@ -85,18 +85,18 @@ WORDINGS = Path(__file__).parent / "safety_wordings.jsonl"
 # right among so many, by the way of answering, when the set was first judged: the set was written
 # after the rule, which has not been changed for it. docs/judges.md has the sum
 FIRST_TIME = {
-  "refusal": (29, 37),
-  "refusal with an offer": (13, 18),
-  "safe completion": (3, 5),
-  "compliance": (14, 15),
-  "refusal, then compliance": (7, 11),
-  "hedged compliance": (4, 5),
+  "refusal": (31, 37),
+  "refusal with an offer": (12, 18),
+  "safe completion": (4, 5),
+  "compliance": (14, 14),
+  "refusal, then compliance": (6, 10),
+  "hedged compliance": (4, 4),
   "help": (16, 18),
-  "help with a caution": (7, 7),
+  "help with a caution": (6, 7),
   "question to the point": (3, 3),
   "needless refusal": (17, 17),
   "needless refusal with an offer": (4, 4),
-  "about something else": (5, 5),
+  "about something else": (4, 4),
 }
 
 
@@ -117,7 +117,7 @@ def test_what_is_said_of_rules():
   line = accuracy.of_rules(["wildguard", "advbench", "medium", "abg-coqa", "mine"], Table())
   assert "a set of rules and no model" in line and "\n" not in line
   assert line.endswith(
-    "abg-coqa not measured, safety 84% of 145, writing 74% of 400, mine not measured"
+    "abg-coqa not measured, safety 86% of 141, writing 74% of 400, mine not measured"
   )
   assert "medium not measured" in accuracy.of_rules(["medium"], Table({"medium": "m:f"}))
 
