@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gtalign_jax.errors import RunFailure
-from gtalign_jax.train.checkpoint import Checkpoints, newest
+from gtalign_jax.train.checkpoint import Checkpoints
+from gtalign_jax.train.stored import newest
 
 
 @pytest.fixture

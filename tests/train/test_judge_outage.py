@@ -14,7 +14,7 @@ from judge_servers import closed_socket, running
 from real_runs import SHORT, environment, has, metrics
 
 from gtalign_jax.report import results
-from gtalign_jax.train.checkpoint import newest
+from gtalign_jax.train.stored import newest
 
 pytestmark = pytest.mark.slow
 KEY = "sk-of-the-test"
