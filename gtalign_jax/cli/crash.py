@@ -17,6 +17,8 @@ def explain(error: Exception) -> tuple[int, str]:
   """(exit code, what to say) for an error that is neither BadInput nor RunFailure."""
   if os.environ.get(DEBUG):
     traceback.print_exception(error)
+  if isinstance(error, OSError) and _no_folder():
+    return 2, "the current folder is not there any more; change to another one"
   variable = _variable(error)
   if variable:
     value = f"{variable}={os.environ[variable]!r}"
@@ -45,6 +47,14 @@ def _variable(error: Exception) -> str:
     return "JAX_PLATFORMS"
   said = str(error).upper()
   return next((name for name in given if name in said), "")
+
+
+def _no_folder() -> bool:
+  try:
+    os.getcwd()
+  except FileNotFoundError:
+    return True
+  return False
 
 
 def _no_platform() -> bool:

@@ -10,6 +10,8 @@ from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 from gtalign_jax.types import CELLS
 
+TRIES = 4
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
@@ -31,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--temperature", type=float, default=1.0, help="0 = greedy")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument(
-    "--tries", type=int, default=4, help="chains sampled at most, until the payoffs of one parse"
+    "--tries",
+    type=int,
+    help=f"chains sampled at most, until the payoffs of one parse (default: {TRIES})",
   )
   parser.add_argument("--template", default="compact", choices=("compact", "full"))
   arguments.template_flag(parser)
@@ -40,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> None:
   arguments.check(args, max_new_tokens=1, temperature=0, seed=0, tries=1)
+  if args.tries is not None and args.tries > 1 and args.temperature == 0:
+    raise BadInput(f"--tries={args.tries}: greedy chains are all the same; give a --temperature")
   if not args.question.strip():
     raise BadInput(f"--question={args.question!r} is empty; ask something")
   try:  # the shell passes bytes that are no UTF-8 as lone surrogates, and no tokenizer takes those
@@ -66,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
   policy = models.load(args.model)
   prompt = steer.question_ids(policy.tokenizer, args.question, args.template, given)
   complete = steer.Completer(policy, config, args.seed, args.question)
-  tries = args.tries if args.temperature > 0 else 1  # greedy chains are all the same
+  tries = (args.tries or TRIES) if args.temperature > 0 else 1
   results = steer.steer(policy.tokenizer, complete, prompt, policies, config.stop, tries)
   found = {"question": args.question, "policies": results}
   arguments.show(args, "\n".join(map(table, results)), found)

@@ -12,7 +12,7 @@ from gtalign_jax.cli import arguments
 from gtalign_jax.config import Config
 from gtalign_jax.data.records import Record
 
-READ = ("workdir", "seed", "data.", "teacher.", "rewards.")  # of the config
+READ = ("workdir", "seed", "data.", "teacher.", "rewards.")  # of the config; labels need no limits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Writes one chain per training prompt."""
-  arguments.only(args.overrides, READ, "synthesize")
   config = configs.load(args.config, [*_flags(args), *args.overrides])
   arguments.check(args, limit=0)
   taught = bool(config.teacher.model)
+  arguments.only(args.overrides, READ if taught else READ[:-1], "synthesize")
   files.check_output(args.output, [args.config], streams=not taught)
   counts = _teach(config, args) if taught else _label(config, args)
   text = f"{args.output}: {counts['kept']} chains of {counts['prompts']} prompts, "

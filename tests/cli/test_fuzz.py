@@ -116,10 +116,10 @@ def pools(tmp_path_factory):
   digest = {name: hashlib.sha256((home / name).read_bytes()).hexdigest() for name in names
     if (home / name).is_file()}  # fmt: skip
   yield found
+  os.chdir(before)
   for name, each in digest.items():
     assert hashlib.sha256((home / name).read_bytes()).hexdigest() == each, f"{name} was written to"
-  assert not [name for name in os.listdir() if name.startswith(".")], "temporary files are left"
-  os.chdir(before)
+  assert not [name for name in os.listdir(home) if name.startswith(".")], "temporary files are left"
 
 
 def models(home):

@@ -112,6 +112,17 @@ def test_a_bug_is_one_line_and_keeps_its_traceback(monkeypatch, tmp_path, capsys
   assert "in broken" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_folder_that_is_gone(tmp_path, monkeypatch, capsys):
+  (tmp_path / "c.py").write_text(
+    "from gtalign_jax.config import Config\ndef config(): return Config()\n"
+  )
+  (tmp_path / "gone").mkdir()
+  monkeypatch.chdir(tmp_path / "gone")
+  (tmp_path / "gone").rmdir()
+  assert cli.main(["config", str(tmp_path / "c.py")]) == 2
+  assert capsys.readouterr().err.startswith("gtalign: the current folder is not there any more")
+
+
 @pytest.mark.parametrize(
   ("error", "expected"),
   [

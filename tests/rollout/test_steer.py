@@ -309,6 +309,7 @@ def test_the_command_prints_tables_and_one_json_object(monkeypatch, capsys, tmp_
     ({"question": " \n"}, 2, "is empty"),
     ({"question": "\udce9"}, 2, "not valid UTF-8"),
     ({"tries": "0"}, 2, "--tries=0"),
+    ({"tries": "2", "temperature": "0"}, 2, "--tries=2: greedy chains are all the same"),
     ({"seed": str(2**63)}, 2, "--seed="),
     ({"question": "why? " * 5000}, 2, "every prompt is longer"),
     ({"max-new-tokens": "8", "tries": "2"}, 1, "no readable payoffs in 2 tries"),
