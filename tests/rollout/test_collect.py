@@ -7,8 +7,11 @@ from sampler_cases import engine, policy
 
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
+from gtalign_jax.errors import RunFailure
+from gtalign_jax.parallel import distributed
 from gtalign_jax.rewards.judges.rule import RuleJudge
 from gtalign_jax.rollout import collect
+from gtalign_jax.rollout.engine import Ended
 from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Rollout
 
@@ -110,3 +113,28 @@ def test_training_gets_the_same_rows_and_their_arrays():
   counts = np.asarray(experience.rollout.mask_BC).sum(1)
   assert counts.tolist() == [row["completion_tokens"] for row in scored]
   assert experience.count_PG.ravel().tolist() == counts.tolist()
+
+
+class Refused:
+  """A judge whose endpoint refuses every request."""
+
+  def judge(self, questions):
+    raise RunFailure(f"refused {len(questions)} questions")
+
+  def statistics(self):
+    return {}
+
+  def close(self):
+    pass
+
+
+def test_a_judge_that_fails_on_one_process_fails_on_all(monkeypatch):
+  there, tokenizer = engine(eos=EOS, slots=8), policy().tokenizer
+  ids = np.array([tokenizer.encode("<response>2</response>", add_special_tokens=False)])
+  ones = np.ones(ids.shape)
+  ended = [Ended(0, Rollout(ids, ones, ones, np.ones(1, bool)))]
+  told = []
+  with pytest.raises(RunFailure, match="refused 1 questions"):
+    monkeypatch.setattr(distributed, "gather_rows", lambda rows: told.append(rows) or rows)
+    collect.scored_rows(there, Batch(RECORDS[:1], IDS[:1]), ended, RewardConfig(), Refused())
+  assert told == [[{"failure": "refused 1 questions"}]]  # the others hear of it
