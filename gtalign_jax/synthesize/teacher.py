@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from gtalign_jax import files, finished, jsonl
 from gtalign_jax.data import prompts
@@ -23,6 +23,9 @@ from gtalign_jax.endpoint.background import Loop
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.sections import RewardConfig, TeacherConfig
 from gtalign_jax.synthesize import check
+
+if TYPE_CHECKING:
+  from gtalign_jax.endpoint.client import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +65,11 @@ def distil(
   log.info("teacher: %d prompts, %d answered before", len(records), len(answers))
   failed = 0
   if wanted:
-    with part.open("a", encoding="utf-8") as file:
-      failed = _ask(wanted, teacher, limits, file, answers, len(records), on_done)
+    from gtalign_jax.endpoint.client import Endpoint  # deferred: httpx2, which labels do without
+
+    endpoint = Endpoint(teacher)  # first: a start that fails leaves no part file behind
+    with _opened(part, job, fresh=not answers) as file:
+      failed = _ask(wanted, endpoint, teacher, limits, file, answers, len(records), on_done)
   by_id = {record.id: record for record in records}  # in the order of the prompts
   fit = {i: each["completion"] for i, each in answers.items() if each["fault"] is None}
   kept = [row(record, fit[i]) for i, record in by_id.items() if i in fit]
@@ -98,10 +104,6 @@ def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
   text = part.read_text(encoding="utf-8") if part.exists() else ""
   whole = text[: text.rfind("\n") + 1]
   if whole.count("\n") < 2:  # no answers: of a first try with a wrong model, say
-    try:
-      part.write_text(json.dumps(job) + "\n", encoding="utf-8")
-    except OSError as error:
-      raise BadInput(f"{part}: cannot be written ({error.strerror})") from error
     return {}
   if whole != text:
     files.replace(part, whole)
@@ -113,8 +115,20 @@ def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
   return {each["id"]: each for each in lines[1:]}
 
 
+def _opened(part: Path, job: dict[str, Any], fresh: bool) -> TextIO:
+  """The part file, to write answers at its end. fresh: it begins with what names the job."""
+  try:
+    file = part.open("w" if fresh else "a", encoding="utf-8")
+    if fresh:
+      file.write(json.dumps(job) + "\n")
+    return file
+  except OSError as error:
+    raise BadInput(f"{part}: cannot be written ({error.strerror})") from error
+
+
 def _ask(
   records: Sequence[Record],
+  endpoint: Endpoint,
   teacher: TeacherConfig,
   limits: RewardConfig,
   file: TextIO,
@@ -123,9 +137,7 @@ def _ask(
   on_done: Callable[[int, int], None],
 ) -> int:
   """Asks for every record and writes each answer down; returns how many got none."""
-  from gtalign_jax.endpoint.client import Endpoint  # deferred: httpx2, which labels do without
-
-  endpoint, loop = Endpoint(teacher), Loop()
+  loop = Loop()
   refused: list[dict[str, Any]] = []
 
   def keep(answer: dict[str, Any]) -> None:

@@ -313,3 +313,10 @@ def test_prompts_that_are_all_refused_are_not_at_fault(tmp_path):
   with running(small) as server, pytest.raises(RunFailure, match="refused every prompt"):
     teacher.distil(RECORDS, make(server.url), LIMITS, out)
   assert len(out.with_name("o.jsonl.part").read_text().splitlines()) == 1
+
+
+def test_a_start_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+  monkeypatch.setenv("HTTP_PROXY", "socks4://p")
+  with pytest.raises(BadInput, match=r"^HTTP_PROXY="):
+    teacher.distil(RECORDS, make("http://h.invalid/v1"), LIMITS, tmp_path / "o.jsonl")
+  assert not list(tmp_path.iterdir())
