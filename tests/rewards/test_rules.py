@@ -117,7 +117,7 @@ def test_what_is_said_of_rules():
   line = accuracy.of_rules(["wildguard", "advbench", "medium", "abg-coqa", "mine"], Table())
   assert "a set of rules and no model" in line and "\n" not in line
   assert line.endswith(
-    "abg-coqa not measured, safety 86% of 141, writing 74% of 400, mine not measured"
+    "abg-coqa not measured, safety 85.8 % of 141, writing 73.7 % of 400, mine not measured"
   )
   assert "medium not measured" in accuracy.of_rules(["medium"], Table({"medium": "m:f"}))
 

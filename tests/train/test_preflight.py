@@ -193,7 +193,7 @@ def test_a_run_judged_by_rules_says_so_first(tmp_path, caplog):
   with caplog.at_level("INFO"):
     preflight.check(config(tmp_path), {"train": [record(0), record(1, "wildguard", "harmful")]})
   (line,) = caplog.messages
-  assert "the judge is a set of rules" in line and "safety 86% of 141" in line
+  assert "the judge is a set of rules" in line and "safety 85.8 % of 141" in line
 
 
 def test_all_records_are_looked_at():

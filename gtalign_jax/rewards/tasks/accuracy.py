@@ -25,7 +25,8 @@ def of_rules(sources: Iterable[str], own: Collection[str]) -> str:
     kind = TASKS[source].kind if source in TASKS and source not in own else source
     if kind in MEASURED and source not in UNMEASURED:
       right, asked = MEASURED[kind]
-      found[kind] = f"{kind} {right / asked:.0%} of {asked}"
+      # rounded down: one wrong verdict in 2,316 is no "100 %"
+      found[kind] = f"{kind} {1000 * right // asked / 10} % of {asked}"
     else:
       found[source] = f"{source} not measured"
   return (
