@@ -52,6 +52,7 @@ RIGHT = {
     (r"\{1,2\}", "2, 1"), ("6, 8, 10", r"6, 8\text{, and }10"), ("x=5, y=3", "(5,3)"), (r"x \in \{1,2\}", "1,2"),
     ("(2,15), (-4,27)", "(-4, 27);(2, 15)"), ("1,-1,i,-i", "i,-i,1,-1"), ("9, 4", "AB=9, CD=4"),
     (r"\{1,200\}", r"\{200,1\}"), (r"\frac34 \text{ or } 0.75", "0.75"),
+    (r"\pm 1, \pm i", "1,-1,i,-i"), (r"\sqrt2 \approx 1.41, 3", r"3, \sqrt2"),
   ],
   "intervals": [
     (r"x \le 3", r"(-\infty, 3]"), ("[3, ∞)", r"x\ge3"), ("0<x<12.5", "(0,12.5)"), ("x ≤ 3", r"(-\infty,3]"),
@@ -75,7 +76,8 @@ RIGHT = {
   ],
   "words": [
     (r"\text{(A)}", "A"), (r"\textbf{(B)}\ 12", "12"), (r"\textbf{(B)}\ 12", "B"), ("October 30th", r"\text{October 30}"),
-    ("may", r"\text{May}"), (r"\varnothing", r"\text{no solution}"), (r"\text{DNE}", r"\text{does not exist}"),
+    ("may", r"\text{May}"),
+    ("30 October", r"\text{October 30}"), (r"\varnothing", r"\text{no solution}"), (r"\text{DNE}", r"\text{does not exist}"),
     (r"\text{twenty-one}", "21"), (r"\text{A,D}", r"\text{A, D}"),
   ],
 }  # fmt: skip

@@ -64,8 +64,11 @@ def read(found: Tokens) -> Shape:
 
 def _many(kind: str, found: Tokens, parts: Sequence[Shape], choice: bool = False) -> Shape | None:
   """Several parts, without those that only talk ("and that is all"); one is itself."""
-  said = [part for part in parts if not _only_talks(part)]
-  said = said if said else [part for part in parts if part.whole]
+  # 6, 8 and 10 are three values, \pm 1, \pm i are four; but \sqrt2 \approx 1.41 is one
+  nested = [part.kind == "list" and not part.choice for part in parts]
+  flat = [each for part, many in zip(parts, nested) for each in (part.parts if many else (part,))]
+  said = [part for part in flat if not _only_talks(part)]
+  said = said if said else [part for part in flat if part.whole]
   if len(said) < 2:
     return said[0] if said else None
   return Shape(kind, found, found, tuple(said), choice=choice)
@@ -96,8 +99,7 @@ def _joined(found: Tokens) -> Shape | None:
     if choice:
       return Shape("union", found, found, tuple(shapes), name=shapes[0].name)
     return _both(found, shapes)
-  flat = [each for shape in shapes for each in (shape.parts if shape.kind == "list" else (shape,))]
-  return _many("list", found, flat, choice)
+  return _many("list", found, shapes, choice)
 
 
 def _both(found: Tokens, rays: Sequence[Shape]) -> Shape | None:
