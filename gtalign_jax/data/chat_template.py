@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,9 +30,11 @@ Chat = Sequence[Mapping[str, str]]
 # The day of every rendering: a prompt that holds today's date is another one tomorrow, when the run
 # resumes. Llama's templates name this day themselves where they know no clock.
 TODAY = datetime.datetime(2024, 7, 26)
+_SURROGATES = re.compile("[\ud800-\udfff]")
 # chats that every template is tried on, as their roles
 SHAPES = (("system", "user"), ("user",), ("user", "assistant", "user"))
-TRIAL_CPU_S, TRIAL_WALL_S, TRIAL_BYTES = 5, 60, 2**30
+OUT_OF_MEMORY = 3  # exit code of a trial
+TRIAL_CPU_S, TRIAL_WALL_S, TRIAL_BYTES = 5, 300, 2**30
 # in a process of its own: of a loop in a template, or of memory that it takes, only that can be rid
 _TRIAL = f"""
 import json, resource, sys
@@ -48,7 +51,7 @@ for shape in SHAPES:
     template = ChatTemplate(*given)
     template.text(probe(shape))
   except MemoryError:
-    sys.exit(3)
+    sys.exit({OUT_OF_MEMORY})
   except Exception:
     pass  # an error is the caller's to report
 """
@@ -62,6 +65,8 @@ class ChatTemplate:
     self._fold: dict[tuple[str, ...], bool] = {}
     try:
       self._compiled = _environment().from_string(source)
+    except MemoryError:  # for the trial
+      raise
     except Exception as error:  # deep nesting ends in errors of Python's own
       raise BadInput(f"the model's chat template cannot be read: {_reason(error)}") from error
 
@@ -108,13 +113,15 @@ class ChatTemplate:
 
   def text(self, chat: Chat) -> str:
     """`render` of a chat as it is; whatever the template raises."""
-    return self._compiled.render(
+    text = self._compiled.render(
       messages=[dict(message) for message in chat],
       tools=None,
       documents=None,
       add_generation_prompt=True,
       **self._variables,
     )
+    # JSON, of which templates and arguments come, can spell what UTF-8 cannot carry
+    return _SURROGATES.sub("\ufffd", text)
 
 
 def of(tokenizer: Any, arguments: Mapping[str, Any]) -> ChatTemplate:
@@ -161,7 +168,7 @@ def _try_out(source: str, variables: Mapping[str, Any]) -> None:
     ).returncode
   except subprocess.TimeoutExpired:
     done = -1
-  if done:
+  if done == OUT_OF_MEMORY or done < 0:  # killed; whatever else is the matter, the caller will see
     raise BadInput(
       f"the model's chat template does not end within {TRIAL_CPU_S} s and {TRIAL_BYTES >> 30} GiB "
       "of memory; mend chat_template in the model's folder"

@@ -226,3 +226,9 @@ def test_the_trial_runs_from_any_folder(tmp_path):
 def test_ids_are_int32():
   made = with_template(CHATML)
   assert prompts.encode([Record("i", "m", ASK, None, {})], made, WIDE).ids[0].dtype == np.int32
+
+
+def test_templates_and_arguments_that_utf8_cannot_carry():
+  assert encoded("\ud83d" + CHATML).startswith("\ufffd<|im_start|>")
+  source = CHATML + "{{ name if name is defined }}"
+  assert encoded(source, template_arguments=Table({"name": "a\ud83d"})).endswith("a\ufffd")
