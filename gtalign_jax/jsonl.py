@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,47 @@ def read(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
 
   Raises BadInput, naming file and line, where the file cannot be read or a line is no JSON object.
   """
+  damaged: list[str] = []
+  rows = read_sound(path, damaged)
+  if damaged:
+    raise BadInput(damaged[0])
+  return rows
+
+
+def read_sound(path: str | Path, damaged: list[str]) -> list[tuple[int, dict[str, Any]]]:
+  """`read` that leaves out the lines that are no JSON objects; what is wrong is added to `damaged`.
+
+  Raises BadInput where the file cannot be read.
+  """
+  found = []
   try:
     with open(path, "rb") as file:
-      return [row for row in _rows(path, file)]
+      for number, line in enumerate(file, start=1):
+        try:
+          if (row := _row(line, number)) is not None:
+            found.append((number, row))
+        except BadInput as error:
+          damaged.append(f"{path}:{number}: {error}")
   except OSError as error:
     raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+  return found
 
 
-def _rows(path: str | Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-  for number, line in enumerate(lines, start=1):
-    try:
-      text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-      if text.isspace() or not text:
-        continue
-      row = json.loads(text)
-    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, absurd digits or depth
-      raise BadInput(f"{path}:{number}: not a line of JSON ({error})") from None
-    if not isinstance(row, dict):
-      raise BadInput(f"{path}:{number}: expected a JSON object, got {type(row).__name__}")
-    # counted first, which is far quicker: hardly a row has so many brackets
-    if text.count("[") + text.count("{") > DEEPEST and _is_deep(row):
-      raise BadInput(f"{path}:{number}: nested deeper than {DEEPEST} levels; flatten the row")
-    yield number, row
+def _row(line: bytes, number: int) -> dict[str, Any] | None:
+  """The object of a line, None where the line is blank."""
+  try:
+    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+    if text.isspace() or not text:
+      return None
+    row = json.loads(text)
+  except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, absurd digits or depth
+    raise BadInput(f"not a line of JSON ({error})") from None
+  if not isinstance(row, dict):
+    raise BadInput(f"expected a JSON object, got {type(row).__name__}")
+  # counted first, which is far quicker: hardly a row has so many brackets
+  if text.count("[") + text.count("{") > DEEPEST and _is_deep(row):
+    raise BadInput(f"nested deeper than {DEEPEST} levels; flatten the row")
+  return row
 
 
 def _is_deep(value: Any, left: int = DEEPEST) -> bool:

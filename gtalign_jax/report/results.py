@@ -37,28 +37,61 @@ class Report(NamedTuple):
 
 
 def load(workdir: str | Path) -> Report:
-  """Reads a work directory. Raises BadInput where it holds no run or a file is damaged."""
+  """Reads a work directory. Raises BadInput where it holds no run or its config is damaged.
+
+  What is damaged in the other files is told in one line for each and left out: a run of hours does
+  not end without a report for it.
+  """
   workdir = Path(workdir)
   if not (workdir / "config.json").exists():
     raise BadInput(f"{workdir} holds no run (no config.json); pass the workdir of a run")
   config = jsonl.read_object(workdir / "config.json")
-  metrics, timings = workdir / "metrics.jsonl", workdir / "timings.json"
   found = {path.stem: path for path in sorted(workdir.glob("eval/*.jsonl"))}
   # known policies by age, then what a user evaluated by hand
   order = [*(name for name in ORDER if name in found), *(n for n in found if n not in ORDER)]
-  lines = {name: jsonl.read(found[name]) for name in order}
-  runs = {name: paired.scored_run(name, lines[name], found[name]) for name in order}
+  lines, runs = {}, {}
+  for name in order:
+    try:
+      rows = _sound(found[name])
+      runs[name] = paired.scored_run(name, rows, found[name])
+      lines[name] = rows
+    except BadInput as error:
+      log.warning("the report leaves out %s: %s", name, error)
+  settings = config.get("eval")
   return Report(
     workdir=workdir,
     config=config,
     # a run without GRPO steps and one without timings still have something to show
-    metrics=[row for _, row in jsonl.read(metrics)] if metrics.exists() else [],
-    rows={name: [row for _, row in lines[name]] for name in order},
+    metrics=[
+      row for _, row in _sound(workdir / "metrics.jsonl") if {"phase", "step"} <= row.keys()
+    ],
+    rows={name: [row for _, row in each] for name, each in lines.items()},
     runs=runs,
     # the run's own number of resamples; a run of an older version may not have the key
-    compared=_compared(list(runs.values()), config.get("eval", {}).get("bootstrap", 2000)),
-    seconds=jsonl.read_object(timings) if timings.exists() else {},
+    compared=_compared(
+      list(runs.values()),
+      settings.get("bootstrap", 2000) if isinstance(settings, dict) else 2000,
+    ),
+    seconds=_seconds(workdir / "timings.json"),
   )
+
+
+def _sound(path: Path) -> list[tuple[int, Row]]:
+  """The lines of a file that are whole; [] without a file."""
+  damaged: list[str] = []
+  rows = jsonl.read_sound(path, damaged) if path.exists() else []
+  if damaged:
+    log.warning("the report leaves out damaged lines (%d), the first: %s", len(damaged), damaged[0])
+  return rows
+
+
+def _seconds(path: Path) -> dict[str, float]:
+  try:
+    found = jsonl.read_object(path) if path.exists() else {}
+    return {name: jsonl.number(found, name, str(path)) for name in found}
+  except BadInput as error:
+    log.warning("the report does not tell where the time went: %s", error)
+    return {}
 
 
 def _compared(runs: Sequence[paired.ScoredRun], resamples: int) -> Row | None:
@@ -125,7 +158,7 @@ def _policy(name: str, report: Report) -> PolicyMeans:
 def _mean(rows: Sequence[Row], key: str) -> float | None:
   """Mean of a column over valid rows, None where no row has a number."""
   counted = [row for row in rows if row.get("valid", True)]
-  values = [float(row[key]) for row in counted if row.get(key) is not None]
+  values = [float(row[key]) for row in counted if isinstance(row.get(key), (int, float))]
   return sum(values) / len(values) if values else None
 
 

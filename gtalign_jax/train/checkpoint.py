@@ -29,6 +29,7 @@ from gtalign_jax.models import export, lora
 from gtalign_jax.models.variants import Arch
 from gtalign_jax.parallel import distributed
 from gtalign_jax.train import stored
+from gtalign_jax.train.stored import newest
 
 log = logging.getLogger(__name__)
 FRAME = "policy"  # folder: architecture and tokenizer, so that a run needs its model's path no more
@@ -235,7 +236,7 @@ def none_sound(directory: Path, faults: Mapping[int, str]) -> str:
 def save_params(directory: Path, step: int, params: Any, progress: dict[str, Any]) -> None:
   """Writes parameters alone as the only step of `directory` (the best policy so far)."""
   with Checkpoints(directory, keep=1) as checkpoints:
-    if not distributed.agree(stored.newest(directory, thorough=True) == step):
+    if not distributed.agree(newest(directory, thorough=True) == step):
       checkpoints.progress = progress
       checkpoints.save(step, params)
 
@@ -264,8 +265,8 @@ def find(
         log.warning("%s is damaged: %s", root / phase / str(step), why)
     if steps:
       raise BadInput(none_sound(root / phase, faults))
-  newest = {each.name: stored.newest(each) for each in sorted(root.glob("*"))}
-  raise BadInput(f"{root} holds no {which or 'finished'} checkpoint (newest by phase: {newest})")
+  found = {each.name: newest(each) for each in sorted(root.glob("*"))}
+  raise BadInput(f"{root} holds no {which or 'finished'} checkpoint (newest by phase: {found})")
 
 
 def load_policy(workdir: str | Path, which: str | int | None = None) -> models.Policy:
@@ -358,7 +359,7 @@ def committed(workdir: Path) -> dict[str, int]:
   GRPO begins from the end of the warm start: where it has a step, all of the warm start is done
   (sys.maxsize), whatever has become of its checkpoints.
   """
-  sft, grpo = (stored.newest(workdir / "checkpoints" / phase) or 0 for phase in ("sft", "grpo"))
+  sft, grpo = (newest(workdir / "checkpoints" / phase) or 0 for phase in ("sft", "grpo"))
   return {"sft": sys.maxsize if grpo else sft, "grpo": grpo}
 
 
@@ -373,7 +374,7 @@ def stored_config(workdir: Path) -> dict[str, Any] | None:
   """The config that the newest sound checkpoint was saved under; None where none says it."""
   for phase in ("grpo", "sft"):
     folder = workdir / "checkpoints" / phase
-    step = stored.newest(folder, thorough=True)
+    step = newest(folder, thorough=True)
     if step is not None:
       # of orbax's own making, but its JSON handler reads no item without its checkpointer
       return jsonl.read_object(folder / str(step) / "progress" / "metadata").get("config")

@@ -4,6 +4,7 @@ import html.parser
 import json
 import math
 import re
+import shutil
 import subprocess
 
 import jax
@@ -329,6 +330,23 @@ def test_invalid_rows_and_missing_parts_leave_a_report(tmp_path):
   base, sft = (line.split() for line in report.table(made).splitlines()[2:4])
   assert base == ["base", *["-"] * 7, "0", "32"]  # rows without verdict leave every mean
   assert sft[0] == "SFT" and sft[4] == "0.000" and sft[-2:] == ["16", "32"]
+
+
+def test_damaged_files_are_told_and_left_out(workdir, tmp_path, caplog):
+  run = shutil.copytree(workdir, tmp_path / "run")
+  whole = report.table(run).splitlines()
+  path = run / "eval" / "base.jsonl"
+  lines = path.read_text().splitlines()
+  path.write_text("\n".join([*lines[:-1], lines[-1][:20]]))  # cut, as by a full disk
+  (run / "eval" / "mine.jsonl").write_text('{"no": "id"}\n')
+  (run / "metrics.jsonl").write_text('{"phase": "grpo", "step": 1, "loss": 1}\n[1]\n{}\n\xff\n')
+  (run / "timings.json").write_text('{"load": "long"}')
+  assert len(report.load(run).metrics) == 1 and report.load(run).seconds == {}
+  report.write(run)
+  table = report.table(run).splitlines()
+  assert table[3] == whole[3] and int(table[2].split()[-1]) == len(lines) - 1
+  for words in ("damaged lines (1), the first:", "leaves out mine", "where the time went"):
+    assert any(words in each and "\n" not in each for each in caplog.messages), words
 
 
 def test_a_folder_without_a_run_is_bad_input(tmp_path):
