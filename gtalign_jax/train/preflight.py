@@ -228,6 +228,9 @@ def check_records(records: Mapping[str, Sequence[Record]], rewards: RewardConfig
   own, mode, kind = rewards.tasks, rewards.mode, rewards.judge.kind
   for source, path in own.items():
     tasks.load(source, path)  # of sources without a record as well: a typing error is one anyway
+  there = {record.data_source for part in records.values() for record in part}
+  for source in own.keys() - there:
+    log.warning("rewards.tasks[%r] does nothing: no record has this data_source", source)
   _check_each(records, lambda row, where: tasks.check(row, own, mode, where, kind))
 
 

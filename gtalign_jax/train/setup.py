@@ -75,6 +75,8 @@ def load(
     split: prompts.encode(part, policy.tokenizer, config.data) for split, part in found.items()
   }
   preflight.check_prompts(encoded, config.data)
+  if config.grpo.steps:  # weights of sources without prompts: now, not at the first step
+    batches.shares(encoded[config.data.train_split], config.data)
   held_out = batches.held_out(
     encoded[config.data.eval_split], config.eval.prompts, config.data.seed
   )

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import optax
 
 from gtalign_jax import config as configs
+from gtalign_jax.errors import BadInput
 from gtalign_jax.models import decoder, lora
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel.programs import Executables, Program, Table, abstract
 from gtalign_jax.progress import WorkLog
 from gtalign_jax.rollout.engine import QUIET
 from gtalign_jax.sections import PolicyConfig
-from gtalign_jax.train.checkpoint import Checkpoints
+from gtalign_jax.train.checkpoint import Checkpoints, is_finite
 from gtalign_jax.train.log import StepLog
 from gtalign_jax.train.services import Services
 from gtalign_jax.train.setup import Setup, place
@@ -47,12 +48,17 @@ def begin(
 
   state: the parameters to start with. The optimizer state is made sharded, never on one device.
   anew: the phase may begin again where all of its checkpoints are damaged. Raises BadInput where
-  they are and it may not: that would throw away what somebody may be able to mend.
+  they are and it may not: that would throw away what somebody may be able to mend. And where the
+  parameters are not finite to begin with.
   """
   places = shardings(setup, tx, state.params)
   opt_state = jax.jit(tx.init, out_shardings=places.opt_state)(state.params)
   zero = jax.device_put(jnp.int32(0), places.step)
   fresh = TrainState(zero, state.params, opt_state, jax.device_put(jnp.int32(0), places.skipped))
+  # the programs that look at what is saved, all of it or the best parameters, are compiled here:
+  # nothing is in the loop
+  if not (is_finite(fresh.params) and is_finite(fresh)):
+    raise BadInput(f"model={setup.config.model}: some weights are not finite; use sound ones")
   found = checkpoints.restore_latest(abstract(fresh), anew) if checkpoints.step else None
   # a copy of config.json: a run whose file is damaged is still known
   checkpoints.progress["config"] = configs.as_dict(setup.config)

@@ -296,6 +296,7 @@ def test_a_first_start_that_fails_leaves_nothing_behind(capfd, tmp_path):
   run = work / "runs" / "first"
   for overrides, code, said in (
     (["model=/no/such/model"], 2, "/no/such/model"),
+    (["data.weights={'mediun': 2}"], 2, "data.weights names 'mediun', but there are prompts of"),
     ([f"data.root={bad_data(tmp_path)}"], 2, "ground_truth='maybe' must be harmful or unharmful"),
     (
       ["rewards.judge.kind=http", "rewards.judge.base_url=http://127.0.0.1:1/v1",
@@ -329,6 +330,12 @@ def test_a_judge_is_asked_for_one_word(tmp_path):
     )
     preflight.check(run, {"train": encoded(4, 0).records})
     assert len(server.requests) == 1 and everything(tmp_path) == []
+
+
+def test_a_task_of_a_source_without_records_is_told(tmp_path, caplog):
+  run = config(tmp_path / "run", "rewards.tasks={'mediun': 'json:loads'}")
+  preflight.check(run, {"train": encoded(4, 0).records})
+  assert "rewards.tasks['mediun'] does nothing: no record has this data_source" in caplog.text
 
 
 def test_a_warm_start_by_itself_needs_no_labels_and_no_judge(tmp_path):
