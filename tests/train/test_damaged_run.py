@@ -131,7 +131,7 @@ def test_a_finished_warm_start_goes_on_with_more_steps(tmp_path, capfd):
   [
     (("sft.optim.lr=1e30",), "sft step 3: 2 updates in a row were skipped"),
     (("sft.optim.lr=1e39",), "sft step 1: parameters or moments are not finite"),
-    (("sft.steps=0", "grpo.steps=9", "grpo.kl_coef=1e38"), "grpo step"),
+    (("sft.steps=1", "grpo.steps=9", "grpo.kl_coef=1e38"), "grpo step"),
   ],
 )
 def test_a_run_that_learns_nothing_ends(tmp_path, capfd, caplog, overrides, phase):
