@@ -17,7 +17,7 @@ import numpy as np
 from jax._src.distributed import global_state  # the key-value store has no public name
 from jax.experimental import multihost_utils
 
-from gtalign_jax.errors import BadInput
+from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.parallel import peers
 
 # environment variable -> seconds: until all processes have joined; without a word of one of them
@@ -188,6 +188,25 @@ def uninterrupted() -> Iterator[None]:
   finally:
     interrupts._held -= 1
   interrupts._raise()
+
+
+@contextlib.contextmanager
+def blaming() -> Iterator[None]:
+  """Lets an error wait for `peers.Watch`: where a process died, a collective fails in the others.
+
+  The watch then ends this one with a line that names it; else the error goes on.
+  """
+  try:
+    yield
+  except BadInput:
+    raise
+  except Exception as error:
+    ours = isinstance(error, RunFailure) and not isinstance(
+      error.__cause__, jax.errors.JaxRuntimeError
+    )
+    if jax.process_count() > 1 and not ours:
+      time.sleep(2 + _whole("GTALIGN_PEER_SECONDS", PATIENCE["GTALIGN_PEER_SECONDS"]))
+    raise
 
 
 def agree(flag: bool) -> bool:

@@ -111,7 +111,11 @@ def _opened(config: Config, scored: bool = True) -> Iterator[tuple[Setup, Servic
   """
   distributed.initialize()
   main = distributed.is_main()
-  with distributed.Interrupts() as interrupts, preflight.claimed(config, main) as workdir:
+  with (
+    distributed.Interrupts() as interrupts,
+    distributed.blaming(),
+    preflight.claimed(config, main) as workdir,
+  ):
     clock = Clock(workdir, main)
     try:
       with clock.phase("load"):
