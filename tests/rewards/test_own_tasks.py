@@ -86,8 +86,8 @@ TASK = "  return Task(BINARY, same_credit, lambda: question(example))\n"
     ),
     (
       HEAD + "def f(example):\n"
-      "  return Task(BINARY, same_credit, lambda: question(example, rubric='{\"a\": 1}'))\n",
-      "KeyError: ",
+      "  return Task(BINARY, same_credit, lambda: question(example, rubric=None))\n",
+      "rubric of the question must be of type str, not NoneType",
     ),
     (HEAD + "def f(example):\n" + TASK, "has no rule, and rewards.judge.kind='rule' asks nobody"),
     (GOOD.replace("RULE", "lambda q: float('nan')"), "the verdict of the rule is nan, no number"),
