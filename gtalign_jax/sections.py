@@ -373,6 +373,10 @@ class JudgeConfig(EndpointConfig):
       raise BadInput(
         "rewards.judge.kind='http' needs rewards.judge.base_url and rewards.judge.model; set both"
       )
+    if "://" in self.cache:  # Path() would take it for a relative folder, one on each host
+      raise BadInput(
+        f"rewards.judge.cache={self.cache!r} is no local path; name a file of this machine"
+      )
     if self.kind == "recorded" and not self.log:
       raise BadInput("rewards.judge.kind='recorded' needs rewards.judge.log=FILE.jsonl")
 

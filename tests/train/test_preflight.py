@@ -176,6 +176,12 @@ def test_places_that_are_none(tmp_path):
   assert not Path("gs:").exists()
 
 
+def test_a_cache_in_a_bucket_is_refused(tmp_path):
+  judge = ("kind=http", "base_url=http://127.0.0.1:1/v1", "model=m", "cache=s3://bucket/c.sqlite")
+  with pytest.raises(BadInput, match=r"rewards\.judge\.cache='s3://bucket/c\.sqlite' is no local"):
+    config(tmp_path, *(f"rewards.judge.{each}" for each in judge))
+
+
 def test_is_done(tmp_path):
   assert not preflight.is_done(tmp_path)
   (tmp_path / "DONE").write_text("")
