@@ -89,6 +89,11 @@ TASK = "  return Task(BINARY, same_credit, lambda: question(example))\n"
       "  return Task(BINARY, same_credit, lambda: question(example, rubric=None))\n",
       "rubric of the question must be of type str, not NoneType",
     ),
+    (
+      HEAD + "def f(example):\n"
+      "  return Task(BINARY, same_credit, lambda: question(example, rubric='{answer}'))\n",
+      "KeyError: 'answer'",
+    ),
     (HEAD + "def f(example):\n" + TASK, "has no rule, and rewards.judge.kind='rule' asks nobody"),
     (GOOD.replace("RULE", "lambda q: float('nan')"), "the verdict of the rule is nan, no number"),
     (GOOD.replace("RULE", "lambda q: 0.5"), "0.5, none of (0.0, 1.0)"),

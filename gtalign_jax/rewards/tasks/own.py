@@ -142,6 +142,7 @@ def _question(task: Task) -> Question:
   question = _is(task.question(), Question, "the question")
   for name in ("id", "task", "asked", "truth", "response", "rubric"):
     _is(getattr(question, name), str, f"{name} of the question")
+  question.prompt()  # a place of the rubric that is none of {asked}, {truth}, {response}
   return question
 
 
