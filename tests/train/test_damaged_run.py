@@ -13,6 +13,7 @@ from real_runs import TINY, lines, metrics
 from gtalign_jax.cli.main import main
 from gtalign_jax.parallel import mesh
 
+pytestmark = pytest.mark.slow
 RUN = ("grpo.steps=4", "checkpoint.every=1", "checkpoint.keep=3", "sft.every=1")
 
 
