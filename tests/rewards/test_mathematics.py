@@ -143,6 +143,10 @@ def test_look_alikes_are_different(answer, truth):
     ("The answer is 1,000 dollars.", "1000", 1),
     ("The answer is $x = 7$, because 3 + 4 = 7.", "7", 1),
     ("The answer is $x = 1$ or $x = -2$.", "1,-2", 1),
+    ("So $x=3$ or $x=-5$.", "3,-5", 1),  # formulas without "the answer is"
+    ("So $x=3$ or \\(x=-5\\).", "-5", 0),
+    ("We find $x=3$ and $x=-5$.", "-5,3", 1),
+    ("We find $a=3$ and $b=-5$.", "-5", 1),  # of two things the last
     ("The answer is $(12,500)$.", "12500", 0),
     ("The answer is 42 or 41.", "42", 0),
     ("The answer is that there are 12 apples.", "12", 1),

@@ -16,6 +16,7 @@ MAX_BOXES = 12
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,3}(?:\{|(?=\d))")
 _BETWEEN = re.compile(r"[\s$*.,;\\()]*(?:and|or|,|;|\\text\{ ?(?:and|or) ?\})[\s$*,\\()]*", re.I)
+_OR = re.compile(r"\bor\b")
 _ANSWER = re.compile(
   r"\b(?:answer|result|solution)s?\b[^.\n:=]{0,40}?(?:\bis\b|\bare\b|:|=)"
   r"(?=[\s*:]{0,20}[^\s*:])",
@@ -38,6 +39,8 @@ _WORDS = re.compile(
   r"(?:[a-zA-Z]{3,}|a[nst]|by|cm|i[fnst]|km|mm|kg|no|o[fnr]|to|we)(?![a-zA-Z({])"
 )
 
+_Span = tuple[int, str, int]  # where something starts, what it holds, where it ends
+
 
 def final_answer(response: str, values: int = 1) -> str | None:
   """The answer that a reply commits to, as LaTeX; None if it states none.
@@ -57,10 +60,12 @@ def final_answer(response: str, values: int = 1) -> str | None:
       return (display[1] or display[2]).strip()
     return _statement(rest.split("\n")[0][:MAX_STATED])
   # bold goes before formulas: replies stress the answer, and use formulas all the way
-  for found, in_words in ((_BOLD.findall(response), True), (_formulas(response), False)):
-    said = [each for each in found if _SAYS_SOMETHING.search(each)]
-    if said:
-      return _statement(said[-1]) if in_words else said[-1].strip()
+  bold = [each for each in _BOLD.findall(response) if _SAYS_SOMETHING.search(each)]
+  if bold:
+    return _statement(bold[-1])
+  formulas = [each for each in _formulas(response) if _SAYS_SOMETHING.search(each[1])]
+  if formulas:
+    return _alternatives(response, formulas[-MAX_BOXES:], values)
   numbers = _NUMBER.findall(response)
   return numbers[-1].rstrip(",") if numbers else None
 
@@ -74,19 +79,39 @@ def _boxes(response: str, values: int) -> str | None:
   if found[-1][1] is None:
     return None
   closed = [(start, content, end) for start, content, end in found if content is not None]
-  joined = 1
-  while joined < len(closed):
-    end, start = closed[-joined - 1][2], closed[-joined][0]
-    if not (0 <= start - end <= 40 and _BETWEEN.fullmatch(response[end:start])):
-      break
-    joined += 1
+  joined = _run(response, closed)
   if joined == 1 < values == len(closed) and not any("," in content for _, content, _ in closed):
     joined = values
   if joined == 1:
     return closed[-1][1]
-  between = response[closed[-joined][2] : closed[-1][0]]
-  link = " \\text{or} " if re.search(r"\bor\b", between) else " \\text{and} "
-  return link.join(content for _, content, _ in closed[-joined:])
+  return _linked(response, closed[-joined:])
+
+
+def _alternatives(response: str, found: list[_Span], values: int) -> str:
+  """The last formula, with those that "or" ties to it; with "and" and commas too for several."""
+  joined = _run(response, found)
+  between = response[found[-joined][2] : found[-1][0]]
+  # "$a=2$ and $b=3$" gives two things, of which the last was asked for; "or" gives one, twice
+  if joined == 1 or (values == 1 and not _OR.search(between)):
+    return found[-1][1].strip()
+  return _linked(response, found[-joined:])
+
+
+def _run(text: str, found: list[_Span]) -> int:
+  """How many of the last spans nothing but "and", "or" and commas keeps apart."""
+  joined = 1
+  while joined < len(found):
+    end, start = found[-joined - 1][2], found[-joined][0]
+    if not (0 <= start - end <= 40 and _BETWEEN.fullmatch(text[end:start])):
+      break
+    joined += 1
+  return joined
+
+
+def _linked(text: str, found: list[_Span]) -> str:
+  """The spans as one answer, in the words that stand between them."""
+  link = "or" if _OR.search(text[found[0][2] : found[-1][0]]) else "and"
+  return f" \\text{{{link}}} ".join(content for _, content, _ in found)
 
 
 def _content(text: str, match: re.Match[str]) -> tuple[str | None, int]:
@@ -101,13 +126,13 @@ def _content(text: str, match: re.Match[str]) -> tuple[str | None, int]:
   return None, len(text)
 
 
-def _formulas(text: str) -> Iterator[str]:
+def _formulas(text: str) -> Iterator[_Span]:
   """Text between $…$, $$…$$, \\(…\\) and \\[…\\] of at most MAX_STATED characters."""
   opened: re.Match[str] | None = None
   for match in _DELIMITER.finditer(text):
     if opened and match[0] == _CLOSES[opened[0]] and match.start() - opened.end() <= MAX_STATED:
       if match.start() > opened.end():
-        yield text[opened.end() : match.start()]
+        yield opened.start(), text[opened.end() : match.start()], match.end()
       opened = None
     elif match[0] in _CLOSES:
       opened = match
