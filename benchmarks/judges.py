@@ -16,9 +16,10 @@ from judge_ways import FIRST, asked
 from judge_ways_later import SECOND, THIRD
 
 from gtalign_jax.data import sources
+from gtalign_jax.fields import Table
 from gtalign_jax.rewards import tasks
 from gtalign_jax.rewards.tasks.base import Example
-from gtalign_jax.sections import DataConfig, Table
+from gtalign_jax.sections import DataConfig
 
 WAYS = {"first": FIRST, "second": SECOND, "third": THIRD}
 

@@ -24,10 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gtalign_jax import effects, hints, sections
+from gtalign_jax import effects, fields, hints, sections
 from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax.fields import PLACEMENT, divides, placed, settle
+from gtalign_jax.fields import Table as Table
 from gtalign_jax.sections import (
-  PLACEMENT,
   CheckpointConfig,
   DataConfig,
   EvalConfig,
@@ -40,12 +41,8 @@ from gtalign_jax.sections import (
   RolloutConfig,
   SFTConfig,
   TeacherConfig,
-  divides,
-  placed,
-  settle,
 )
 from gtalign_jax.sections import JudgeConfig as JudgeConfig  # config files import all sections here
-from gtalign_jax.sections import Table as Table
 
 PACKAGE = Path(__file__).parent
 # Spellings of other frameworks that users type; each names one of our keys.
@@ -220,7 +217,7 @@ def _what(error: BaseException) -> str:
   section = {"Config": Config}.get(match[1], getattr(sections, match[1], None)) if match else None
   if match and dataclasses.is_dataclass(section):
     known = [each.name for each in dataclasses.fields(section)]
-    return f"{match[1]} has no key {match[2]!r}{sections.did_you_mean(match[2], known)}"
+    return f"{match[1]} has no key {match[2]!r}{fields.did_you_mean(match[2], known)}"
   return f"{type(error).__name__}: {first_line(error)}"
 
 

@@ -4,27 +4,34 @@ Sections are hashable, so they serve as jit static arguments. Every name that a 
 here once; kernels import it. Standard library only: `gtalign --help` and `score` must start fast.
 
 A knob is *identity* or *placement*. Identity decides the numbers of a run and may not change
-between its starts. Placement, `placed(…)` below, says where and how the run computes: it moves
-numbers in their last bits at most (sums in another order), so a run goes on when it changes.
+between its starts. Placement, `placed(…)` (fields.py), says where and how the run computes: it
+moves numbers in their last bits at most (sums in another order), so a run goes on when it changes.
 """
 
 from __future__ import annotations
 
-import difflib
-import functools
 import json
-import math
 import re
-import types
-import typing
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from gtalign_jax import address
 from gtalign_jax.errors import BadInput
-
-T = TypeVar("T")
+from gtalign_jax.fields import (
+  EXTENDABLE,
+  JsonTable,
+  Table,
+  ascending,
+  at_least,
+  at_most,
+  band,
+  divides,
+  fraction,
+  one_of,
+  placed,
+  positive,
+  settle,
+)
 
 DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "full", "dots", "names")  # what the backward pass computes again: models/decoder
@@ -58,161 +65,6 @@ MISMATCHES = ("off", "token", "sequence")
 MISMATCH_MODES = ("truncate", "mask")
 DECAYS = ("constant", "cosine", "linear")
 
-# Metadata of a field, or of a whole section where `Config` holds it.
-PLACEMENT = {"role": "placement"}
-# A number of steps: more of them extend a run and are placement (config.differences has the rule).
-EXTENDABLE = {"role": "extendable"}
-
-
-def placed(default: T) -> T:
-  """The default of a knob of placement."""
-  return field(default=default, metadata=PLACEMENT)
-
-
-class Table(dict):
-  """A dict that is hashable, so that it can sit in a frozen config; treat as read-only."""
-
-  def __hash__(self) -> int:  # type: ignore[override]
-    return hash(json.dumps(self, sort_keys=True))  # values may be tables themselves
-
-
-class JsonTable(Table):
-  """A table of whatever JSON can hold."""
-
-
-def did_you_mean(given: str, known: Sequence[str]) -> str:
-  """A hint that ends an error: the name that is nearest to `given`, or nothing."""
-  near = difflib.get_close_matches(given, known, n=1)
-  return f"; did you mean {near[0]}?" if near else ""
-
-
-def one_of(key: str, value: str, allowed: Sequence[str]) -> None:
-  """Raises BadInput where `value` is not one of the names that `key` can take."""
-  if value not in allowed:
-    hint = did_you_mean(str(value), allowed)
-    raise BadInput(f"{key}={value!r} is not one of {', '.join(allowed)}{hint}")
-
-
-# ---------------------------------------------------------------- what holds for every section
-
-
-def settle(section: str, config: Any) -> None:
-  """Each value has the type of its key, and each number is finite and fits into 64 bits.
-
-  The first rule of every section, so that the others meet no text and no NaN. Lists become tuples
-  and whole numbers floats where the key holds those. Raises BadInput.
-  """
-  for name, kind in _kinds(config.__class__).items():
-    key, value = f"{section}.{name}".lstrip("."), getattr(config, name)
-    if not _fits(value, kind):
-      raise BadInput(f"{key}={value}: expected {_describe(kind)}")
-    for part in _parts(value):
-      # NaN and infinities slip through rules and make every reward equal or NaN; and JSON, so
-      # config.json, knows neither. Where "no limit" is meant, a large number says it
-      if isinstance(part, float) and not math.isfinite(part):
-        raise BadInput(f"{key}={value}: must be a finite number")
-      if isinstance(part, int) and abs(part) >= 2**63:
-        raise BadInput(f"{key}={value}: must be at least 0 and below 2**63")
-    object.__setattr__(config, name, _convert(value, kind))  # frozen, but not finished
-
-
-def _parts(value: Any) -> typing.Iterable[Any]:
-  if isinstance(value, dict):
-    return value.values()
-  return value if isinstance(value, (tuple, list)) else (value,)
-
-
-@functools.cache
-def _kinds(section: Any) -> dict[str, Any]:
-  hints = typing.get_type_hints(section)
-  return {each.name: hints[each.name] for each in fields(section)}
-
-
-def _describe(kind: Any) -> str:
-  if kind is JsonTable:
-    return 'a table, e.g. {"reasoning_effort": "low"}'
-  if kind is Table:
-    return "a table from names to texts, numbers, true or false"
-  return getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else str(kind)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-  origin, inner = typing.get_origin(kind), typing.get_args(kind)
-  if origin in (typing.Union, types.UnionType):
-    return any(_fits(value, each) for each in inner)
-  if origin is tuple:
-    values = list(_parts(value))
-    if inner[-1] is Ellipsis:
-      return all(_fits(each, inner[0]) for each in values)
-    return len(values) == len(inner) and all(map(_fits, values, inner))
-  if kind is JsonTable:
-    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
-  if kind is Table:
-    return isinstance(value, dict) and all(
-      isinstance(name, str) and isinstance(each, (str, bool, int, float))
-      for name, each in value.items()
-    )
-  # True is an int of Python's; as a number of steps it is a mistake
-  if isinstance(value, bool):
-    return kind is bool
-  return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _convert(value: Any, kind: Any) -> Any:
-  if typing.get_origin(kind) is tuple:
-    return tuple(_convert(each, typing.get_args(kind)[0]) for each in _parts(value))
-  if kind is float:
-    return float(value)
-  return kind(value) if kind in (Table, JsonTable) else value
-
-
-# ---------------------------------------------------------------- rules for keys of one section
-
-
-def _at_least(section: str, config: Any, low: float, *keys: str) -> None:
-  for key in keys:
-    if getattr(config, key) < low:
-      raise BadInput(f"{section}.{key}={getattr(config, key)}: must be at least {low}")
-
-
-def _at_most(section: str, config: Any, high: float, *keys: str) -> None:
-  for key in keys:
-    if getattr(config, key) > high:
-      raise BadInput(f"{section}.{key}={getattr(config, key)}: must be at most {high:g}")
-
-
-def _positive(section: str, config: Any, *keys: str) -> None:
-  for key in keys:
-    if getattr(config, key) <= 0:
-      raise BadInput(f"{section}.{key}={getattr(config, key)}: must be positive")
-
-
-def _fraction(section: str, config: Any, *keys: str) -> None:
-  for key in keys:
-    if not 0.0 <= getattr(config, key) <= 1.0:
-      raise BadInput(f"{section}.{key}={getattr(config, key)}: must lie in [0, 1]")
-
-
-def _band(section: str, config: Any, *keys: str) -> None:
-  for key in keys:
-    low, high = getattr(config, key)
-    if not 0 <= low < high:
-      raise BadInput(f"{section}.{key}={(low, high)}: must be (low, high) with 0 <= low < high")
-
-
-def _ascending(section: str, config: Any, key: str) -> None:
-  lengths = getattr(config, key)
-  if list(lengths) != sorted(set(lengths)) or min(lengths, default=1) < 1:
-    raise BadInput(f"{section}.{key}={lengths}: must be ascending lengths of at least 1")
-
-
-def divides(part: int, whole: int, key: str, of: str) -> None:
-  """A slice that does not divide its batch would leave a rest of another shape to compile."""
-  if part and whole % part:
-    raise BadInput(
-      f"{key}={part} does not divide {of}={whole}; use a divisor, or 0 for all at once"
-    )
-
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
@@ -231,8 +83,8 @@ class PolicyConfig:
     one_of("policy.param_dtype", self.param_dtype, DTYPES)
     one_of("policy.dtype", self.dtype, DTYPES)
     one_of("policy.remat", self.remat, REMATS)
-    _at_least("policy", self, 0, "lora_rank")
-    _positive("policy", self, "lora_alpha")
+    at_least("policy", self, 0, "lora_rank")
+    positive("policy", self, "lora_alpha")
     for target in self.lora_targets:
       one_of("policy.lora_targets", target, LORA_TARGETS)
 
@@ -256,8 +108,8 @@ class DataConfig:
   def __post_init__(self):
     settle("data", self)
     one_of("data.template", self.template, TEMPLATES)
-    _at_least("data", self, 1, "max_prompt_tokens")
-    _at_least("data", self, 0, "seed")
+    at_least("data", self, 1, "max_prompt_tokens")
+    at_least("data", self, 0, "seed")
     for source, weight in self.weights.items():
       if isinstance(weight, (str, bool)) or weight < 0:
         raise BadInput(f"data.weights[{source!r}]={weight}: must be a number of at least 0")
@@ -291,12 +143,12 @@ class RolloutConfig:
         f"rollout.group_size={self.group_size}: a group baseline needs at least 2 samples; "
         "use 2 or more"
       )
-    _at_least("rollout", self, 1, "max_new_tokens", "segment")
-    _at_least("rollout", self, 0, "prompts_at_once", "temperature", "top_k")
-    _fraction("rollout", self, "top_p", "min_p")
+    at_least("rollout", self, 1, "max_new_tokens", "segment")
+    at_least("rollout", self, 0, "prompts_at_once", "temperature", "top_k")
+    fraction("rollout", self, "top_p", "min_p")
     if not self.prompt_buckets:
       raise BadInput("rollout.prompt_buckets=(): must hold at least one length")
-    _ascending("rollout", self, "prompt_buckets")
+    ascending("rollout", self, "prompt_buckets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,14 +178,14 @@ class EndpointConfig:
   def __post_init__(self):
     section = self.SECTION
     settle(section, self)
-    _at_least(section, self, 1, "concurrency", "max_attempts", "breaker_failures")
-    _at_least(section, self, 0, "breaker_cooldown_s")
-    _positive(section, self, "deadline_s")
+    at_least(section, self, 1, "concurrency", "max_attempts", "breaker_failures")
+    at_least(section, self, 0, "breaker_cooldown_s")
+    positive(section, self, "deadline_s")
     one_of(f"{section}.max_tokens_key", self.max_tokens_key, TOKEN_LIMITS)
     if self.temperature is not None:
-      _at_least(section, self, 0, "temperature")
+      at_least(section, self, 0, "temperature")
     if self.max_tokens is not None:
-      _at_least(section, self, 1, "max_tokens")
+      at_least(section, self, 1, "max_tokens")
     if self.base_url:
       address.parse(self.base_url, f"{section}.base_url", self.api_key_env)
     if not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):
@@ -368,7 +220,7 @@ class JudgeConfig(EndpointConfig):
   def __post_init__(self):
     super().__post_init__()
     one_of("rewards.judge.kind", self.kind, JUDGES)
-    _fraction("rewards.judge", self, "max_invalid_frac")
+    fraction("rewards.judge", self, "max_invalid_frac")
     if self.kind == "http" and not (self.base_url and self.model):
       raise BadInput(
         "rewards.judge.kind='http' needs rewards.judge.base_url and rewards.judge.model; set both"
@@ -396,7 +248,7 @@ class TeacherConfig(EndpointConfig):
 
   def __post_init__(self):
     super().__post_init__()
-    _at_least("teacher", self, 1, "tries")
+    at_least("teacher", self, 1, "tries")
     if bool(self.base_url) != bool(self.model):
       raise BadInput(
         "teacher.base_url (--teacher URL) and teacher.model (--model NAME) go together; give both, "
@@ -441,19 +293,19 @@ class RewardConfig:
     if self.variant == "pareto" and self.mode != "paper":
       raise BadInput("rewards.variant='pareto' exists in rewards.mode='paper' only; set both")
     one_of("rewards.source_norm", self.source_norm, SOURCE_NORMS)
-    _fraction("rewards", self, "alpha")
-    _fraction("rewards", self, "floor")  # above 1 it drowns what the weights tell apart
+    fraction("rewards", self, "alpha")
+    fraction("rewards", self, "floor")  # above 1 it drowns what the weights tell apart
     # a negative weight would reward what the term punishes; and the reward is float32 in the end
-    _at_least("rewards", self, 0, *USER_WEIGHTS, *LLM_WEIGHTS)
-    _at_most("rewards", self, 1e6, *USER_WEIGHTS, *LLM_WEIGHTS)
+    at_least("rewards", self, 0, *USER_WEIGHTS, *LLM_WEIGHTS)
+    at_most("rewards", self, 1e6, *USER_WEIGHTS, *LLM_WEIGHTS)
     if self._all_equal():
       raise BadInput(
         f"rewards.variant={self.variant!r} gives every completion the same reward with these "
         f"weights; give one of rewards.{', '.join((*USER_WEIGHTS, *LLM_WEIGHTS))} more than 0"
       )
-    _at_least("rewards", self, 0, "cq_max_words", "aq_min_words")
-    _positive("rewards", self, "length_slope", "brief_scale")
-    _band("rewards", self, "response_words", "completion_words")
+    at_least("rewards", self, 0, "cq_max_words", "aq_min_words")
+    positive("rewards", self, "length_slope", "brief_scale")
+    band("rewards", self, "response_words", "completion_words")
 
   def _all_equal(self) -> bool:
     """Whether no completion can earn more than another, whatever it says."""
@@ -509,18 +361,18 @@ class GRPOConfig:
     one_of("grpo.kl_estimator", self.kl_estimator, KL_ESTIMATORS)
     one_of("grpo.mismatch", self.mismatch, MISMATCHES)
     one_of("grpo.mismatch_mode", self.mismatch_mode, MISMATCH_MODES)
-    _at_least("grpo", self, 0, "steps", "micro_prompts", "micro_samples", "overlong_buffer")
-    _at_least("grpo", self, 1, "prompts_per_step", "inner_epochs")
-    _at_least("grpo", self, 0, "kl_coef", "clip_high")
+    at_least("grpo", self, 0, "steps", "micro_prompts", "micro_samples", "overlong_buffer")
+    at_least("grpo", self, 1, "prompts_per_step", "inner_epochs")
+    at_least("grpo", self, 0, "kl_coef", "clip_high")
     if self.train_samples:
-      _at_least("grpo", self, 2, "train_samples")
-    _fraction("grpo", self, "clip_low")  # beyond 1 the lower bound of a ratio would be negative
+      at_least("grpo", self, 2, "train_samples")
+    fraction("grpo", self, "clip_low")  # beyond 1 the lower bound of a ratio would be negative
     if self.dual_clip is not None and self.dual_clip <= 1:
       raise BadInput(f"grpo.dual_clip={self.dual_clip}: must be more than 1, or none for off")
-    _band("grpo", self, "mismatch_bounds")
+    band("grpo", self, "mismatch_bounds")
     if min(self.gdpo_weights) < 0 or not any(self.gdpo_weights):
       raise BadInput(f"grpo.gdpo_weights={self.gdpo_weights}: must be at least 0 and not both 0")
-    _ascending("grpo", self, "length_buckets")
+    ascending("grpo", self, "length_buckets")
     divides(
       self.micro_prompts, self.prompts_per_step, "grpo.micro_prompts", "grpo.prompts_per_step"
     )
@@ -543,9 +395,9 @@ class OptimConfig:
   def __post_init__(self):
     settle("optim", self)
     one_of("optim.decay", self.decay, DECAYS)
-    _positive("optim", self, "lr", "eps", "max_grad_norm")
-    _at_least("optim", self, 0, "warmup", "weight_decay")
-    _fraction("optim", self, "final_lr_frac")
+    positive("optim", self, "lr", "eps", "max_grad_norm")
+    at_least("optim", self, 0, "warmup", "weight_decay")
+    fraction("optim", self, "final_lr_frac")
     for key in ("b1", "b2"):
       if not 0 <= getattr(self, key) < 1:  # at 1 a moment would stay 0, divided by 1 - 1
         raise BadInput(f"optim.{key}={getattr(self, key)}: must lie in [0, 1), 1 excluded")
@@ -566,9 +418,9 @@ class SFTConfig:
 
   def __post_init__(self):
     settle("sft", self)
-    _at_least("sft", self, 0, "steps", "micro_batch")
-    _at_least("sft", self, 1, "batch_size", "length_bucket", "every")
-    _at_least("sft", self, 2, "max_tokens")  # a token of prompt and one of chain
+    at_least("sft", self, 0, "steps", "micro_batch")
+    at_least("sft", self, 1, "batch_size", "length_bucket", "every")
+    at_least("sft", self, 2, "max_tokens")  # a token of prompt and one of chain
     divides(self.micro_batch, self.batch_size, "sft.micro_batch", "sft.batch_size")
 
 
@@ -584,8 +436,8 @@ class EvalConfig:
 
   def __post_init__(self):
     settle("eval", self)
-    _at_least("eval", self, 0, "every", "temperature")
-    _at_least("eval", self, 1, "prompts", "group_size", "bootstrap")
+    at_least("eval", self, 0, "every", "temperature")
+    at_least("eval", self, 1, "prompts", "group_size", "bootstrap")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -612,7 +464,7 @@ class CheckpointConfig:
 
   def __post_init__(self):
     settle("checkpoint", self)
-    _at_least("checkpoint", self, 1, "every", "keep")
+    at_least("checkpoint", self, 1, "every", "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -625,4 +477,4 @@ class LogConfig:
 
   def __post_init__(self):
     settle("log", self)
-    _at_least("log", self, 0, "samples")
+    at_least("log", self, 0, "samples")

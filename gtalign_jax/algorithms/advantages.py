@@ -15,10 +15,11 @@ import numpy as np
 from gtalign_jax.algorithms.loss import Totals
 from gtalign_jax.arrays import floats
 from gtalign_jax.errors import BadInput
+from gtalign_jax.fields import one_of
 from gtalign_jax.ops import stats
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.sections import ADVANTAGES, GRPOConfig, one_of
+from gtalign_jax.sections import ADVANTAGES, GRPOConfig
 from gtalign_jax.types import Array, Experience
 
 # ---------------------------------------------------------------- on the page (train/grpo.py)

@@ -14,13 +14,13 @@ import numpy as np
 
 from gtalign_jax.arrays import namespace
 from gtalign_jax.errors import BadInput
+from gtalign_jax.fields import one_of
 from gtalign_jax.sections import (
   AGGREGATIONS,
   KL_ESTIMATORS,
   LOSSES,
   MISMATCH_MODES,
   MISMATCHES,
-  one_of,
 )
 from gtalign_jax.types import Array
 

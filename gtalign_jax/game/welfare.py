@@ -12,7 +12,8 @@ from types import ModuleType
 
 from gtalign_jax.arrays import floats
 from gtalign_jax.errors import BadInput
-from gtalign_jax.sections import WELFARES, one_of
+from gtalign_jax.fields import one_of
+from gtalign_jax.sections import WELFARES
 from gtalign_jax.types import Array
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import RunFailure
+from gtalign_jax.fields import Table
 from gtalign_jax.game import payoff, pricing
 from gtalign_jax.models import Policy
 from gtalign_jax.models.vocabulary import body, control_ids, spell
@@ -27,7 +28,7 @@ from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.rewards import chain, features
 from gtalign_jax.rollout import generate, stop
 from gtalign_jax.rollout.engine import Engine, stream
-from gtalign_jax.sections import DataConfig, MeshConfig, RolloutConfig, Table
+from gtalign_jax.sections import DataConfig, MeshConfig, RolloutConfig
 from gtalign_jax.types import CELLS, ROLES, USER_TYPES
 
 STOP = "</payoff>"

@@ -14,8 +14,9 @@ from gtalign_jax import config
 from gtalign_jax.data import chat_template, prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
+from gtalign_jax.fields import Table
 from gtalign_jax.models import tokenizer as tokenizers
-from gtalign_jax.sections import DataConfig, Table
+from gtalign_jax.sections import DataConfig
 
 WIDE = DataConfig(max_prompt_tokens=4000)
 ASK = [{"role": "user", "content": "What is 2+2?"}]

@@ -11,7 +11,8 @@ from gtalign_jax.data import batches, sources, tfds_builder
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
-from gtalign_jax.sections import DataConfig, Table
+from gtalign_jax.fields import Table
+from gtalign_jax.sections import DataConfig
 
 CONFIG = "from gtalign_jax.config import Config, DataConfig\ndef config():\n  return Config()\n"
 ODD = Record(

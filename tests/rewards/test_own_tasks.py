@@ -11,9 +11,10 @@ import pytest
 from samples import chain, row
 
 from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.fields import Table
 from gtalign_jax.rewards import judges, reward, score, tasks
 from gtalign_jax.rewards.tasks import own
-from gtalign_jax.sections import JudgeConfig, RewardConfig, Table
+from gtalign_jax.sections import JudgeConfig, RewardConfig
 
 ROOT = Path(__file__).parent.parent.parent
 HEAD = """

@@ -24,7 +24,8 @@ from gtalign_jax.config import load
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.sections import DataConfig, RewardConfig, Table
+from gtalign_jax.fields import Table
+from gtalign_jax.sections import DataConfig, RewardConfig
 from gtalign_jax.train import lock, loop, preflight
 
 MESH = ("mesh.data=4", "mesh.tensor=2")  # the tests' 8 devices

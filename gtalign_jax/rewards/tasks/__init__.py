@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax.fields import Table
 from gtalign_jax.rewards.tasks.base import Example, Task, example_of
 from gtalign_jax.rewards.tasks.builtin import TASKS, Builtin
 from gtalign_jax.rewards.tasks.own import FAILURES, Own
 from gtalign_jax.rewards.tasks.own import load as load
-from gtalign_jax.sections import Table
 
 TaskFunction = Callable[[Example], Task]
 TRIAL = "A reply, to try the task with."
