@@ -84,7 +84,8 @@ def test_interrupted(tmp_path):
   os.mkfifo(tmp_path / "in.jsonl")  # a reader that waits for ever
   argv = ["normalize", str(tmp_path / "in.jsonl"), str(tmp_path / "o"), "--method=none"]
   process = subprocess.Popen(
-    [sys.executable, "-c", f"from gtalign_jax.cli.main import main; print(); main({argv!r})"],
+    # a shell's background job, as CI may run these tests in, is born deaf to SIGINT
+    [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gtalign_jax.cli.main import main; print(); main({argv!r})"],
     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
   )  # fmt: skip
   process.stdout.readline()

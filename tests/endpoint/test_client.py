@@ -257,7 +257,8 @@ def test_closing_ends_what_is_under_way_quickly_and_quietly(caplog):
 
 
 HANGING = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # deaf to it as a shell's background job
 from gtalign_jax.rewards import judges
 from gtalign_jax.rewards.judges.base import BINARY, Question
 from gtalign_jax.sections import JudgeConfig

@@ -155,7 +155,7 @@ def test_architecture_without_weights(tmp_path):
   with pytest.raises(BadInput, match="--arch"):
     architecture.read("no/such-model")
   (tmp_path / "config.json").write_text("[]")
-  with pytest.raises(BadInput, match="holds no object"):
+  with pytest.raises(BadInput, match="expected a JSON object, got list"):
     architecture.read(str(tmp_path))
 
 

@@ -67,16 +67,14 @@ def test_a_whole_run(whole):
   assert row["ratio/max"] == 1.0
 
 
-@pytest.mark.parametrize("phase, step", [("sft", 3), ("grpo", 3)])
-def test_kill_in_a_phase(tmp_path, whole, phase, step):
-  code, _ = kill_when(tmp_path, lambda: has(tmp_path, phase, step))
-  assert code == -signal.SIGKILL and not (tmp_path / "DONE").exists()
-  finish(tmp_path)
-  assert metrics(tmp_path) == whole
-
-
-def test_kill_in_the_middle_of_a_save(tmp_path, whole):
-  kill_when(tmp_path, lambda: saving(tmp_path, "grpo"))
+def test_kills_in_each_phase_and_in_the_middle_of_a_save(tmp_path, whole):
+  for ready in (
+    lambda: has(tmp_path, "sft", 3),
+    lambda: has(tmp_path, "grpo", 3),
+    lambda: saving(tmp_path, "grpo"),
+  ):
+    code, _ = kill_when(tmp_path, ready)
+    assert code == -signal.SIGKILL and not (tmp_path / "DONE").exists()
   finish(tmp_path)
   assert metrics(tmp_path) == whole
   report = (tmp_path / "report.html").read_text()
