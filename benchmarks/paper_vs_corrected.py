@@ -9,8 +9,9 @@ are given, as a judge would give them; None is a judge that failed. Prints one J
 import argparse
 import json
 
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.rewards import judges, score
-from gtalign_jax.sections import JudgeConfig, RewardConfig
+from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import CELLS
 
 HONEST_MATRIX = {

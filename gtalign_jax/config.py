@@ -12,20 +12,17 @@ import ast
 import contextlib
 import dataclasses
 import functools
-import importlib
 import json
-import re
-import runpy
-import sys
-import traceback
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gtalign_jax import effects, fields, hints, sections
-from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax import config_file, effects, hints
+from gtalign_jax.endpoint_sections import JudgeConfig as JudgeConfig  # for config files
+from gtalign_jax.endpoint_sections import TeacherConfig as TeacherConfig
+from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import PLACEMENT, divides, placed, settle
 from gtalign_jax.fields import Table as Table
 from gtalign_jax.sections import (
@@ -40,11 +37,8 @@ from gtalign_jax.sections import (
   RewardConfig,
   RolloutConfig,
   SFTConfig,
-  TeacherConfig,
 )
-from gtalign_jax.sections import JudgeConfig as JudgeConfig  # config files import all sections here
 
-PACKAGE = Path(__file__).parent
 # Spellings of other frameworks that users type; each names one of our keys.
 ALIASES = {"grpo.group_size": "rollout.group_size", "steps": "grpo.steps"}
 
@@ -130,95 +124,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
   it, and what the working directory holds. Raises BadInput, which names file and line, where the
   file fails, and where a key is unknown or a value breaks a rule.
   """
-  path = Path(path)
-  if not path.is_file():
-    raise BadInput(
-      f"config {str(path)!r} is not a file; pass a file of configs/, e.g. configs/smoke.py"
-    )
-  places = _places(path)
-  with _importable(places):
-    try:
-      # by path, not by name: a config may lie anywhere and be called anything, 3b-long.py too
-      make = runpy.run_path(str(path)).get("config")
-      config = make() if callable(make) else None
-    except (Exception, SystemExit) as error:  # whatever it is, it is the file's: exit 2, not 1
-      raise BadInput(f"{_line(error, places) or path}: {_what(error)}") from error
-  if not callable(make):
-    raise BadInput(f"config {str(path)!r} defines no function config(); see configs/smoke.py")
-  if not isinstance(config, Config):
-    raise BadInput(f"config() of {str(path)!r} returned {type(config).__name__}; return a Config")
-  for key, why in _inert(config).items():
-    if key not in config.inherited:
+  found = config_file.execute(Path(path), globals())
+  if not isinstance(found, Config):
+    raise BadInput(f"config() of {str(path)!r} returned {type(found).__name__}; return a Config")
+  for key, why in _inert(found).items():
+    if key not in found.inherited:
       raise BadInput(f"{path}: {why}")
-  return override(config, overrides)
-
-
-def _places(path: Path) -> list[str]:
-  """Folders that a config file imports from: the one above its package, or its own; and the cwd."""
-  root = path.resolve().parent
-  # a file of a package sees what the package's files see, and none of them as a top-level module:
-  # configs/ablations/linear.py must not answer to `import linear`
-  while (root / "__init__.py").exists():
-    root = root.parent
-  return [str(place) for place in dict.fromkeys((root, Path.cwd()))]
-
-
-@contextlib.contextmanager
-def _importable(places: Sequence[str]) -> Iterator[None]:
-  """Puts `places` first on the import path, and afterwards forgets what was imported from there.
-
-  A file that is edited between two calls is read again, and two clones do not share `configs`.
-  """
-  before = set(sys.modules)
-  sys.path[:0] = places
-  importlib.invalidate_caches()  # files may be younger than the import system's listing
-  try:
-    yield
-  finally:
-    for place in places:  # not a copy of the old path: a config file may have added to it
-      with contextlib.suppress(ValueError):
-        sys.path.remove(place)
-    # whole packages that are new: a part of gtalign_jax that the file was first to import stays
-    new = [name for name in sys.modules if name.partition(".")[0] not in before]
-    for name in [name for name in new if _home(name) in places]:
-      del sys.modules[name]
-
-
-def _home(name: str) -> str:
-  """The folder in which the import system found the package, or else the module, of `name`."""
-  spec = getattr(sys.modules.get(name.partition(".")[0]), "__spec__", None)
-  if spec is None:
-    return ""
-  found = list(spec.submodule_search_locations or [spec.origin or ""])
-  return str(Path(found[0]).parent)
-
-
-def _line(error: BaseException, places: Sequence[str]) -> str:
-  """`file:line` of the innermost config file that `error` came through; "" if there is none."""
-  if isinstance(error, SyntaxError) and error.filename:
-    return f"{error.filename}:{error.lineno}"
-  found = ""
-  for frame in traceback.extract_tb(error.__traceback__):
-    file = Path(frame.filename).resolve()
-    above = {str(folder) for folder in file.parents}
-    library = PACKAGE in file.parents or "site-packages" in file.parts
-    generated = file.suffix != ".py"  # "<string>": the __init__ of a dataclass
-    if above & set(places) and not (library or generated):
-      found = f"{frame.filename}:{frame.lineno}"
-  return found
-
-
-def _what(error: BaseException) -> str:
-  """One line for an error of a config file: ours as it is, others with their type."""
-  if isinstance(error, BadInput):
-    return str(error)
-  # the words of Python 3.11 to 3.13; should they change, the general line below still says it
-  match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-  section = {"Config": Config}.get(match[1], getattr(sections, match[1], None)) if match else None
-  if match and dataclasses.is_dataclass(section):
-    known = [each.name for each in dataclasses.fields(section)]
-    return f"{match[1]} has no key {match[2]!r}{fields.did_you_mean(match[2], known)}"
-  return f"{type(error).__name__}: {first_line(error)}"
+  return override(found, overrides)
 
 
 def vary(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -5,8 +5,8 @@ import importlib.util
 import pytest
 
 from gtalign_jax import address
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
-from gtalign_jax.sections import JudgeConfig
 
 
 def chat(url):

@@ -10,7 +10,7 @@ import pytest
 
 import gtalign_jax
 from gtalign_jax import config as configs
-from gtalign_jax import effects, sections
+from gtalign_jax import effects, endpoint_sections, sections
 from gtalign_jax.config import Config, load, vary
 from gtalign_jax.errors import BadInput
 
@@ -56,7 +56,12 @@ OTHERS = {
   "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
   "rewards.response_words": (5, 50), "rewards.completion_words": (5, 50),
 }  # fmt: skip
-NAMES = [each for value in vars(sections).values() if isinstance(value, tuple) for each in value]
+NAMES = [
+  each
+  for value in (vars(sections) | vars(endpoint_sections)).values()
+  if isinstance(value, tuple)
+  for each in value
+]
 
 
 def another(key):
@@ -104,7 +109,7 @@ def test_every_rule_names_keys_that_exist():
 
 def test_every_key_is_read_somewhere():
   """No knob is without a reader: its name is read from an object outside of the config's own files."""
-  own = {"config.py", "sections.py", "effects.py"}
+  own = {"config.py", "sections.py", "endpoint_sections.py", "effects.py"}
   read = set()
   for path in Path(gtalign_jax.__file__).parent.rglob("*.py"):
     if path.name not in own:

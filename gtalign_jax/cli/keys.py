@@ -14,7 +14,7 @@ import tokenize
 from typing import Any, NamedTuple
 
 from gtalign_jax import config as configs
-from gtalign_jax import sections
+from gtalign_jax import endpoint_sections, sections
 from gtalign_jax.cli import arguments
 from gtalign_jax.config import Config
 from gtalign_jax.errors import BadInput
@@ -101,7 +101,8 @@ def _meanings(section: Any, prefix: str = "") -> dict[str, str]:
 
 
 def _names(found: re.Match[str]) -> str:
-  return " | ".join(getattr(sections, found[0], (found[0],)))
+  names = vars(endpoint_sections) | vars(sections)
+  return " | ".join(names.get(found[0], (found[0],)))
 
 
 @functools.cache  # to read source takes milliseconds

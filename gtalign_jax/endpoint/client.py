@@ -19,8 +19,8 @@ from gtalign_jax.endpoint.breaker import Breaker
 from gtalign_jax.endpoint.hints import hint, trouble
 from gtalign_jax.endpoint.reply import Reply
 from gtalign_jax.endpoint.wire import Again, Refused, Wire
+from gtalign_jax.endpoint_sections import EndpointConfig
 from gtalign_jax.errors import RunFailure
-from gtalign_jax.sections import EndpointConfig
 
 log = logging.getLogger(__name__)
 

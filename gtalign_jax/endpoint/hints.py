@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gtalign_jax.endpoint.reply import Reply
-from gtalign_jax.sections import EndpointConfig
+from gtalign_jax.endpoint_sections import EndpointConfig
 
 
 def hint(status: int, said: str, config: EndpointConfig) -> str:

@@ -16,8 +16,8 @@ import httpx2
 from gtalign_jax import address as addresses
 from gtalign_jax.endpoint.breaker import Breaker
 from gtalign_jax.endpoint.reply import NoReply, Reply, error_text, read
+from gtalign_jax.endpoint_sections import EndpointConfig
 from gtalign_jax.errors import BadInput, first_line
-from gtalign_jax.sections import EndpointConfig
 
 RETRIED = (408, 409, 425, 429)  # and those from 500 on
 MAX_BYTES = 4 << 20  # of a reply; a verdict is a few kB

@@ -20,8 +20,9 @@ from gtalign_jax import files, finished, jsonl
 from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.endpoint.background import Loop
+from gtalign_jax.endpoint_sections import TeacherConfig
 from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.sections import RewardConfig, TeacherConfig
+from gtalign_jax.sections import RewardConfig
 from gtalign_jax.synthesize import check
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from judge_servers import chaos, running
 from gtalign_jax.endpoint import client, wire
 from gtalign_jax.endpoint.background import Loop
 from gtalign_jax.endpoint.client import Endpoint, RequestFault
+from gtalign_jax.endpoint_sections import JudgeConfig, TeacherConfig
 from gtalign_jax.errors import BadInput
-from gtalign_jax.sections import JudgeConfig, TeacherConfig
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -261,7 +261,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # deaf to it as a shell's background job
 from gtalign_jax.rewards import judges
 from gtalign_jax.rewards.judges.base import BINARY, Question
-from gtalign_jax.sections import JudgeConfig
+from gtalign_jax.endpoint_sections import JudgeConfig
 judge = judges.make(JudgeConfig(kind="http", base_url=sys.argv[1], model="m"))
 try:
   judge.judge([Question(str(n), "math", "", "", str(n), BINARY, "{response}") for n in range(40)])

@@ -10,12 +10,12 @@ import time
 import pytest
 from judge_servers import serve
 
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards import judges
 from gtalign_jax.rewards.judges import cache
 from gtalign_jax.rewards.judges.base import BINARY, Question
 from gtalign_jax.rewards.judges.cache import Cache
-from gtalign_jax.sections import JudgeConfig
 
 
 @pytest.fixture(autouse=True)

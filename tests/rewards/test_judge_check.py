@@ -8,11 +8,11 @@ import judge_servers as servers
 import pytest
 from judge_servers import serve
 
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.rewards import judges
 from gtalign_jax.rewards.judges import http as http_judge
 from gtalign_jax.rewards.judges.base import BINARY, Question
-from gtalign_jax.sections import JudgeConfig
 
 
 def http(url):

@@ -5,9 +5,9 @@ import pytest
 from judge_servers import serve
 
 from gtalign_jax import models
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.rewards import judges
 from gtalign_jax.rewards.judges.base import BINARY, Question
-from gtalign_jax.sections import JudgeConfig
 
 TOKENS = 64
 

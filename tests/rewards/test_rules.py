@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.fields import Table
 from gtalign_jax.rewards import judges
 from gtalign_jax.rewards.judges.base import BINARY, FOUR, THREE_WAY, Question
 from gtalign_jax.rewards.rules import ambiguity, mathematics, pareto, safety, writing
 from gtalign_jax.rewards.tasks import accuracy
-from gtalign_jax.sections import JudgeConfig
 
 
 def ask(rule, response, truth, asked="", scale=BINARY):

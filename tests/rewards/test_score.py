@@ -8,12 +8,13 @@ import pytest
 import samples
 from samples import chain, row
 
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import Table
 from gtalign_jax.rewards import judges, score, tasks
 from gtalign_jax.rewards.judges.base import BINARY, Question
 from gtalign_jax.rewards.tasks.base import Task, same_credit
-from gtalign_jax.sections import JudgeConfig, RewardConfig
+from gtalign_jax.sections import RewardConfig
 
 RULE = judges.make(JudgeConfig())
 NUMERIC = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards.judges.base import Judge
-from gtalign_jax.sections import JudgeConfig
 
 
 def make(config: JudgeConfig, folder: Path | None = None) -> Judge:

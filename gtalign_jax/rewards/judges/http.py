@@ -13,11 +13,11 @@ from pathlib import Path
 
 from gtalign_jax.endpoint.background import Loop
 from gtalign_jax.endpoint.client import Endpoint, RequestFault
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards.judges.base import Question, Stats, accept
 from gtalign_jax.rewards.judges.cache import Cache, key
 from gtalign_jax.rewards.judges.verdict import read_verdict
-from gtalign_jax.sections import JudgeConfig
 
 CACHE = "judge_cache.sqlite"
 CHECK_S = 5.0  # to connect and to answer a request that no model has to think about
