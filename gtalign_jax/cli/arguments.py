@@ -44,8 +44,12 @@ def json_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def load(args: argparse.Namespace) -> config.Config:
-  """The config that CONFIG.py and the overrides give."""
-  return config.load(args.config, args.overrides)
+  """The config of a run, as CONFIG.py and the overrides give it; a run asks no teacher."""
+  found = config.load(args.config, args.overrides)
+  for each in args.overrides:
+    if each.startswith("teacher."):
+      raise BadInput(f"{each}: only gtalign synthesize reads it; leave it out, or run that first")
+  return found
 
 
 def is_override(argument: str) -> bool:

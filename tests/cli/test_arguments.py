@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -172,3 +173,13 @@ def test_every_key_is_explained(tmp_path, capsys):
   shown = [line[2:50].strip() for line in lines if re.match(r"[ *] [a-z]+\.?[a-z._0-9]*=", line)]
   typed = [each for each in shown if not each.endswith((",", "'"))]
   assert len(typed) > 100 and main(["config", *typed]) == 0
+
+
+@pytest.mark.parametrize("command", [["train"], ["sft"], ["plan", "--topology=cpu:1"]])
+def test_a_run_asks_no_teacher(tmp_path, capsys, command):
+  name, *flags = command
+  smoke = Path(__file__).parents[2] / "configs/smoke.py"
+  given = ["teacher.model=m", "teacher.base_url=http://x/v1"]
+  assert main([name, str(smoke), *given, f"workdir={tmp_path / 'run'}", *flags]) == 2
+  assert "teacher.model=m: only gtalign synthesize reads it" in capsys.readouterr().err
+  assert not (tmp_path / "run").exists()
