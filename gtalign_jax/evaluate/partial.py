@@ -83,9 +83,11 @@ def opened(
     if kept and not kept[-1].endswith(b"\n"):  # a start was killed while it wrote
       kept = kept[:-size]
     rows = [_row(line, f"{path}:{number}") for number, line in enumerate(kept, start=2)]
-    file.truncate(0)
-    file.write(b"".join([first, *kept]))
-    file.flush()
+    # only the end is cut off: a kill between emptying and writing again would cost hours of rows
+    file.truncate(len(first) + sum(map(len, kept)) if lines[:1] == [first] else 0)
+    if lines[:1] != [first]:
+      file.write(first)
+      file.flush()
     if kept:
       log.info("going on after %d rows of an earlier start", len(kept))
     yield rows, file

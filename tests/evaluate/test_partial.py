@@ -3,7 +3,9 @@
 import fcntl
 import json
 import os
+import resource
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -162,6 +164,23 @@ def test_a_file_of_somebodys_is_left_alone(tmp_path, text):
   with pytest.raises(BadInput, match="holds rows of another job"):
     rows_of(path, job())
   assert path.read_text() == text
+
+
+def test_opening_writes_no_row_again(tmp_path):
+  path = tmp_path / "out.partial"
+  with partial.opened(path, job(), 1, False) as (_, file):
+    file.write(b'{"row": 1}\n{"row": 2}\n{"ro')
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  try:  # a disk on which nothing more can be written
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    with partial.opened(path, job(), 1, False) as (rows, _):
+      pass
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+  assert rows == [{"row": 1}, {"row": 2}]
+  assert path.read_bytes().endswith(b'{"row": 2}\n')
 
 
 def test_a_broken_line_is_named(tmp_path):
