@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+
 PREFIX = "gtalign/alive/"
 BEAT_S = 1.0
 
@@ -54,16 +56,26 @@ class Watch:
 
   def __init__(self, client: Any, index: int, count: int, patience: float):
     self._client, self._index, self._count, self._patience = client, index, count, patience
-    self._ending = threading.Event()
-    # jax waits for all processes when it is shut down: until then this one still counts
-    atexit.register(self._ending.set)
-    threading.Thread(target=self._run, name="peers", daemon=True).start()
+    self._ending, self._left = threading.Event(), threading.Event()
+    self._thread = threading.Thread(target=self._run, name="peers", daemon=True)
+    self._thread.start()
+    atexit.register(self._end)
+
+  def _end(self) -> None:
+    """Leaves together with the others: counts until all of them are here, then ends the thread.
+
+    A thread that is inside jax's client while the interpreter goes away would abort the process.
+    """
+    self._ending.set()
+    jax.distributed.shutdown()
+    self._left.set()
+    self._thread.join()
 
   def _run(self) -> None:
     began = time.monotonic()
     seen: dict[int, tuple[str, float]] = {i: ("", began) for i in range(self._count)}
     beat = 0
-    while True:
+    while not self._left.wait(BEAT_S):
       beat += 1
       with contextlib.suppress(Exception):  # process 0 does not answer: nobody's count goes on
         said = f"{beat} {socket.gethostname()} {os.getpid()}"
@@ -74,7 +86,6 @@ class Watch:
           if seen[peer][0] != value:
             seen[peer] = (value, now)
       self._blame(seen)
-      time.sleep(BEAT_S)
 
   def _blame(self, seen: dict[int, tuple[str, float]]) -> None:
     now = time.monotonic()

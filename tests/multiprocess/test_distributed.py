@@ -56,6 +56,18 @@ def test_a_process_that_never_starts_ends_the_wait():
   assert "has waited 3 s for the others (GTALIGN_JOIN_SECONDS)" in line
 
 
+LEAVES = """
+from gtalign_jax.parallel import distributed, peers
+peers.BEAT_S = 0.0  # so that the thread is inside jax's client whenever the process ends
+distributed.initialize()
+"""
+
+
+def test_processes_leave_together_without_an_abort():
+  for code, _, stderr in processes.outcome(processes.start([sys.executable, "-c", LEAVES])):
+    assert (code, stderr) == (0, "")
+
+
 SAVES = """
 import time
 from gtalign_jax.parallel import distributed
