@@ -14,7 +14,10 @@ from gtalign_jax.rewards import judges, score, tasks
 from gtalign_jax.rewards.reward import check_verdicts
 
 # columns of a scored row that training needs and INTERFACES does not promise
-FACTS = ("judge_score", "named_cell", "user_type", "pareto", "dilemma", "equilibrium_gap")
+FACTS = (
+  "judge_score", "named_cell", "user_type", "type_label", "action", "pareto", "dilemma",
+  "equilibrium_gap", "payoff",
+)  # fmt: skip
 # columns of the input that `compare` and `normalize` group by, count or show
 CARRIED = (
   "data_source", "source", "sample", "prompt_tokens", "completion_tokens", "control_tokens",

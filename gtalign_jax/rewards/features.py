@@ -96,24 +96,28 @@ def _ends_sentence(run: str, after: str) -> bool:
 
 
 def carried_out(cell: int, response: str, cq_max_words: int, aq_min_words: int) -> float:
-  """1.0 if the response does what the named cell's action says, else 0.0 (no cell: 0.0).
+  """1.0 if the response does what the named cell's action says, else 0.0 (no cell: 0.0)."""
+  did = action(response, cell, cq_max_words, aq_min_words)
+  return float(cell >= 0 and did == cell % 3)  # cell = 3 * user type + action
+
+
+def action(response: str, cell: int, cq_max_words: int, aq_min_words: int) -> int:
+  """What the response does, as an index of ACTIONS; -1 if it is none of them.
 
   DA: no question. CQ: exactly one question and at most `cq_max_words` words outside it. AQ: exactly
-  one question and at least `aq_min_words` words outside it.
+  one question and at least `aq_min_words` words outside it. What is both did the action of `cell`,
+  the named one, and CQ where that says neither: it commits to no answer in full.
   """
-  if cell < 0:
-    return 0.0
-  action = cell % 3  # cell = 3 * user type + action
-  if "?" not in response and "\uff1f" not in response:
-    return float(action == 0)
+  if "?" not in response and "\uff1f" not in response:  # most responses: no words need be counted
+    return 0
   found = asking(response)
-  if action == 0:
-    return float(found.questions == 0)
   if found.questions != 1:
-    return 0.0
+    return 0 if found.questions == 0 else -1
   # the words outside tell a question with an answer (AQ) from a bare one (CQ)
-  fits = found.words_outside <= cq_max_words if action == 1 else found.words_outside >= aq_min_words
-  return float(fits)
+  bare, answers = found.words_outside <= cq_max_words, found.words_outside >= aq_min_words
+  if bare and answers:
+    return 2 if cell % 3 == 2 and cell >= 0 else 1
+  return 1 if bare else 2 if answers else -1
 
 
 def brief_chars(thinking: str | None, analyze: str | None) -> float:

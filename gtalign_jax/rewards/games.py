@@ -11,7 +11,7 @@ import numpy as np
 from gtalign_jax.game import equilibrium, payoff
 from gtalign_jax.rewards import chain
 from gtalign_jax.rewards.read import Reading
-from gtalign_jax.types import CELLS, USER_TYPES, Array
+from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES, Array
 
 
 class Games(NamedTuple):
@@ -35,15 +35,19 @@ class Games(NamedTuple):
     out: dict[str, Any] = {
       "named_cell": CELLS[reading.cell] if reading.cell >= 0 else None,
       "user_type": USER_TYPES[reading.user_type] if reading.user_type >= 0 else None,
+      "type_label": USER_TYPES[reading.type_label] if reading.type_label >= 0 else None,
+      "action": ACTIONS[reading.action] if reading.action >= 0 else None,
     }
     index = self.where.get(at)
     if index is None:
-      return out | {"pareto": None, "dilemma": None, "equilibrium_gap": None}
+      return out | dict.fromkeys(("pareto", "dilemma", "equilibrium_gap", "payoff"))
     gap = float(self.outcome.gap[index])  # infinite where paper mode read an infinity
+    numbers_K = self.payoff_BUAR[index].ravel()
     return out | {
       "pareto": bool(self.choice_score[index] > 0),
       "dilemma": bool(self.outcome.dilemma[index]),
       "equilibrium_gap": gap if math.isfinite(gap) else None,
+      "payoff": numbers_K.tolist() if np.isfinite(numbers_K).all() else None,
     }
 
 

@@ -18,8 +18,9 @@ class Reading(NamedTuple):
 
   spans, numbers, format, error: as in `blocks.Blocks`.
   brief_chars: characters of reasoning, NaN where brevity earns nothing. cell, user_type: -1 where
-  none is named. task: None where there is no response to judge. verdict: as the row brings it (NaN:
-  no verdict), or None: to be asked.
+  none is named. action: what the response does, -1 where that is none. type_label: the user type
+  that the row's label says, -1 where it says none. task: None where there is no response to judge.
+  verdict: as the row brings it (NaN: no verdict), or None: to be asked.
   """
 
   id: str
@@ -32,9 +33,15 @@ class Reading(NamedTuple):
   brief_chars: float
   cell: int
   user_type: int
-  carried_out: float
+  action: int
+  type_label: int
   task: Task | None
   verdict: float | None
+
+  @property
+  def carried_out(self) -> float:
+    """1.0 if the response does what the named cell's action says, else 0.0."""
+    return float(self.cell >= 0 and self.action == self.cell % 3)
 
 
 def read(
@@ -71,7 +78,9 @@ def read(
     brief_chars=features.brief_chars(thinking, analyze),
     cell=cell,
     user_type=features.user_type(thinking or ""),
-    carried_out=features.carried_out(cell, response or "", *limits),
+    # no response does nothing; one that asks nothing answers
+    action=-1 if response is None else features.action(response, cell, *limits),
+    type_label=tasks.type_label(function, row.get("ground_truth")),
     task=task,
     verdict=given(row, "judge_score", place),
   )

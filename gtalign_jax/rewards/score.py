@@ -34,8 +34,9 @@ def score_rows(
   """Scores rows {"id", "data_source", "completion", "ground_truth", "extra_info", …}, in order.
 
   Returns the columns of `gtalign score`, and what `summarise` and the report want besides:
-  judge_score (the verdict used), named_cell, user_type, pareto, dilemma, equilibrium_gap. A row
-  with the key judge_score (pareto_score) is not put to the judge. Invalid rows have None in every
+  judge_score (the verdict used), named_cell, user_type, type_label (of the record), action (that
+  the response does), pareto, dilemma, equilibrium_gap, payoff (twelve finite numbers). A row with
+  the key judge_score (pareto_score) is not put to the judge. Invalid rows have None in every
   numeric column. places: how errors name each row. Raises BadInput for a malformed row, an unknown
   data_source, or a label that its task does not know.
   """

@@ -113,6 +113,29 @@ def test_carried_out(cell, response, done):
   assert f.carried_out(cell, response, 15, 5) == done
 
 
+@pytest.mark.parametrize(
+  "response, cell, did",
+  [
+    ("It is 42.", -1, 0),
+    ("It is 42.", 1, 0),
+    ("", 0, 0),
+    ("Which year?", -1, 1),
+    ("Which year?", 0, 1),
+    ("Why? Which year?", 1, -1),  # two questions are no action
+    ("One two three four five. Which year?", -1, 1),  # CQ and AQ alike: CQ unless AQ is named
+    ("One two three four five. Which year?", 5, 2),
+    ("One two three four five. Which year?", 4, 1),
+    ("One two three four five. Which year?", 0, 1),
+    ("word " * 16 + "end. Which year?", 1, 2),
+  ],
+)
+def test_what_a_response_does(response, cell, did):
+  assert f.action(response, cell, 15, 5) == did
+  assert f.action("One two three. Which year?", cell, 2, 5) == -1  # between the two limits
+  for each in range(6):
+    assert f.carried_out(each, response, 15, 5) in (0.0, 1.0)
+
+
 def test_brief_chars_needs_both_blocks():
   assert f.brief_chars("abc", "de") == 5
   for pair in ((None, "a"), ("a", None), ("", "a"), ("a", "")):

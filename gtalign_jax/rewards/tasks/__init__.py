@@ -49,6 +49,11 @@ def known(row: Mapping[str, Any], own: Table, mode: str, where: str) -> TaskFunc
   return task
 
 
+def type_label(task: TaskFunction, truth: Any) -> int:
+  """The user type that a label says of its question: 0 DQ, 1 VQ, -1 none."""
+  return task.user_type(truth) if isinstance(task, Builtin) else -1
+
+
 def check_label(row: Mapping[str, Any], where: str) -> None:
   """A label that is given to a built-in source is one that it knows. Raises BadInput.
 

@@ -27,7 +27,8 @@ class Builtin:
   kind: `Question.task`. rule: the offline verdict. credit, paper: what a verdict is worth in the
   two modes. labels: ground truths that the task knows (one that ends in ### is a beginning); () =
   any text. truth: the label as the judge sees it. label_for: who reads the ground truth: the
-  "judge", the "credit" too, or "nobody".
+  "judge", the "credit" too, or "nobody". types: beginnings of labels that say of the question that
+  it is definite (DQ), or vague (VQ).
   """
 
   kind: str
@@ -39,6 +40,7 @@ class Builtin:
   labels: tuple[str, ...] = ()
   truth: Callable[[Example], str] = Example.text_truth
   label_for: str = "judge"
+  types: tuple[str, ...] = ()
 
   def __call__(self, example: Example) -> Task:
     credit = self.credit if example.mode == "corrected" else self.paper
@@ -65,6 +67,11 @@ class Builtin:
       raise BadInput(bad_label(where, source, truth, "text"))
     if mode == "corrected" and self.labels and not self._knows(truth):
       raise BadInput(bad_label(where, source, truth, " or ".join(self.labels)))
+
+  def user_type(self, truth: Any) -> int:
+    """What the ground truth says of the question: 0 DQ, 1 VQ, -1 nothing."""
+    head = str(truth).partition("###")[0]
+    return self.types.index(head) if head in self.types else -1
 
   def _knows(self, truth: str) -> bool:
     # exact: a label in capitals would count as the other one without a word
@@ -148,10 +155,13 @@ def _sacrebleu() -> BLEU:
 # ---------------------------------------------------------------- the table
 
 _MATH = Builtin("math", rubrics.MATH_HARD, BINARY, mathematics.judge, _same, _same)
-_AMBIGUITY = Builtin("ambiguity", rubrics.AMBIG_QA, BINARY, ambiguity.judge, _same, _same)
+_AMBIGUITY = Builtin(
+  "ambiguity", rubrics.AMBIG_QA, BINARY, ambiguity.judge, _same, _same,
+  labels=("singleAnswer###", "multipleQAs###"), types=("singleAnswer", "multipleQAs"),
+)  # fmt: skip
 _PASSAGE = replace(
   _AMBIGUITY, rubric=rubrics.ABG_COQA, rule=ambiguity.judge_passage,
-  labels=("ambiguous", "non_ambiguous"),
+  labels=("ambiguous", "non_ambiguous"), types=("non_ambiguous", "ambiguous"),
 )  # fmt: skip
 _HARM = Builtin(
   "safety", rubrics.WILDGUARD, THREE_WAY, safety.judge, _safety, _paper_safety,
@@ -166,7 +176,7 @@ TASKS: dict[str, Builtin] = {
   # an empty label passes: five released rows have one, and their rows get no verdict
   "math-hard": _MATH,
   "minerva": replace(_MATH, rubric=rubrics.MINERVA),
-  "ambig_qa": replace(_AMBIGUITY, labels=("singleAnswer###", "multipleQAs###")),
+  "ambig_qa": _AMBIGUITY,
   # the data has no answers, only whether the question is clear
   "abg-coqa": _PASSAGE,
   "medium": Builtin(
