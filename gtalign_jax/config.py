@@ -1,9 +1,10 @@
 """A run's config: all sections in one frozen dataclass, loaded from one Python file.
 
 `load(path, overrides)` executes a config file (`def config() -> Config`) and applies `key=value`
-overrides; `vary(config, {key: value})` does the same inside a config file. Unknown keys fail with
-the nearest name, values with the rule they break. `differences` and `placement_changes` say what is
-new between two starts of a run. Standard library only.
+overrides; `vary(config, {key: value})` does the same inside a config file. Both take options of TRL
+and verl as well (aliases.py). Unknown keys fail with the nearest name, values with the rule they
+break. `differences` and `placement_changes` say what is new between two starts of a run. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gtalign_jax import config_file, effects, hints
+from gtalign_jax import config_file, effects, hints, translate
 from gtalign_jax.endpoint_sections import JudgeConfig as JudgeConfig  # for config files
 from gtalign_jax.endpoint_sections import TeacherConfig as TeacherConfig
 from gtalign_jax.errors import BadInput
@@ -39,8 +41,7 @@ from gtalign_jax.sections import (
   SFTConfig,
 )
 
-# Spellings of other frameworks that users type; each names one of our keys.
-ALIASES = {"grpo.group_size": "rollout.group_size", "steps": "grpo.steps"}
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +137,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def vary(config: Config, changes: Mapping[str, Any]) -> Config:
   """A variant of `config`: `changes` maps dotted keys to values, e.g. {"rewards.variant": "user"}.
 
-  Rules are checked when all changes are in. Raises BadInput at an unknown key, a value of another
-  type, a broken rule, or a change that has no effect (effects.py).
+  Rules are checked when all changes are in. What options of TRL or verl mean here is logged in one
+  line. Raises BadInput at an unknown key, a value of another type, a broken rule, a change that has
+  no effect (effects.py), or an option that cannot be said in our keys (translate.py).
   """
+  changes, told = translate.translate(changes)
   nested: dict[str, Any] = {}
   for key, value in changes.items():
-    key = ALIASES.get(key, key)
     _field_type(config, key)
     *above, name = key.split(".")
     node = nested
@@ -151,8 +153,10 @@ def vary(config: Config, changes: Mapping[str, Any]) -> Config:
   new = _rebuild(config, nested)
   before, after = _inert(config), _inert(new)
   for key in changes:
-    if why := after.get(ALIASES.get(key, key)):
+    if why := after.get(key):
       raise BadInput(why)
+  if told:
+    log.info("translated: %s", "; ".join(told))
   # idle because of a change, not by a mistake: the preset may be run without its warm start
   object.__setattr__(new, "inherited", after.keys() - before.keys() | config.inherited)
   return new
@@ -175,8 +179,8 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
     key, equals, text = assignment.partition("=")
     if not equals:
       raise BadInput(f"override {assignment!r} is not of the form key=value")
-    key = ALIASES.get(key, key)
-    changes[key] = text if _field_type(config, key) is str else _literal(text)
+    kinds = [_field_type(config, each) for each in translate.sets(key)[:1]]
+    changes[key] = text if kinds == [str] else _literal(text)
   return vary(config, changes)
 
 

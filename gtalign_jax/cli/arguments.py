@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from gtalign_jax import config, files, hints, jsonl
+from gtalign_jax import config, files, hints, jsonl, translate
 from gtalign_jax.errors import BadInput
 
 # runs/lr=1e-4/out.jsonl is a path: what stands before its sign is no key
@@ -135,8 +135,9 @@ def only(overrides: Sequence[str], allowed: Sequence[str], command: str) -> None
   """
   known, sections = config.keys(config.Config()), tuple(x for x in allowed if x.endswith("."))
   for each in overrides:
-    key = each.partition("=")[0]  # an unknown one is config's to refuse
-    if key in known and key not in allowed and not key.startswith(sections):
+    for key in translate.sets(each.partition("=")[0]):  # an unknown one is config's to refuse
+      if key not in known or key in allowed or key.startswith(sections):
+        continue
       raise BadInput(f"{each}: gtalign {command} reads only {', '.join(allowed)}; leave it out")
 
 

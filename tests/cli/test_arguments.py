@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from gtalign_jax import config as configs
-from gtalign_jax import hints
 from gtalign_jax.cli import arguments
 from gtalign_jax.cli.main import COMMANDS, main
 from gtalign_jax.errors import BadInput
@@ -101,24 +100,13 @@ def test_every_command_refuses_what_is_no_override(tmp_path, capsys, command):
     ("lr=1", "optim.lr"),
     ("sft.lr=1", "sft.optim.lr"),
     ("sft.learning_rate=1", "sft.optim.lr"),
-    ("temperature=0", "rollout.temperature"),
     ("grpo.stepz=1", "grpo.steps"),
     ("polcy.dtype=x", "policy.dtype"),
     ("data.weights.medium=2", "data.weights"),
-    ("beta=0.1", "grpo.kl_coef"),
-    ("learning_rate=1e-5", "optim.lr"),
-    ("num_generations=4", "rollout.group_size"),
-    ("max_completion_length=64", "rollout.max_new_tokens"),
-    ("per_device_train_batch_size=8", "grpo.prompts_per_step"),
-    ("num_iterations=2", "grpo.inner_epochs"),
-    ("epsilon=0.2", "grpo.clip_low"),
-    ("epsilon_high=0.2", "grpo.clip_high"),
-    ("actor_rollout_ref.rollout.n=5", "rollout.group_size"),
-    ("actor_rollout_ref.rollout.temperature=1", "rollout.temperature"),
-    ("actor_rollout_ref.actor.optim.lr=1e-6", "optim.lr"),
-    ("algorithm.kl_ctrl.kl_coef=0.1", "grpo.kl_coef"),
-    ("data.train_batch_size=8", "grpo.prompts_per_step"),
-    ("trainer.total_epochs=1", "grpo.steps"),
+    ("num_generation=4", "rollout.group_size"),
+    ("trainer.learning_rate=1", "optim.lr"),
+    ("rollout.num_generations=4", "rollout.group_size"),
+    ("actor_rollout_ref.actor.clip_rato=1", "grpo.clip_low"),
     ("grpo.nonsense=1", ""),
     ("grpo.temp=1", ""),
   ],
@@ -130,11 +118,6 @@ def test_the_hint_names_the_key_that_was_meant(capsys, given, expected):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and given.partition("=")[0] in error
     assert (f"did you mean {expected!r}?" in error) if expected else ("did you mean" not in error)
-
-
-def test_hints_name_keys():
-  known = configs.keys(configs.Config())
-  assert set(hints.FOREIGN.values()) <= set(known) and not set(hints.FOREIGN) & set(known)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_flags_of_eval_work_with_a_config_too(folder, capsys):
     (["{c}", "{out}", "--temperature", "nan"], "--temperature=nan"),
     (["{c}", "{out}", "--temperature", "inf"], "--temperature=inf: must be a finite number"),
     (["{c}", "{out}", "--group-size", "2147483648"], "must be below 2**24"),
-    (["{c}", "{out}", "--beta=0.1"], "did you mean 'grpo.kl_coef'"),
+    (["{c}", "{out}", "--beta=0.1"], "beta=0.1: gtalign eval reads only"),
     (["{c}", "{out}", "--num_generations", "3"], "rollout.group_size=…"),
     (["{c}", "{c}"], "is read as well"),
     (["{c}", "{dir}"], "it is a folder"),
