@@ -2,6 +2,7 @@
 
 import collections
 import os
+import sys
 from pathlib import Path
 
 from hypothesis import settings
@@ -21,6 +22,9 @@ CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 # small programs too: a tiny run is some hundred of them, and most are the same in the next run
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# and byte code: see launch/env.sh
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never wait for a hub
 # nor does any fail for the time that a loaded machine takes
 settings.register_profile("suite", deadline=None)
