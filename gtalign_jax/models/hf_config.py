@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gtalign_jax.errors import BadInput
+from gtalign_jax.models import multimodal
 from gtalign_jax.models.config_keys import bad, check, check_values, real, table
 from gtalign_jax.models.variants import FAMILIES, Arch, Family, Rope
 
@@ -29,6 +30,7 @@ def read(config: Mapping[str, Any], where: str) -> Arch:
   where: named in errors. Raises BadInput for a model_type without entry in FAMILIES and for every
   key or value that is not understood.
   """
+  config = multimodal.text_config(config, where)
   kind = str(config.get("model_type"))
   if kind not in FAMILIES:
     raise bad(where, "model_type", kind, f"is not one of {', '.join(FAMILIES)}")

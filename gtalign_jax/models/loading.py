@@ -13,7 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from gtalign_jax.errors import BadInput, RunFailure, first_line
-from gtalign_jax.models import decoder, hf, tokenizer, vocabulary, weights
+from gtalign_jax.models import decoder, hf, multimodal, tokenizer, vocabulary, weights
 from gtalign_jax.models.gguf import GGUF
 from gtalign_jax.models.locate import RANDOM, locate
 from gtalign_jax.models.policy import Policy
@@ -34,7 +34,7 @@ def load(spec: str | Path, dtype: str = "float32", mesh: Mesh | None = None) -> 
   with _one_line(path):
     file = None if path.is_dir() else GGUF(path)
     policy = _describe(path, file, dtype)
-    source: weights.Source = file or hf.Safetensors(path)
+    source: weights.Source = file or multimodal.LanguageModel(hf.Safetensors(path))
     weights.check(policy.config, source, str(path))
   params = weights.assemble(policy.config, source, dtype, mesh)
   return dataclasses.replace(policy, params=params)

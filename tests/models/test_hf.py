@@ -157,6 +157,40 @@ def test_old_and_new_rope_keys_mean_the_same():
   assert hf_config.read(old, "") == hf_config.read(new, "")
 
 
+def multimodal(name, tensors):
+  """A directory's config and tensors as a model of text and images has them."""
+  text = model_cases.config(name)
+  config = {"model_type": "gemma3", "vision_config": {"hidden_size": 8}, "text_config": text}
+  inside = {f"language_model.{each}": tensor for each, tensor in tensors.items()}
+  image = np.zeros((8, 4), np.float32)
+  return config, inside | {
+    "vision_tower.vision_model.embeddings.patch_embedding.weight": image,
+    "multi_modal_projector.mm_input_projection_weight": image,
+  }
+
+
+def test_of_text_and_images_the_language_model_is_read(directory):
+  arch, params = model_cases.build("gemma3")
+  config, tensors = multimodal("gemma3", model_cases.state_dict(arch))
+  (directory / "config.json").write_text(json.dumps(config))
+  one_file(directory, tensors)
+  policy = models.load(directory)
+  assert policy.config == arch
+  jax.tree.map(np.testing.assert_array_equal, policy.params, params)
+  one_file(directory, {key: tensor for key, tensor in tensors.items() if ".norm." not in key})
+  with pytest.raises(BadInput, match=r"missing model\.norm\.weight"):
+    models.load(directory)
+  edit(directory / "config.json", text_config={"model_type": "llama"})
+  with pytest.raises(BadInput, match=r"text_config=.* must be an object"):
+    models.load(directory)
+
+
+def test_images_are_left_out_of_multimodal_checkpoints_alone(directory, tensors):
+  one_file(directory, tensors | {"vision_tower.weight": np.zeros((8, 4), np.float32)})
+  with pytest.raises(BadInput, match=r"surplus vision_tower\.weight 8x4"):
+    models.load(directory)
+
+
 BAD_CONFIGS = [
   ("llama3", {"model_type": "mamba"}, "model_type='mamba' is not one of llama"),
   ("llama3", {"sliding_window": 8}, "sliding_window=8 is not understood"),
