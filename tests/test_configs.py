@@ -7,6 +7,7 @@ machine of one chip that it is for: eight compile for far longer.
 
 import json
 import math
+import re
 from pathlib import Path
 
 import jax
@@ -15,7 +16,9 @@ import pytest
 
 from gtalign_jax.cli.main import main
 from gtalign_jax.config import load
+from gtalign_jax.models import architecture
 from gtalign_jax.parallel import mesh
+from gtalign_jax.train import setup
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(
@@ -23,6 +26,8 @@ CONFIGS = sorted(
   for path in (ROOT / "configs").rglob("*.py")
   if path.name != "__init__.py"
 )
+# models of billions: their programs are compiled by `gtalign plan`, which their header names
+LARGE = [name for name in CONFIGS if "--arch" in (ROOT / "configs" / f"{name}.py").read_text()]
 CHAINS = ROOT / "tests" / "train" / "short_chains.jsonl"
 SMALL = (
   "model=random:tiny",
@@ -96,8 +101,26 @@ def test_each_says_its_command_and_has_a_work_directory_of_its_own(name):
   assert load(path).workdir == f"runs/{Path(name).name}"
 
 
+@pytest.mark.parametrize("name", LARGE)
+def test_large_ones_go_together_with_their_slice(name):
+  """Model, mesh and batches divide each other, as the command in the header has them."""
+  header = (ROOT / "configs" / f"{name}.py").read_text().split('"""')[1]
+  command = re.search(r"gtalign plan ((?:.*\\\n)*.*)", header)[1].replace("\\\n", " ")
+  path, *rest = command.split()
+  flags = dict(zip(rest[:4:2], rest[1:4:2]))
+  assert path == f"configs/{name}.py" and set(flags) == {"--topology", "--arch"}
+  config = load(ROOT / path, [each.replace("'", "") for each in rest[4:]])
+  arch = architecture.read("", str(ROOT / flags["--arch"]))
+  devices = math.prod(map(int, flags["--topology"].partition(":")[2].split("x")))
+  described = jax.sharding.AbstractMesh(mesh.sizes(config.mesh, devices), mesh.AXES)
+  setup.check_mesh(config, arch, described)
+  assert arch.num_layers > 20 and config.rollout.max_new_tokens >= 1024
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "http_judge"])
+@pytest.mark.parametrize(
+  "name", [name for name in CONFIGS if name not in ("http_judge", *LARGE) or name in WIDE]
+)
 def test_two_steps(tmp_path, monkeypatch, request, name):
   if name not in WIDE:
     request.getfixturevalue("one_device")

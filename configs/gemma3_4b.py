@@ -1,0 +1,25 @@
+r"""Gemma 3 4B on a v6e-16 slice (4x4): full weights, 1,024 prompt and 2,048 new tokens.
+
+  gtalign plan configs/gemma3_4b.py --topology v6e:4x4 --arch configs/arch/gemma3-4b.json
+  TPU=… ZONE=… ACCELERATOR=v6e-16 \
+    ./launch/tpu_vm.sh configs/gemma3_4b.py data.root=$GTALIGN_DATA workdir=/mnt/shared/run
+
+Of the checkpoint, which also sees images, the language model alone is read; exports are of that.
+The hub asks for the licence to be accepted, and for a token (HF_TOKEN), before it gives the files.
+"""
+
+from configs.qwen3b_v5e16 import config as qwen3b
+from gtalign_jax.config import Config, vary
+
+
+def config() -> Config:
+  return vary(
+    qwen3b(),
+    {
+      "workdir": "runs/gemma3_4b",
+      "model": "google/gemma-3-4b-it",
+      "rollout.max_new_tokens": 2048,
+      # scores of 4 rows on each device in the update
+      "grpo.micro_samples": 4,
+    },
+  )
