@@ -13,18 +13,17 @@ from typing import NamedTuple
 
 MAX_LENGTH = 1000  # characters of a number; beyond it int() is quadratic, and then refuses
 
-_DECIMAL = re.compile(r"([-+]?)(?=\.?\d)(\d*)(?:\.(\d*))?")
-_GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
-_EUROPEAN = re.compile(r"[-+]?\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})")  # 1.234,5
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?:\.\d+)?")
+_EUROPEAN = re.compile(r"\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})")  # 1.234,5
+_DECIMAL = re.compile(r"(?=\.?\d)(\d*)(?:\.(\d*))?")
 _POWER_OF_TEN = re.compile(
-  r"(?P<sign>[-+]?)(?:(?P<digits>\d*\.?\d+|\d+\.)(?:[eE]|(?:\\times|\\cdot)10\^\{)|10\^\{)"
-  r"(?P<power>[-+]?\d{1,4})\}?"
+  r"(?:(\d*\.?\d+|\d+\.)(?:[eE]|(?:\\times|\\cdot)10\^\{)|10\^\{)([-+]?\d{1,4})\}?"
 )
+# 1 000/3 is a thousand by three, 1 2/3 is mixed
 _RATIO = re.compile(
-  r"(?P<sign>[-+]?)(?:\\frac\{(?P<a>[^{}]*)\}\{(?P<b>[^{}]*)\}|(?P<c>[^/]*)/(?P<d>[^/]*))"
+  r"(?:(?P<whole>\d+)(?=\\| \d\d?/) ?)?(?:\\frac\{([^{}]*)\}\{([^{}]*)\}|([^/]*)/([^/]*))"
 )
-_MIXED = re.compile(r"([-+]?)(\d+)(?:\\frac\{(\d+)\}\{(\d+)\}| (\d+)/(\d+))")
-_REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\(?:overline|bar)\{(\d+)\}")
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar)\{(\d+)\}")
 
 
 class Number(NamedTuple):
@@ -40,10 +39,11 @@ def number(text: str) -> Number | None:
   """The number that a canonical text (latex.text) is; None if it is anything more."""
   if len(text) > MAX_LENGTH or not any(map(str.isdigit, text)):
     return None
-  for read in (_decimal, _power_of_ten, _ratio, _mixed, _repeating):
-    found = read(text)
+  unsigned = text[1:] if text[0] in "+-" else text
+  for read in (_decimal, _power_of_ten, _ratio, _repeating):
+    found = read(unsigned)
     if found is not None:
-      return found
+      return found._replace(value=-found.value) if text[0] == "-" else found
   return None
 
 
@@ -76,53 +76,38 @@ def _decimal(text: str) -> Number | None:
   match = _DECIMAL.fullmatch(text)
   if not match:
     return None
-  places = match[3] or ""
-  shown = len(places) if places.strip("0") else 0
-  half = Fraction(1, 2 * 10**shown) if shown else Fraction(0)
-  value = Fraction(int(match[2] + places or "0"), 10 ** len(places))
-  return Number(-value if match[1] == "-" else value, half, len(places))
+  places = match[2] or ""
+  half = Fraction(1, 2 * 10 ** len(places)) if places.strip("0") else Fraction(0)
+  return Number(Fraction(int(match[1] + places), 10 ** len(places)), half, len(places))
 
 
 def _power_of_ten(text: str) -> Number | None:
   match = _POWER_OF_TEN.fullmatch(text)
   if not match or ("^" in text) != text.endswith("}"):
     return None
-  scale = Fraction(10) ** int(match["power"])
-  digits = match["digits"] or "1"
+  digits, scale = match[1] or "1", Fraction(10) ** int(match[2])
   places = len(digits.partition(".")[2])
-  value = Fraction(digits.rstrip(".")) * scale
   # here 7.0 does not come from a table of integers: the digit was written to be read
   half = scale / (2 * 10**places) if places else Fraction(0)
-  return Number(-value if match["sign"] == "-" else value, half, places)
+  return Number(Fraction(digits.rstrip(".")) * scale, half, places)
 
 
 def _ratio(text: str) -> Number | None:
+  """3/4, 1 3/4, 1\\frac{3}{4}, and \\frac{-1.5}{2}."""
   match = _RATIO.fullmatch(text)
   if not match:
     return None
-  above, below = (_decimal(match[a] or match[b] or "") for a, b in (("a", "c"), ("b", "d")))
-  if above is None or below is None or not below.value:
+  whole, above, below = match["whole"], match[2] or match[4] or "", match[3] or match[5] or ""
+  over, under = number(above), number(below)
+  if not over or not under or not under.value or (whole and not (above + below).isdigit()):
     return None
-  value = above.value / below.value
-  return Number(-value if match["sign"] == "-" else value)
-
-
-def _mixed(text: str) -> Number | None:
-  match = _MIXED.fullmatch(text)
-  if not match:
-    return None
-  above, below = int(match[3] or match[5]), int(match[4] or match[6])
-  if not below:
-    return None
-  value = int(match[2]) + Fraction(above, below)
-  return Number(-value if match[1] == "-" else value)
+  return Number(int(whole or 0) + over.value / under.value)
 
 
 def _repeating(text: str) -> Number | None:
   match = _REPEATING.fullmatch(text)
   if not match:
     return None
-  once, again = match[2] + match[3], match[4]
+  once, places, again = match.groups()
   cycle = Fraction(int(again), 10 ** len(again) - 1)
-  value = (int(once or "0") + cycle) / 10 ** len(match[3])
-  return Number(-value if match[1] == "-" else value)
+  return Number((int(once + places or "0") + cycle) / 10 ** len(places))

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 MAX_DIGITS = 10_000  # of one number; sympy needs milliseconds for these
-CLOSING = ("}", ")", "]", "\\}")
 _LETTER = 0.5  # log10 of an unknown: x^{x^x} passes, x^{x^{x^x}} does not
+_NEUTRAL = (" ", "\\cdot", "\\times", "/", "\\frac")
 
 
 def too_big(found: Sequence[str]) -> bool:
@@ -15,43 +15,42 @@ def too_big(found: Sequence[str]) -> bool:
 
   found: canonical tokens. An upper bound: terms of a sum count as their largest, factors add up.
   """
+  rest, bound = list(found)[::-1], 0.0
   try:
-    return _group(list(found), 0, 0)[0] > MAX_DIGITS
-  except OverflowError:
+    while rest:  # again after a bracket that nothing opened
+      bound = max(bound, _group(rest))
+  except (OverflowError, ValueError):  # ValueError: int() refuses 4,300 digits
     return True
+  return bound > MAX_DIGITS
 
 
-def _group(found: list[str], at: int, depth: int) -> tuple[float, int]:
-  """log10 of a bound for the tokens up to the end of this group, and where it ends."""
+def _group(rest: list[str]) -> float:
+  """log10 of a bound for a reversed list of tokens up to the end of this group."""
   largest = product = last = 0.0
-  while at < len(found) and (depth == 0 or found[at] not in CLOSING):
-    token = found[at]
+  while rest and (token := rest.pop()) not in ("}", ")", "]", "\\}"):
     if token in ("+", "-", ",", "=", "\\pm", "\\mp"):
       largest, product, last = max(largest, product), 0.0, 0.0
-      at += 1
     elif token.isdigit():
-      end = at
-      while end < len(found) and (found[end].isdigit() or found[end] == "."):
-        end += 1
-      whole = "".join(found[at:end]).partition(".")[0].lstrip("0")
-      last = math.log10(int(whole[:15] or "1")) + max(0, len(whole) - 15)
-      product, at = product + last, end
-    elif token == "^" and found[at + 1 : at + 2] == ["{"]:
-      power, at = _group(found, at + 2, depth + 1)
+      while rest and (rest[-1].isdigit() or rest[-1] == "."):
+        token += rest.pop()
+      last = math.log10(int(token.partition(".")[0]) or 1)
+      product += last
+    elif token in ("^", "!"):
+      power = last if token == "!" else _argument(rest)
       grown = max(last, _LETTER) * 10.0 ** min(power, 300)
-      product, last, at = product - last + grown, grown, at + 1
-    elif token == "!":
-      grown = max(last, _LETTER) * 10.0 ** min(last, 300)
-      product, last, at = product - last + grown, grown, at + 1
-    elif token == "\\binom" and found[at + 1 : at + 2] == ["{"]:  # at most 2^n
-      above, at = _group(found, at + 2, depth + 1)
-      last = 0.31 * 10.0 ** min(above, 300)
-      product, at = product + last, at + 1
+      product, last = product - last + grown, grown
+    elif token == "\\binom":
+      last = 0.31 * 10.0 ** min(_argument(rest), 300)  # at most 2^n
+      product += last
     elif token in ("{", "(", "[", "\\{"):
-      last, at = _group(found, at + 1, depth + 1)
-      product, at = product + last, at + 1
+      last = _group(rest)
+      product += last
     else:
-      last = _LETTER if token != " " and token not in ("\\cdot", "\\times", "/", "\\frac") else last
+      last = last if token in _NEUTRAL else _LETTER
       product += _LETTER if token.isalpha() else 0.0
-      at += 1
-  return max(largest, product), at
+  return max(largest, product)
+
+
+def _argument(rest: list[str]) -> float:
+  rest.pop()  # its brace
+  return _group(rest)

@@ -7,6 +7,7 @@ not 2 km and 50 mm are 5 cm. Words that are no unit (7 apples) never matter.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -27,8 +28,9 @@ _TABLE: dict[str, dict[str, int | str]] = {
   },
   "volume": {"l liter": 1, "ml milliliter": "0.001"},
   "energy": {"j joule": 1, "erg": "1e-7"}, "power": {"w watt": 1, "kw": 1000},
-  "force": {"n newton": 1}, "temperature": {"k kelvin": 1}, "angle": {"degree deg": 1},
-  "money": {"dollar usd": 1, "cent": "0.01"}, "euro": {"euro eur": 1}, "share": {"percent": 1},
+  "force": {"n newton": 1}, "temperature": {"k kelvin": 1}, "share": {"percent %": 1},
+  "angle": {"degree deg \\degree": 1}, "money": {"dollar usd \\$": 1, "cent": "0.01"},
+  "euro": {"euro eur": 1},
 }  # fmt: skip
 _UNITS = {
   spelled: (dimension, Fraction(size))
@@ -38,27 +40,23 @@ _UNITS = {
   for spelled in {name, name + "s", name[:-2] + "re" if name.endswith("er") else name}
 }
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-_SYMBOLS = {"\\degree": "degree", "%": "percent", "\\$": "dollar"}
 # mph is miles per hour; all others are written out
-_SHORT = {
-  "mph": ("mile", "/", "hour"),
-  "kmh": ("km", "/", "h"),
-  "kph": ("km", "/", "h"),
-  "mps": ("m", "/", "s"),
-}
+_SHORT = {"mph": "mile / hour", "kmh": "km / h", "kph": "km / h", "mps": "m / s"}
 
 # 5 m, 9.8 m/s^2, 5cm at the end of plain text; one letter counts only after a space
-_LONG = "|".join(sorted((u for u in {*_UNITS, *_SHORT} if len(u) > 1), key=len, reverse=True))
+_LONG = "|".join(sorted(filter(re.compile("[a-z]{2}").match, {*_UNITS, *_SHORT}), key=len)[::-1])
 _RAISED = r"(?:\^?\{?-?[23]\}?)?"
 _BARE = re.compile(
   rf"(?<=[\d}}])(?:\s*(?:{_LONG})|[\s~]+[a-zA-ZΩ]){_RAISED}"
   rf"(?:\s*(?:/|\\cdot|\*)\s*(?:{_LONG}|[a-zA-Z]){_RAISED})*\s*$"
 )
-
 _WORD = r"\\text\{[^{}]*\}"
-_HEAD = re.compile(rf"(?:{_WORD})*(?:-?\\\$-?)?(?:{_WORD})*")
-_TAIL = re.compile(rf"(?:(?:/|\\cdot)?(?:{_WORD}(?:\^\{{-?\d\}})?|\\degree|%|\\\$))+$")
-_PIECE = re.compile(r"\\text\{([^{}]*)\}(?:\^\{(-?\d)\})?|\\degree|%|\\\$|/")
+_MEASURED = re.compile(
+  rf"(?:{_WORD})*(?:(-?)(\\\$)(-?))?(?:{_WORD})*(?P<value>.*?)"
+  rf"(?P<unit>(?:(?:/|\\cdot)?(?:{_WORD}(?:\^\{{-?\d\}})?|\\degree|%|\\\$))*)",
+  re.S,
+)
+_PIECE = re.compile(r"(?:\\text\{([^{}]+)\}|(\\degree|%|\\\$|/))(?:\^\{(-?\d)\})?")
 
 
 class Unit(NamedTuple):
@@ -68,6 +66,9 @@ class Unit(NamedTuple):
   dimensions: frozenset[tuple[str, int]] | None
 
 
+SHARE, ANGLE = frozenset({("share", 1)}), frozenset({("angle", 1)})
+
+
 def mark(answer: str) -> str:
   """An answer whose bare unit at the end, if it has one, is in `\\text{…}`."""
   return _BARE.sub(lambda match: f" \\text{{{match[0].strip()}}}", answer)
@@ -75,33 +76,29 @@ def mark(answer: str) -> str:
 
 def split(answer: str) -> tuple[str, Unit | None]:
   """Value and unit of a canonical text; all words at either end of the value go."""
-  head, tail = _HEAD.match(answer), _TAIL.search(answer)
-  start = head.end() if head else 0
-  end = max(start, tail.start()) if tail else len(answer)
-  sign = "-" if head and "-" in head[0] else ""
-  said = ("\\$" if head and "\\$" in head[0] else "") + answer[end:]
-  value = sign + answer[start:end].rstrip("/ ")
-  return value, _unit(said) if said else None
+  match = _MEASURED.fullmatch(answer)
+  assert match  # its parts may all be empty
+  said = (match[2] or "") + match["unit"]
+  sign = (match[1] or "") + (match[3] or "")
+  return sign[:1] + match["value"].rstrip("/ "), _unit(said) if said else None
 
 
 def _unit(said: str) -> Unit:
   """Size and dimensions of what is said, as in `\\text{m}/\\text{s}^{2}`."""
-  size, powers, sign, power, known = Fraction(1), dict[str, int](), 1, 1, True
+  size, powers, sign, power = Fraction(1), Counter[str](), 1, 1
   for match in _PIECE.finditer(said):
-    name = _SYMBOLS.get(match[0], match[1] or match[0]).lower()
-    for each in _SHORT.get(name, (name,)):
+    name = (match[1] or match[2]).lower()
+    for each in _SHORT.get(name, name).split():
       if each in ("/", "per"):
         sign = -1
       elif each in _POWERS:
         power = _POWERS[each]
       elif each in _UNITS:
         dimension, one = _UNITS[each]
-        exponent = sign * (int(match[2]) if match[2] else power)
+        exponent = sign * int(match[3] or power)
         size *= one**exponent
-        powers[dimension] = powers.get(dimension, 0) + exponent
+        powers[dimension] += exponent
         power = 1
       else:
-        known = False
-  if not known or not powers:
-    return Unit(Fraction(1), None)
-  return Unit(size, frozenset((each, n) for each, n in powers.items() if n))
+        return Unit(Fraction(1), None)
+  return Unit(size, frozenset((each, n) for each, n in powers.items() if n) if powers else None)
