@@ -70,9 +70,18 @@ RULES = (
   ),
   # rewards
   Rule(
-    ("rewards.alpha", "rewards.cq_max_words", "rewards.aq_min_words"),
+    (
+      "rewards.alpha", "rewards.cq_max_words", "rewards.aq_min_words", "rewards.welfare",
+      "rewards.rho", "rewards.disagreement",
+    ),
     "rewards.mode", _is("rewards.mode", "corrected"), "take corrected",
   ),
+  Rule(
+    ("rewards.alpha",), "rewards.welfare",
+    _is("rewards.welfare", "", "cobb_douglas", "ces"), "take cobb_douglas or ces",
+  ),
+  Rule(("rewards.rho",), "rewards.welfare", _is("rewards.welfare", "ces"), "take ces"),
+  Rule(("rewards.disagreement",), "rewards.welfare", _is("rewards.welfare", "nash"), "take nash"),
   Rule(
     ("rewards.llm_format", "rewards.llm_decision", "rewards.llm_answer", "rewards.llm_length"),
     "rewards.variant", _is_not("rewards.variant", "pareto"),
@@ -106,7 +115,10 @@ RULES = (
   ),
   # the pair (U, L) is all that gdpo looks at: neither the score nor what is added to it
   Rule(
-    ("rewards.source_norm", "rewards.alpha", "grpo.overlong_buffer"),
+    (
+      "rewards.source_norm", "rewards.alpha", "rewards.welfare", "rewards.rho",
+      "rewards.disagreement", "grpo.overlong_buffer",
+    ),
     "grpo.advantage", _is_not("grpo.advantage", "gdpo"), "take another advantage",
   ),
   Rule(

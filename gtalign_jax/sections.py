@@ -39,9 +39,13 @@ TEMPLATE_GIVEN = ("messages", "add_generation_prompt", "tools", "documents", "se
 MODES = ("corrected", "paper")
 USER_WEIGHTS = ("user_answer", "user_length", "user_brief")  # keys of `RewardConfig`
 LLM_WEIGHTS = ("llm_format", "llm_decision", "llm_answer", "llm_length")
-VARIANTS = ("cobb_douglas", "user", "llm", "linear", "pareto")
-# game/welfare.py; a run reaches Cobb-Douglas and the single utilities, through rewards.variant
 WELFARES = ("cobb_douglas", "utilitarian", "egalitarian", "nash", "ces", "user", "llm")
+# what the paper's variants score, as one of WELFARES
+WELFARE_OF = {
+  "cobb_douglas": "cobb_douglas", "user": "user", "llm": "llm", "linear": "utilitarian",
+  "pareto": "cobb_douglas",
+}  # fmt: skip
+VARIANTS = tuple(WELFARE_OF)
 SOURCE_NORMS = (
   "none", "zscore", "minmax", "robustz", "cdf", "quantile", "james", "decentralize", "selfadapt",
 )  # fmt: skip
@@ -146,8 +150,11 @@ class RewardConfig:
   """The mutual-welfare reward; weights as in the paper (corrected mode reads the same names)."""
 
   mode: str = "corrected"  # corrected | paper
-  variant: str = "cobb_douglas"  # VARIANTS; pareto exists in paper mode only
-  alpha: float = 0.5  # Cobb-Douglas exponent of user utility
+  variant: str = "cobb_douglas"  # VARIANTS: the paper's scores; pareto in paper mode only
+  welfare: str = ""  # WELFARES: what the score is in corrected mode; "" = as the variant names it
+  alpha: float = 0.5  # weight of user utility: Cobb-Douglas exponent, or share in ces
+  rho: float = -1.0  # of ces: 1 the mean, 0 Cobb-Douglas, far below 0 the minimum
+  disagreement: tuple[float, float] = (0.0, 0.0)  # of nash: (U, L) from which gains are counted
   floor: float = 1e-4  # added to U and L
   user_answer: float = 0.5  # weight of the answer in U
   user_length: float = 0.2  # weight of the band of the response length in U
@@ -177,6 +184,17 @@ class RewardConfig:
         )
     if self.variant == "pareto" and self.mode != "paper":
       raise BadInput("rewards.variant='pareto' exists in rewards.mode='paper' only; set both")
+    if self.welfare:
+      one_of("rewards.welfare", self.welfare, WELFARES)
+      if self.variant != "cobb_douglas" and self.welfare != WELFARE_OF[self.variant]:
+        raise BadInput(
+          f"rewards.variant={self.variant!r} and rewards.welfare={self.welfare!r} name two scores; "
+          "set one of them"
+        )
+    if min(self.disagreement) < 0:
+      raise BadInput(
+        f"rewards.disagreement={self.disagreement}: must be at least 0, as utilities are"
+      )
     one_of("rewards.source_norm", self.source_norm, SOURCE_NORMS)
     fraction("rewards", self, "alpha")
     fraction("rewards", self, "floor")  # above 1 it drowns what the weights tell apart
@@ -184,25 +202,39 @@ class RewardConfig:
     at_least("rewards", self, 0, *USER_WEIGHTS, *LLM_WEIGHTS)
     at_most("rewards", self, 1e6, *USER_WEIGHTS, *LLM_WEIGHTS)
     if self._all_equal():
+      key = "welfare" if self.welfare else "variant"
+      lower = ", or lower rewards.disagreement" if self.welfare == "nash" else ""
       raise BadInput(
-        f"rewards.variant={self.variant!r} gives every completion the same reward with these "
+        f"rewards.{key}={getattr(self, key)!r} gives every completion the same reward with these "
         f"weights; give one of rewards.{', '.join((*USER_WEIGHTS, *LLM_WEIGHTS))} more than 0"
+        + lower
       )
     at_least("rewards", self, 0, "cq_max_words", "aq_min_words")
     positive("rewards", self, "length_slope", "brief_scale")
     band("rewards", self, "response_words", "completion_words")
 
+  @property
+  def maximised(self) -> str:
+    """Which of WELFARES the score is."""
+    return self.welfare or WELFARE_OF[self.variant]
+
   def _all_equal(self) -> bool:
     """Whether no completion can earn more than another, whatever it says."""
-    user = any(getattr(self, key) for key in USER_WEIGHTS)
-    llm = any(getattr(self, key) for key in LLM_WEIGHTS) or self.variant == "pareto"
-    one = {"user": user, "llm": llm, "linear": user or llm}
-    if self.variant in one:
-      return not one[self.variant]
-    if self.mode == "corrected" and self.alpha in (0, 1):
-      return not (user if self.alpha else llm)
-    # a product: a utility that is always 0 takes the other one with it
-    return not (user or llm) or (self.floor == 0 and not (user and llm))
+    most = [sum(getattr(self, key) for key in keys) for keys in (USER_WEIGHTS, LLM_WEIGHTS)]
+    user, llm = most[0] > 0, most[1] > 0 or self.variant == "pareto"
+    name = self.maximised
+    if name in ("cobb_douglas", "ces") and self.mode == "corrected" and self.alpha in (0, 1):
+      name = "user" if self.alpha else "llm"
+    one = {"user": user, "llm": llm, "utilitarian": user or llm, "egalitarian": user and llm}
+    if name in one:
+      return not one[name]
+    if not (user or llm):
+      return True
+    if name == "nash":  # a gain that is always 0 takes the other one with it
+      return any(self.floor + top <= point for top, point in zip(most, self.disagreement))
+    # and so does, in a product, a utility that is always 0
+    product = name == "cobb_douglas" or self.rho <= 0
+    return product and self.floor == 0 and not (user and llm)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -210,6 +210,10 @@ def test_sections_are_checked_for_types_wherever_they_are_made():
     {"alpha": 1.0} | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
     {"variant": "pareto", "mode": "paper", "floor": 0.0}
     | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
+    {"welfare": "egalitarian"} | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
+    {"welfare": "ces", "floor": 0.0} | dict.fromkeys(sections.LLM_WEIGHTS, 0.0),
+    {"welfare": "ces", "alpha": 1.0} | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
+    {"welfare": "nash", "disagreement": (0.2, 1.5)},
   ],
 )
 def test_a_reward_that_is_the_same_for_all_is_refused(changes):
@@ -222,6 +226,16 @@ def test_a_reward_that_is_the_same_for_all_is_refused(changes):
   [
     ("rewards.mode=paper rewards.alpha=0.3", "alpha=0.3 has no effect with rewards.mode='paper'"),
     ("rewards.mode=paper rewards.aq_min_words=3", "aq_min_words=3 has no effect"),
+    ("rewards.mode=paper rewards.welfare=ces", "welfare='ces' has no effect with rewards.mode"),
+    ("rewards.rho=0.5", "rho=0.5 has no effect with rewards.welfare=''; take ces"),
+    (
+      "rewards.welfare=nash rewards.alpha=0.3",
+      "alpha=0.3 has no effect with rewards.welfare='nash'",
+    ),
+    ("rewards.welfare=nash rewards.variant=user", "name two scores; set one of them"),
+    ("rewards.welfare=cobb_douglas rewards.variant=linear", "name two scores"),
+    ("rewards.welfare=nash rewards.disagreement=(-1,0)", "must be at least 0, as utilities are"),
+    ("grpo.advantage=gdpo rewards.welfare=ces", "has no effect with grpo.advantage='gdpo'"),
     ("rewards.mode=paper rewards.variant=pareto rewards.llm_answer=1", "has no effect with"),
     ("rewards.judge.model=m", "model='m' has no effect with rewards.judge.kind='rule'"),
     ("rewards.judge.base_url=http://h/v1", "has no effect with rewards.judge.kind='rule'"),

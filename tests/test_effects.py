@@ -22,11 +22,18 @@ ON = {
   "grpo.kl_coef": 0.1, "grpo.mismatch": "token", "rollout.group_size": 16, "optim.decay": "linear",
   "data.sources": ("medium", "wildguard"), "rewards.judge.kind": "http",
   "rewards.judge.base_url": "http://localhost/v1", "rewards.judge.model": "m",
-  "teacher.base_url": "http://localhost/v1", "teacher.model": "m",
+  "teacher.base_url": "http://localhost/v1", "teacher.model": "m", "rewards.welfare": "ces",
 }  # fmt: skip
 # what a key needs that another one excludes
 MORE = {
   "grpo.gdpo_weights": {"grpo.advantage": "gdpo"},
+  "rewards.disagreement": {"rewards.welfare": "nash"},
+  "rewards.variant": {"rewards.welfare": ""},
+  # pareto, which has weights of its own, is of paper mode
+  **{
+    f"rewards.llm_{key}": {"rewards.welfare": ""}
+    for key in ("format", "decision", "answer", "length")
+  },
   "rewards.judge.log": {"rewards.judge.kind": "recorded", "rewards.judge.log": "x"},
   **{f"rollout.{key}": {"grpo.mismatch": "off"} for key in ("top_k", "top_p", "min_p")},
 }
@@ -34,6 +41,7 @@ MORE = {
 OFF = {
   "grpo.steps": 0, "sft.steps": 0, "policy.lora_rank": 0, "data.sources": ("medium",),
   "rewards.mode": "paper", "rewards.variant": "pareto", "rewards.judge.kind": "rule",
+  "rewards.welfare": "egalitarian",
   "grpo.advantage": "gdpo", "grpo.inner_epochs": 1, "grpo.kind": "cispo", "grpo.kl_coef": 0.0,
   "grpo.mismatch": "off", "rollout.group_size": 4, "optim.decay": "constant",
   "sft.optim.decay": "constant", "eval.temperature": 0.0, "teacher.model": "",
@@ -51,7 +59,7 @@ OTHERS = {
   "grpo.train_samples": 4, "grpo.micro_samples": 2, "data.weights": {"medium": 2.0}, "grpo.dual_clip": 3.0,
   "grpo.length_buckets": (64,), "policy.lora_targets": ("q",), "grpo.gdpo_weights": (0.3, 0.7),
   "grpo.mismatch_bounds": (0.5, 2.0), "rewards.variant": "user", "rollout.group_size": 4,
-  "grpo.inner_epochs": 3, "checkpoint.keep": 3,
+  "grpo.inner_epochs": 3, "checkpoint.keep": 3, "rewards.disagreement": (0.1, 0.2),
   "rewards.judge.base_url": "http://localhost:1/v1", "rewards.judge.extra_body": {"a": [1]},
   "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
   "rewards.response_words": (5, 50), "rewards.completion_words": (5, 50),

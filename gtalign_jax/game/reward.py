@@ -17,7 +17,7 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.game import equilibrium
 from gtalign_jax.game import payoff as matrices
 from gtalign_jax.game.welfare import welfare
-from gtalign_jax.sections import VARIANTS, RewardConfig
+from gtalign_jax.sections import VARIANTS, WELFARE_OF, RewardConfig
 from gtalign_jax.types import Array
 
 # The paper's pareto variant has its own weights of the LLM's utility (paper mode only). Not in the
@@ -44,6 +44,20 @@ class Features(NamedTuple):
   pareto: Array | float = 0.0
 
 
+class Request(NamedTuple):
+  """What requests themselves say of their reward, rows [B] (FORMULAS section 12); None: nothing.
+
+  alpha_B: weight of the user's utility, in place of `rewards.alpha`. charge_BR: what a pricing
+  policy adds to each role's utility, in units of utility.
+  """
+
+  alpha_B: Array | None = None
+  charge_BR: Array | None = None
+
+
+PLAIN = Request()
+
+
 class Terms(NamedTuple):
   """U, L, W and the score of each row [B]; NaN where the row has no verdict."""
 
@@ -65,26 +79,43 @@ class KernelResult(NamedTuple):
 
 
 def terms(
-  features: Features, weights: RewardConfig, mode: str, variant: str = "cobb_douglas"
+  features: Features,
+  weights: RewardConfig,
+  mode: str,
+  variant: str = "cobb_douglas",
+  request: Request = PLAIN,
 ) -> Terms:
-  """Utilities and score. `weights`: its weights, bands, slope and alpha are read, no other key.
+  """Utilities and score. `weights`: its weights, bands, slope and welfare are read, no other key.
 
   U = floor + w_answer A_user + w_length len(response) + w_brief brief
   L = floor + w_format format + w_decision decision + w_answer A_llm + w_length len(completion)
-  W = sqrt(U L) in paper mode, U^alpha L^(1-alpha) in corrected mode. Score by variant: cobb_douglas
-  W, user U, llm L, linear (U + L)/2; pareto (paper mode) takes L with the weights of `PARETO` and
-  scores sqrt(U L). Rows that paper mode zeroes as a whole are the caller's to zero.
+  In corrected mode each gains its charge, but does not fall below the floor; W = U^alpha
+  L^(1-alpha), and the score is the welfare function that `rewards.welfare` or the variant names.
+  Paper mode charges nothing; W = sqrt(U L), and the score by variant is cobb_douglas W, user U,
+  llm L, linear (U + L)/2; pareto takes L with the weights of `PARETO` and scores sqrt(U L). Rows
+  that paper mode zeroes as a whole are the caller's to zero.
   """
   # the config checks this too, but a library has callers without a config
   if variant not in VARIANTS or (variant == "pareto" and mode != "paper"):
     raise BadInput(f"rewards.variant={variant!r} does not exist in rewards.mode={mode!r}")
-  _, *arrays = floats(*features)
+  xp, *arrays = floats(*features)
   f = Features(*arrays)
   user = _user_utility(f, weights)
   llm = _llm_utility(f, weights, pareto=variant == "pareto")
-  # the published W has no alpha, whatever the config says
-  total = welfare("cobb_douglas", user, llm, 0.5 if mode == "paper" else weights.alpha)
-  score = {"user": user, "llm": llm, "linear": (user + llm) / 2}.get(variant, total)
+  if mode == "paper":
+    total = welfare("cobb_douglas", user, llm)  # no alpha, whatever the config says
+    score = {"user": user, "llm": llm, "linear": (user + llm) / 2}.get(variant, total)
+    return Terms(user, llm, total, score)
+  if request.charge_BR is not None:
+    charge_BR = xp.asarray(request.charge_BR, user.dtype)
+    llm = xp.maximum(llm + charge_BR[..., 0], weights.floor)
+    user = xp.maximum(user + charge_BR[..., 1], weights.floor)
+  alpha = weights.alpha if request.alpha_B is None else request.alpha_B
+  total = welfare("cobb_douglas", user, llm, alpha)
+  name = weights.welfare or WELFARE_OF[variant]
+  if name == "cobb_douglas":
+    return Terms(user, llm, total, total)
+  score = welfare(name, user, llm, alpha, weights.rho, weights.disagreement)
   return Terms(user, llm, total, score)
 
 

@@ -2,7 +2,6 @@
 
 Inputs are clipped at 0. Where a function's slope is infinite or kinked at the boundary its gradient
 is 0 there, so that a row without utility sends no NaN into a batch (FORMULAS: the game).
-A library: the reward takes cobb_douglas, user, llm and their mean; the others are for analysis.
 """
 
 from __future__ import annotations
@@ -10,7 +9,9 @@ from __future__ import annotations
 import math
 from types import ModuleType
 
-from gtalign_jax.arrays import floats
+import numpy as np
+
+from gtalign_jax.arrays import floats, namespace
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import one_of
 from gtalign_jax.sections import WELFARES
@@ -21,22 +22,29 @@ def welfare(
   name: str,
   user: Array,
   llm: Array,
-  alpha: float = 0.5,
+  alpha: Array | float = 0.5,
   rho: float = -1.0,
   disagreement: tuple[float, float] = (0.0, 0.0),
 ) -> Array:
   """Welfare of utilities `user` and `llm` (broadcast; dtype kept; NaN stays NaN).
 
+  alpha: one number, or one of each row, which then gets the value of a call with that number.
+
   cobb_douglas user^alpha llm^(1-alpha); utilitarian their mean; egalitarian their minimum; nash the
   product of gains over `disagreement` = (user, llm), no gain counting 0; ces
   (alpha user^rho + (1-alpha) llm^rho)^(1/rho) with its limits at rho = 0 (Cobb-Douglas), -inf (min)
-  and inf (max); user, llm the one utility. Raises BadInput on an unknown name, or an alpha that is
-  not in [0, 1].
+  and inf (max); user, llm the one utility. Raises BadInput on an unknown name, or an alpha on the
+  host that is not in [0, 1].
   """
   one_of("welfare", name, WELFARES)
-  if not 0.0 <= alpha <= 1.0:
+  # what a device holds is not fetched to be looked at
+  if namespace(alpha) is np and not np.all((np.asarray(alpha) >= 0) & (np.asarray(alpha) <= 1)):
     raise BadInput(f"alpha={alpha}: must lie in [0, 1]")
-  xp, user, llm = floats(user, llm)
+  if _is_number(alpha):
+    xp, user, llm = floats(user, llm)
+  else:
+    xp, user, llm, rows = floats(user, llm, alpha)
+    alpha = rows.astype(xp.result_type(user, llm))  # float64 rows would widen float32 ones
   user, llm = _positive(xp, user), _positive(xp, llm)
   if name == "nash":
     return _positive(xp, user - disagreement[0]) * _positive(xp, llm - disagreement[1])
@@ -52,25 +60,50 @@ def welfare(
   return user + 0 * llm if name == "user" else llm + 0 * user
 
 
-def cobb_douglas(xp: ModuleType, user: Array, llm: Array, alpha: float) -> Array:
+def cobb_douglas(xp: ModuleType, user: Array, llm: Array, alpha: Array | float) -> Array:
   """user^alpha llm^(1-alpha) of non-negative arrays; gradient 0 where either is 0."""
-  if alpha in (0.0, 1.0):
-    return user + 0 * llm if alpha else llm + 0 * user
+  only_user, only_llm = user + 0 * llm, llm + 0 * user
+  if _is_number(alpha) and alpha in (0.0, 1.0):
+    return only_user if alpha else only_llm
   zero = xp.minimum(user, llm) < _tiny(xp, user, llm)  # a NaN is not: it stays NaN
   user, llm = xp.where(zero, 1.0, user), xp.where(zero, 1.0, llm)
-  if alpha == 0.5:
-    value = xp.sqrt(user) * xp.sqrt(llm)  # the product alone could overflow
-  else:
-    value = xp.power(user, alpha) * xp.power(llm, 1.0 - alpha)
-  return xp.where(zero, 0.0, value)
+  if _is_number(alpha):
+    value = _root(xp, user, llm) if alpha == 0.5 else _powers(xp, user, llm, alpha)
+    return xp.where(zero, 0.0, value)
+  # 0.5 inside as well where alpha is an end: x^-1 in the gradient of the branch not taken overflows
+  inner = xp.where((alpha == 0) | (alpha == 1), 0.5, alpha)
+  value = xp.where(inner == 0.5, _root(xp, user, llm), _powers(xp, user, llm, inner))
+  value = xp.where(zero, 0.0, value)
+  return xp.where(alpha == 1, only_user, xp.where(alpha == 0, only_llm, value))
 
 
-def _ces(xp: ModuleType, user: Array, llm: Array, alpha: float, rho: float) -> Array:
-  """CES in the log domain around the larger (rho > 0) or smaller utility: no power overflows."""
+def _root(xp: ModuleType, user: Array, llm: Array) -> Array:
+  return xp.sqrt(user) * xp.sqrt(llm)  # the root of the product could overflow
+
+
+def _powers(xp: ModuleType, user: Array, llm: Array, alpha: Array | float) -> Array:
+  return xp.power(user, alpha) * xp.power(llm, 1.0 - alpha)
+
+
+def _is_number(alpha: Array | float) -> bool:
+  return isinstance(alpha, (int, float))
+
+
+def _ces(xp: ModuleType, user: Array, llm: Array, alpha: Array | float, rho: float) -> Array:
   if math.isnan(rho):
     raise BadInput("rho=nan: must be a number or an infinity")
-  if abs(rho) < 1e-30 or alpha in (0.0, 1.0):  # the limit, far below rounding
+  one = _is_number(alpha)
+  if abs(rho) < 1e-30 or (one and alpha in (0.0, 1.0)):  # the limit, far below rounding
     return cobb_douglas(xp, user, llm, alpha)
+  if one:
+    return _power_mean(xp, user, llm, alpha, rho)
+  ends = (alpha == 0) | (alpha == 1)  # as in `cobb_douglas`
+  inside = _power_mean(xp, user, llm, xp.where(ends, 0.5, alpha), rho)
+  return xp.where(ends, cobb_douglas(xp, user, llm, alpha), inside)
+
+
+def _power_mean(xp: ModuleType, user: Array, llm: Array, alpha: Array | float, rho: float) -> Array:
+  """CES in the log domain around the larger (rho > 0) or smaller utility: no power overflows."""
   if math.isinf(rho):
     return xp.maximum(user, llm) if rho > 0 else xp.minimum(user, llm)
   tiny = _tiny(xp, user, llm)

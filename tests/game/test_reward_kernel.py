@@ -127,6 +127,53 @@ def test_corrected_mode_reads_alpha_and_weights_from_the_config():
   assert reward.terms(f, weights, "paper").score == pytest.approx(math.sqrt(user * got.llm))
 
 
+@pytest.mark.parametrize(
+  "changes, score",
+  [
+    ({"variant": "user"}, 0.8),
+    ({"variant": "llm"}, 0.6),
+    ({"variant": "linear"}, 0.7),
+    ({"welfare": "cobb_douglas", "alpha": 0.3}, 0.8**0.3 * 0.6**0.7),
+    ({"welfare": "utilitarian"}, 0.7),
+    ({"welfare": "egalitarian"}, 0.6),
+    ({"welfare": "nash"}, 0.48),
+    ({"welfare": "nash", "disagreement": (0.3, 0.2)}, 0.5 * 0.4),
+    ({"welfare": "nash", "disagreement": (0.3, 0.65)}, 0.0),
+    ({"welfare": "ces"}, 1 / (0.5 / 0.8 + 0.5 / 0.6)),
+    ({"welfare": "ces", "rho": 0.5, "alpha": 0.2}, (0.2 * 0.8**0.5 + 0.8 * 0.6**0.5) ** 2),
+    ({"welfare": "user"}, 0.8),
+    ({"welfare": "llm"}, 0.6),
+  ],
+)
+def test_every_welfare_function_can_be_the_score(changes, score):
+  """U = 0.8 and L = 0.6 by answer and decision alone; W stays Cobb-Douglas whatever the score is."""
+  alone = {"floor": 0.0, "user_length": 0.0, "user_brief": 0.0, "user_answer": 1.0}
+  alone |= {"llm_format": 0.0, "llm_length": 0.0, "llm_answer": 0.0, "llm_decision": 1.0}
+  weights = RewardConfig(**alone, **changes)
+  f = reward.Features(np.array([0.8]), 0.0, 0, 0, np.nan, 0, 0.6)
+  got = reward.terms(f, weights, "corrected", weights.variant)
+  assert got.score[0] == pytest.approx(score, rel=1e-14, abs=0)
+  alpha = changes.get("alpha", 0.5)
+  assert got.welfare[0] == pytest.approx(0.8**alpha * 0.6 ** (1 - alpha), rel=1e-14)
+
+
+def test_a_request_brings_its_own_alpha_and_charges():
+  _, f, *_ = batch(4, np.float64)
+  plain = reward.terms(f, WEIGHTS, "corrected")
+  alpha_B = np.array([0.0, 0.3, 0.5, 1.0])
+  own = reward.terms(f, WEIGHTS, "corrected", request=reward.Request(alpha_B=alpha_B))
+  for at, alpha in enumerate(alpha_B.tolist()):
+    alone = reward.terms(f, RewardConfig(alpha=alpha), "corrected")
+    assert own.score[at] == alone.score[at] and own.welfare[at] == alone.welfare[at]
+  charge_BR = np.array([[0.0, 0.0], [0.1, -0.2], [-9.0, 0.3], [np.nan, np.nan]])
+  charged = reward.terms(f, WEIGHTS, "corrected", request=reward.Request(charge_BR=charge_BR))
+  assert charged.score[0] == plain.score[0] and np.isnan(charged.score[3])
+  assert charged.llm[1] == plain.llm[1] + 0.1 and charged.user[1] == plain.user[1] - 0.2
+  assert charged.llm[2] == WEIGHTS.floor and charged.user[2] == plain.user[2] + 0.3
+  paper = reward.terms(f, WEIGHTS, "paper", request=reward.Request(alpha_B, charge_BR))
+  np.testing.assert_array_equal(paper.score, reward.terms(f, WEIGHTS, "paper").score)
+
+
 @pytest.mark.parametrize("mode, variant", [("corrected", "pareto"), ("paper", "linaer")])
 def test_unknown_variants(mode, variant):
   with pytest.raises(BadInput, match=variant):

@@ -149,6 +149,30 @@ def test_same_numbers_under_jit_and_dtype_kept(name):
   assert welfare(name, user.astype(np.float32), llm.astype(np.float32)).dtype == np.float32
 
 
+PER_ROW = np.array([0.0, 0.3, 0.5, 0.5, 1.0, 0.7])
+
+
+@given(names, st.lists(utility, min_size=12, max_size=12), rhos)
+def test_an_alpha_of_each_row_gives_what_it_gives_alone(name, values, rho):
+  user, llm = np.reshape(values, (2, 6))
+  together = welfare(name, user, llm, PER_ROW, rho)
+  alone = [welfare(name, *each, rho) for each in zip(user, llm, PER_ROW.tolist())]
+  np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("name", WELFARES)
+@pytest.mark.parametrize("rho", [-2.0, 0.0, 0.5, math.inf])
+def test_an_alpha_of_each_row_under_jit(name, rho):
+  grid = [0.0, 1e-30, 1e-7, 1.0, 1e15]
+  user, llm, alpha = map(jnp.array, zip(*itertools.product(grid, grid, PER_ROW.tolist())))
+  value = jax.jit(lambda u, l: welfare(name, u, l, alpha, rho))(user, llm)
+  host = welfare(name, *(np.asarray(each, np.float64) for each in (user, llm, alpha)), rho)
+  np.testing.assert_allclose(value, host, rtol=3e-5, atol=1e-37)
+  total = lambda u, l: welfare(name, u, l, alpha, rho).sum()  # noqa: E731
+  for slope in jax.jit(jax.grad(total, (0, 1)))(user, llm):
+    assert np.isfinite(slope).all() and slope.dtype == jnp.float32
+
+
 def test_large_numbers_do_not_overflow():
   for name in ("cobb_douglas", "ces", "utilitarian"):
     assert welfare(name, 1e300, 1e300, rho=-5.0) == pytest.approx(1e300)
@@ -160,5 +184,7 @@ def test_errors_name_what_is_wrong():
     welfare("cob_douglas", 1.0, 1.0)
   with pytest.raises(BadInput, match=r"alpha=1\.5"):
     welfare("cobb_douglas", 1.0, 1.0, alpha=1.5)
+  with pytest.raises(BadInput, match=r"alpha=\[0\.5 +nan\]: must lie in"):
+    welfare("ces", 1.0, 1.0, alpha=np.array([0.5, math.nan]))
   with pytest.raises(BadInput, match="rho=nan"):
     welfare("ces", 1.0, 1.0, rho=math.nan)
