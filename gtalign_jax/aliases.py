@@ -211,7 +211,7 @@ TABLE = (
     "grpo.mismatch",
     {
       f"{level}_{mode}": {"grpo.mismatch": level, "grpo.mismatch_mode": mode}
-      for level in MISMATCHES[1:] for mode in MISMATCH_MODES
+      for level in MISMATCHES[1:3] for mode in MISMATCH_MODES
     },
     "vllm_importance_sampling_mode",
   ),

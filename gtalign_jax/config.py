@@ -104,11 +104,13 @@ class Config:
       )
     off = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
     cuts = [f"rollout.{k}={v}" for k in off if (v := getattr(self.rollout, k)) != off[k]]
-    if self.grpo.mismatch != "off" and cuts:
+    uses = {"mismatch": "off", "mismatch_veto": None}
+    used = [key for key, unset in uses.items() if getattr(self.grpo, key) != unset]
+    if used and cuts:
       # the weights would compare the trained policy with another than was sampled
       raise BadInput(
-        f"grpo.mismatch={self.grpo.mismatch!r} corrects for a sampler of the whole distribution; "
-        f"use off, or drop {', '.join(cuts)}"
+        f"grpo.{used[0]}={getattr(self.grpo, used[0])!r} corrects for a sampler of the whole "
+        f"distribution; use {'none' if uses[used[0]] is None else 'off'}, or drop {', '.join(cuts)}"
       )
     largest = self.rollout.prompt_buckets[-1]
     if self.data.max_prompt_tokens > largest:

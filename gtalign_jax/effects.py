@@ -113,12 +113,9 @@ RULES = (
     tuple(f"teacher.{key}" for key in ("tries", *_ENDPOINT)),
     "teacher.model", lambda values: values["teacher.model"] != "", "name a model",
   ),
-  # the pair (U, L) is all that gdpo looks at: neither the score nor what is added to it
+  # the pair (U, L) is all that gdpo looks at, never their welfare
   Rule(
-    (
-      "rewards.source_norm", "rewards.alpha", "rewards.welfare", "rewards.rho",
-      "rewards.disagreement", "grpo.overlong_buffer",
-    ),
+    ("rewards.alpha", "rewards.welfare", "rewards.rho", "rewards.disagreement"),
     "grpo.advantage", _is_not("grpo.advantage", "gdpo"), "take another advantage",
   ),
   Rule(

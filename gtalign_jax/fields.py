@@ -120,6 +120,8 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _convert(value: Any, kind: Any) -> Any:
+  if typing.get_origin(kind) in (typing.Union, types.UnionType):
+    return _convert(value, next(each for each in typing.get_args(kind) if _fits(value, each)))
   if typing.get_origin(kind) is tuple:
     return tuple(_convert(each, typing.get_args(kind)[0]) for each in _parts(value))
   if kind is float:

@@ -55,8 +55,14 @@ AGGREGATIONS = (
   "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm",
 )  # fmt: skip
 KL_ESTIMATORS = ("k1", "k2", "k3", "k1+", "k2+", "k3+")
-MISMATCHES = ("off", "token", "sequence")
+MISMATCHES = ("off", "token", "sequence", "sequence-geometric")
 MISMATCH_MODES = ("truncate", "mask")
+# mode and bounds of each level that is on; a geometric mean hardly moves, so its band is narrow
+MISMATCH_DEFAULTS = {
+  "token": ("truncate", (0.0, 2.0)),
+  "sequence": ("truncate", (0.0, 2.0)),
+  "sequence-geometric": ("mask", (0.99, 1.01)),
+}
 DECAYS = ("constant", "cosine", "linear")
 
 
@@ -263,10 +269,12 @@ class GRPOConfig:
   dual_clip: float | None = None  # c of dual clip; 3 in the paper's recipe
   kl_coef: float = 0.0  # weight of KL to the start policy in the loss
   kl_estimator: str = "k3"  # k1 | k2 | k3, a + suffix = that value with k2's gradient
-  mismatch: str = "off"  # sampler/trainer correction: off | token | sequence
-  mismatch_mode: str = "truncate"  # truncate | mask
-  # weights are cut to these (truncate), or those outside dropped (mask)
-  mismatch_bounds: tuple[float, float] = (0.0, 2.0)
+  mismatch: str = "off"  # sampler/trainer correction: MISMATCHES
+  mismatch_mode: str | None = None  # truncate | mask; none: see MISMATCH_DEFAULTS
+  # weights are cut to these (truncate), or those outside become 0 (mask); none: MISMATCH_DEFAULTS
+  mismatch_bounds: tuple[float, float] | None = None
+  # a token whose own weight lies outside masks its row; none = off, (1e-4, 1e2) catches outliers
+  mismatch_veto: tuple[float, float] | None = None
   overlong_buffer: int = 0  # tokens before the budget in which length is punished; 0 = off
   mask_truncated: bool = False  # leave rows that hit the budget out of the loss
 
@@ -277,7 +285,8 @@ class GRPOConfig:
     one_of("grpo.aggregation", self.aggregation, AGGREGATIONS)
     one_of("grpo.kl_estimator", self.kl_estimator, KL_ESTIMATORS)
     one_of("grpo.mismatch", self.mismatch, MISMATCHES)
-    one_of("grpo.mismatch_mode", self.mismatch_mode, MISMATCH_MODES)
+    if self.mismatch_mode is not None:
+      one_of("grpo.mismatch_mode", self.mismatch_mode, MISMATCH_MODES)
     at_least("grpo", self, 0, "steps", "micro_prompts", "micro_samples", "overlong_buffer")
     at_least("grpo", self, 1, "prompts_per_step", "inner_epochs")
     at_least("grpo", self, 0, "kl_coef", "clip_high")
@@ -286,7 +295,8 @@ class GRPOConfig:
     fraction("grpo", self, "clip_low")  # beyond 1 the lower bound of a ratio would be negative
     if self.dual_clip is not None and self.dual_clip <= 1:
       raise BadInput(f"grpo.dual_clip={self.dual_clip}: must be more than 1, or none for off")
-    band("grpo", self, "mismatch_bounds")
+    given = [key for key in ("mismatch_bounds", "mismatch_veto") if getattr(self, key) is not None]
+    band("grpo", self, *given)
     if min(self.gdpo_weights) < 0 or not any(self.gdpo_weights):
       raise BadInput(f"grpo.gdpo_weights={self.gdpo_weights}: must be at least 0 and not both 0")
     ascending("grpo", self, "length_buckets")

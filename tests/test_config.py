@@ -151,6 +151,7 @@ def test_rules_are_checked_when_all_changes_are_in():
     "grpo.clip_low=-0.1", "grpo.clip_high=-1", "grpo.dual_clip=1.0", "grpo.micro_samples=-1",
     "grpo.mismatch_bounds=(2.0,0.5)", "grpo.mismatch_bounds=(-1,2)", "grpo.overlong_buffer=-1",
     "grpo.overlong_buffer=321", "grpo.gdpo_weights=(0,0)", "grpo.gdpo_weights=(-1,2)",
+    "grpo.mismatch_veto=(1,0.5)",
     "optim.b1=1.0", "optim.b2=1.0", "optim.b2=-0.5", "optim.eps=0", "optim.weight_decay=-1",
     "optim.final_lr_frac=2", "rewards.length_slope=0", "rewards.brief_scale=0",
     "rewards.user_answer=-0.5", "rewards.floor=-1", "rewards.response_words=(500,20)",
@@ -364,3 +365,11 @@ def test_sections_are_hashable_and_frozen():
   assert hash(Config()) == hash(Config())
   with pytest.raises(dataclasses.FrozenInstanceError):
     GRPOConfig().steps = 3
+
+
+def test_a_pair_that_may_be_none_is_a_tuple_wherever_it_comes_from():
+  """Sections are static arguments of jit, so they must be hashable: a list of config.json is not."""
+  made = override(Config(), ["grpo.mismatch=token", "grpo.mismatch_bounds=[0.5,2]"])
+  assert made.grpo.mismatch_bounds == (0.5, 2.0)
+  again = configs.from_dict(json.loads(configs.stored(made)), "config.json")
+  assert again == made and hash(again.grpo) == hash(made.grpo)

@@ -58,7 +58,8 @@ ALSO_OFF = {
 OTHERS = {
   "grpo.train_samples": 4, "grpo.micro_samples": 2, "data.weights": {"medium": 2.0}, "grpo.dual_clip": 3.0,
   "grpo.length_buckets": (64,), "policy.lora_targets": ("q",), "grpo.gdpo_weights": (0.3, 0.7),
-  "grpo.mismatch_bounds": (0.5, 2.0), "rewards.variant": "user", "rollout.group_size": 4,
+  "grpo.mismatch_bounds": (0.5, 2.0), "grpo.mismatch_veto": (1e-4, 1e2), "rewards.variant": "user",
+  "rollout.group_size": 4,
   "grpo.inner_epochs": 3, "checkpoint.keep": 3, "rewards.disagreement": (0.1, 0.2),
   "rewards.judge.base_url": "http://localhost:1/v1", "rewards.judge.extra_body": {"a": [1]},
   "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
@@ -176,6 +177,10 @@ def test_a_file_is_held_to_what_it_sets_itself(tmp_path, made, key):
     (
       {"grpo.mismatch": "token", "rollout.top_p": 0.9},
       "use off, or drop rollout.top_p=0.9",
+    ),
+    (
+      {"grpo.mismatch_veto": (1e-4, 1e2), "rollout.top_k": 20, "rollout.min_p": 0.1},
+      "use none, or drop rollout.top_k=20, rollout.min_p=0.1",
     ),
   ],
 )

@@ -28,14 +28,13 @@ from gtalign_jax.types import Array, Experience
 def advantages(experience: Experience, programs: Executables, config: GRPOConfig) -> Experience:
   """Adds which rows are trained on and their advantages, computed on the device over [P, G].
 
-  Before that the reward is put in its final form: a weighted sum of (U, L) for gdpo, and with the
-  punishment of overlong completions where asked for.
+  Before that rewards are put in their final form, with the punishment of overlong completions where
+  asked for; gdpo compares U and L, and the reward is then their weighted sum.
   """
-  reward_PG = _final_reward(experience, config)
+  reward_PG, compared = _final_rewards(experience, config)
   trained_PG = np.ones(reward_PG.shape, bool)
   if config.train_samples:
     trained_PG = max_variance_subset(reward_PG, config.train_samples)
-  compared = experience.utility_PGC if config.advantage == "gdpo" else reward_PG
   valid_PG = np.isfinite(reward_PG) & trained_PG
   rows = sharding.rows(programs.mesh)
   # group statistics span the rows of all processes: computed on the mesh, never on one host
@@ -51,15 +50,18 @@ def advantages(experience: Experience, programs: Executables, config: GRPOConfig
   )
 
 
-def _final_reward(experience: Experience, config: GRPOConfig) -> np.ndarray:
-  """One reward per row [P, G], float64; NaN where a row has no verdict."""
-  if config.advantage == "gdpo":
-    return experience.utility_PGC @ np.asarray(config.gdpo_weights)
-  if not config.overlong_buffer:
-    return experience.reward_PG
+def _final_rewards(experience: Experience, config: GRPOConfig) -> tuple[np.ndarray, np.ndarray]:
+  """(one reward a row [P, G], what groups compare: the same, or (U, L) [P, G, 2]), float64.
+
+  NaN where a row has no verdict. The punishment is added to whatever is compared.
+  """
   max_tokens = experience.rollout.tokens_BC.shape[1]  # rows are padded to the budget
   penalty_PG = overlong_penalty(experience.count_PG, max_tokens, config.overlong_buffer)
-  return experience.reward_PG + penalty_PG
+  if config.advantage == "gdpo":
+    utility_PGC = experience.utility_PGC + penalty_PG[..., None]
+    return utility_PGC @ np.asarray(config.gdpo_weights), utility_PGC
+  reward_PG = experience.reward_PG + penalty_PG
+  return reward_PG, reward_PG
 
 
 def rated(

@@ -7,42 +7,41 @@ sources: docs/algorithms.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from gtalign_jax.algorithms import blocks
+from gtalign_jax.algorithms import mismatch as mismatches
+from gtalign_jax.algorithms.mismatch import LIMIT
 from gtalign_jax.arrays import namespace
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import one_of
-from gtalign_jax.sections import (
-  AGGREGATIONS,
-  KL_ESTIMATORS,
-  LOSSES,
-  MISMATCH_MODES,
-  MISMATCHES,
-)
+from gtalign_jax.sections import AGGREGATIONS, KL_ESTIMATORS, LOSSES
 from gtalign_jax.types import Array
-
-LIMIT = 20.0  # nats; bound on log-ratios before exp
 
 
 class Totals(NamedTuple):
   """Sizes of the whole optimiser batch that means are taken over (all devices, all slices).
 
   tokens: N, tokens that count. rows: rows with at least one. all_rows: rows, empty ones included.
+  blocks: tokens that count in each of `types.BLOCKS`, [4]; None where blocks are not known.
   """
 
   tokens: Any
   rows: Any
   all_rows: Any
+  blocks: Any = None
 
 
-def totals(mask_BT: Any) -> Totals:
+def totals(mask_BT: Any, block_BT: Any = None) -> Totals:
   """`Totals` of a batch that is not cut into slices."""
   xp = namespace(mask_BT)
   keep_BT = xp.asarray(mask_BT) != 0
-  return Totals(keep_BT.sum(), keep_BT.any(1).sum(), keep_BT.shape[0])
+  in_blocks = None if block_BT is None else blocks.counts(xp, block_BT, keep_BT)
+  return Totals(keep_BT.sum(), keep_BT.any(1).sum(), keep_BT.shape[0], in_blocks)
 
 
 def _stop(xp: Any, x: Array) -> Array:
@@ -91,11 +90,17 @@ def _aggregate(
   return xp.sum(sum_B) / (whole.all_rows * (max_tokens or loss_BT.shape[1]))
 
 
-def _sizes(xp: Any, keep_BT: Array, given: Totals | None, dtype: Any) -> Totals:
-  """Totals in `dtype`, at least 1 each; counted from the mask where none are given."""
-  given = given or totals(keep_BT)
-  sizes = (given.tokens, given.rows, given.all_rows)
-  return Totals(*(xp.maximum(xp.asarray(size).astype(dtype), 1) for size in sizes))
+def _sizes(
+  xp: Any, keep_BT: Array, given: Totals | None, dtype: Any, block_BT: Any = None
+) -> Totals:
+  """Totals in `dtype`, divisors at least 1; counted from the mask where none are given."""
+  given = given or totals(keep_BT, block_BT)
+  tokens, rows, all_rows = (
+    xp.maximum(xp.asarray(size).astype(dtype), 1)
+    for size in (given.tokens, given.rows, given.all_rows)
+  )
+  in_blocks = None if given.blocks is None else xp.asarray(given.blocks).astype(dtype)
+  return Totals(tokens, rows, all_rows, in_blocks)
 
 
 def _kl_terms(xp: Any, logp_BT: Array, ref_logp_BT: Array, estimator: str) -> Array:
@@ -119,31 +124,6 @@ def _kl_terms(xp: Any, logp_BT: Array, ref_logp_BT: Array, estimator: str) -> Ar
   if estimator.endswith("+"):
     return _stop(xp, value_BT) + half_square_BT - _stop(xp, half_square_BT)
   return value_BT
-
-
-def _mismatch_weights(
-  xp: Any,
-  old_BT: Array,
-  sampler_BT: Array,
-  level: str,
-  mode: str,
-  bounds: tuple[float, float],
-) -> Array:
-  """Importance weights exp(old - sampler) for a sampler that computes other log-probabilities.
-
-  level: token (a weight a token) or sequence (one a row, from the sum over its tokens); the
-  exponent is clamped to +-20. mode: truncate (clip to bounds) or mask (zero outside them). [B, T]
-  or [B, 1].
-  """
-  log_BT = old_BT - sampler_BT
-  if level == "sequence":
-    log_BT = log_BT.sum(1, keepdims=True)
-  weight_BT = xp.exp(xp.clip(log_BT, -LIMIT, LIMIT))
-  low, high = bounds
-  if mode == "truncate":
-    return xp.clip(weight_BT, low, high)
-  inside_BT = (weight_BT >= low) & (weight_BT <= high)
-  return xp.where(inside_BT, weight_BT, xp.zeros_like(weight_BT))
 
 
 def _surrogate(
@@ -189,8 +169,12 @@ def policy_loss(
   *,
   sampler_logp_BT: Any = None,
   mismatch: str = "off",
-  mismatch_mode: str = "truncate",
-  mismatch_bounds: tuple[float, float] = (0.0, 2.0),
+  mismatch_mode: str | None = None,
+  mismatch_bounds: tuple[float, float] | None = None,
+  mismatch_veto: tuple[float, float] | None = None,
+  entropy_BT: Any = None,
+  block_BT: Any = None,
+  block_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
   totals: Totals | None = None,
 ) -> tuple[Array, dict[str, Array]]:
   """Clipped policy-gradient loss of realised tokens, with r = exp(clip(logp - old_logp, +-20)).
@@ -199,41 +183,56 @@ def policy_loss(
     gspo   the same with r the row's geometric mean ratio       Zheng et al. 2025, GSPO-token
     cispo  -stop(clip(r, 1 - clip_low, 1 + clip_high)) A logp   MiniMax-M1 2025, eq. 4
   advantage_B: one a row, or [B, T] one a token (GAE). dual_clip: c > 1; where A < 0 the loss is at
-  most -c A (Ye et al. 2020; not for cispo). kl_coef * k(logp - ref_logp) is added per token before
-  aggregation. sampler_logp_BT with `mismatch` other than off: the surrogate is multiplied by
-  `mismatch_weights`. totals: sizes of the whole optimiser batch where these rows are a slice.
+  most -c A (Ye et al. 2020; not for cispo). mismatch: the surrogate is multiplied by
+  `mismatch.weights` of old_logp - sampler_logp. kl_coef * k(logp - ref_logp) is then added per
+  token, and the sum multiplied by the weight of the token's block (block_BT: blocks.py).
+  totals: sizes of the whole optimiser batch where these rows are a slice.
 
   Returns (loss, metrics). Metrics are shares of the whole batch, so slices add up (`…/max`: take
-  the larger): clip_ratio/{low,high,region}_mean, ratio/{mean,max}, kl (with a reference),
-  sampling/sampling_logp_difference/{mean,max} (with sampler_logp_BT). Nothing that counts: all 0.
-  Raises BadInput for an unknown name.
+  the larger): clip_ratio/{low,high,region}_mean, ratio/{mean,max}; and where the arrays are given:
+  entropy, kl, sampling/*, block/*. Nothing that counts: all 0 (means of a block: NaN). Raises
+  BadInput for an unknown name, and where an array is missing that an option needs.
   """
   one_of("grpo.kind", kind, LOSSES)
   one_of("grpo.aggregation", aggregation, AGGREGATIONS)
   one_of("grpo.kl_estimator", kl_estimator, KL_ESTIMATORS)
-  one_of("grpo.mismatch", mismatch, MISMATCHES)
-  one_of("grpo.mismatch_mode", mismatch_mode, MISMATCH_MODES)
-  if mismatch != "off" and sampler_logp_BT is None:
+  correction = mismatches.Mismatch(mismatch, mismatch_mode, mismatch_bounds, mismatch_veto)
+  correction.check()
+  if correction.active and sampler_logp_BT is None:
     raise BadInput(f"grpo.mismatch={mismatch!r} needs the sampler's log-probabilities")
   if kl_coef and ref_logp_BT is None:
     raise BadInput(f"grpo.kl_coef={kl_coef} needs the reference log-probabilities")
-  xp, keep_BT, logp_BT, old_BT, A_BT, ref_BT, sampler_BT = _border(
-    mask_BT, logp_BT, old_logp_BT, advantage_B, ref_logp_BT, sampler_logp_BT
+  weighted = any(weight != 1 for weight in block_weights)
+  if weighted and block_BT is None:
+    raise BadInput(f"grpo.block_weights={block_weights} needs the block of each token")
+  xp, keep_BT, logp_BT, old_BT, A_BT, ref_BT, sampler_BT, entropy_BT = _border(
+    mask_BT, logp_BT, old_logp_BT, advantage_B, ref_logp_BT, sampler_logp_BT, entropy_BT
   )
-  whole = _sizes(xp, keep_BT, totals, logp_BT.dtype)
+  whole = _sizes(xp, keep_BT, totals, logp_BT.dtype, block_BT)
   clip = (clip_low, clip_high, dual_clip)
   loss_BT, ratio_BT, clipped = _surrogate(xp, kind, logp_BT, old_BT, keep_BT, A_BT, clip)
   metrics = _ratio_metrics(xp, ratio_BT, clipped, keep_BT, whole)
   if sampler_BT is not None:
-    metrics |= _mismatch_metrics(xp, old_BT, sampler_BT, whole)
-  if mismatch != "off":
-    weight_BT = _mismatch_weights(xp, old_BT, sampler_BT, mismatch, mismatch_mode, mismatch_bounds)
-    loss_BT = loss_BT * _stop(xp, weight_BT)
+    log_BT = _stop(xp, old_BT - sampler_BT)
+    metrics |= mismatches.difference(xp, log_BT, whole.tokens)
+    if correction.active:
+      weight_BT = mismatches.weights(xp, log_BT, keep_BT, correction)
+      metrics |= mismatches.masked(xp, weight_BT, keep_BT, whole)
+      loss_BT = loss_BT * weight_BT
+  each: dict[str, Any] = {"clip_ratio": (clipped["low"] | clipped["high"]).astype(logp_BT.dtype)}
+  if entropy_BT is not None:
+    each["entropy"] = _stop(xp, entropy_BT)
+    metrics["entropy"] = xp.sum(each["entropy"]) / whole.tokens
   if ref_BT is not None:
     kl_BT = _kl_terms(xp, logp_BT, ref_BT, kl_estimator)
-    metrics["kl"] = _stop(xp, xp.sum(kl_BT)) / whole.tokens  # exactly 0 at masked tokens
+    each["kl"] = _stop(xp, kl_BT)
+    metrics["kl"] = xp.sum(each["kl"]) / whole.tokens  # exactly 0 at masked tokens
     if kl_coef:
       loss_BT = loss_BT + kl_coef * kl_BT
+  if whole.blocks is not None:
+    metrics |= blocks.metrics(xp, block_BT, keep_BT, each, whole)
+  if weighted:
+    loss_BT = loss_BT * blocks.token_weights(xp, block_BT, loss_BT, block_weights)
   return _aggregate(xp, loss_BT, keep_BT, aggregation, max_tokens, whole), metrics
 
 
@@ -248,14 +247,6 @@ def _ratio_metrics(xp, ratio_BT, clipped, keep_BT, whole) -> dict[str, Array]:
     "clip_ratio/region_mean": share(clipped["low"] | clipped["high"]),
     "ratio/mean": xp.sum(ratio_BT) / whole.tokens,
     "ratio/max": xp.max(ratio_BT),
-  }
-
-
-def _mismatch_metrics(xp, old_BT, sampler_BT, whole) -> dict[str, Array]:
-  away_BT = _stop(xp, xp.abs(old_BT - sampler_BT))
-  return {
-    "sampling/sampling_logp_difference/mean": xp.sum(away_BT) / whole.tokens,
-    "sampling/sampling_logp_difference/max": xp.max(away_BT),
   }
 
 

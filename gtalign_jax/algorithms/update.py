@@ -234,6 +234,7 @@ def _loss(
     mismatch=config.mismatch,
     mismatch_mode=config.mismatch_mode,
     mismatch_bounds=config.mismatch_bounds,
+    mismatch_veto=config.mismatch_veto,
     totals=totals,
   )
   mask_BC = batch.mask_BC.astype(logp_BC.dtype)

@@ -16,20 +16,18 @@ from gtalign_jax.types import Experience
 def reward(experience: Experience, config: RewardConfig, where: str) -> Experience:
   """Adds reward_PG, the welfare score of each row, and utility_PGC, C = (U, L); NaN where invalid.
 
-  With `rewards.source_norm` the reward is normalised over the batch by source
-  (rewards/normalize.py).
+  With `rewards.source_norm` each of the three is normalised over the batch by source
+  (rewards/normalize.py), so that the step holds for every advantage: gdpo reads U and L alone.
   where: how an error names the step. Raises RunFailure where too few rows have a verdict.
   """
   rows, shape = experience.rows, experience.count_PG.shape
   check_verdicts(rows, config, where)
-  reward_B = _column(rows, "score")
-  if config.source_norm != "none":
-    sources = [row["data_source"] for row in rows]
-    reward_B = normalize.normalize(reward_B, sources, config.source_norm)
-  utility_BC = np.stack([_column(rows, "user_reward"), _column(rows, "llm_reward")], axis=-1)
-  return experience._replace(
-    reward_PG=reward_B.reshape(shape), utility_PGC=utility_BC.reshape(*shape, 2)
+  sources = [row["data_source"] for row in rows]
+  reward_PG, *utilities = (
+    normalize.normalize(_column(rows, name), sources, config.source_norm).reshape(shape)
+    for name in ("score", "user_reward", "llm_reward")
   )
+  return experience._replace(reward_PG=reward_PG, utility_PGC=np.stack(utilities, axis=-1))
 
 
 def _column(rows: Sequence[dict[str, Any]], name: str) -> np.ndarray:

@@ -1,13 +1,12 @@
 """Advantages against the float64 reference, and their invariances."""
 
 import itertools
-import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden import losses as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,41 +14,42 @@ from hypothesis.extra import numpy as hnp
 from gtalign_jax.algorithms import advantages
 from gtalign_jax.algorithms.advantages import group_advantages
 from gtalign_jax.algorithms.loss import policy_loss
+from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
-from gtalign_jax.sections import AGGREGATIONS, GRPOConfig
+from gtalign_jax.rewards.reward import reward
+from gtalign_jax.sections import AGGREGATIONS, GRPOConfig, RewardConfig
+from gtalign_jax.types import Experience, Rollout
 
-DATA = json.loads((Path(__file__).parent.parent / "golden" / "losses.json").read_text("utf-8"))
-CASES = {
-  name: {key: np.asarray(value, float) for key, value in case.items()}
-  for name, case in DATA["advantages"].items()
-}
-
-
-def rewards(case, kind):
-  return case["pair"] if kind == "gdpo" else case["reward"]
+CASES = reference.reward_cases()
+LENIENT = JudgeConfig(max_invalid_frac=1.0)
 
 
-@pytest.mark.parametrize("kind", advantages.ADVANTAGES)
+def case_of(name, kind):
+  """(rewards, which rows are valid, the advantages they should have)."""
+  reward, pair = CASES[name]
+  valid = np.isfinite(reward)
+  given = pair if kind == "gdpo" else reward
+  return given, valid, reference.advantages(kind, given, valid)
+
+
+@pytest.mark.parametrize("kind", reference.ADVANTAGES)
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name, kind):
-  case = CASES[name]
-  reward = rewards(case, kind)
-  host = group_advantages(reward, case["valid"], kind=kind)
+  given, valid, expected = case_of(name, kind)
+  host = group_advantages(given, valid, kind=kind)
   assert host.dtype == np.float64
-  np.testing.assert_allclose(host, case[kind], rtol=1e-12, atol=1e-13)
-  device = jax.jit(lambda r, v: group_advantages(r, v, kind=kind))(
-    jnp.float32(reward), case["valid"].astype(bool)
-  )
+  np.testing.assert_allclose(host, expected, rtol=1e-12, atol=1e-13)
+  device = jax.jit(lambda r, v: group_advantages(r, v, kind=kind))(jnp.float32(given), valid)
   assert device.dtype == jnp.float32
-  np.testing.assert_allclose(device, case[kind], rtol=2e-4, atol=2e-5)
+  np.testing.assert_allclose(device, expected, rtol=2e-4, atol=2e-5)
 
 
 def test_x64_on_the_device():
   with jax.enable_x64(True):
-    case = CASES["mixed"]
-    out = group_advantages(jnp.asarray(case["reward"]), jnp.asarray(case["valid"]))
+    given, valid, expected = case_of("mixed", "grpo")
+    out = group_advantages(jnp.asarray(given), jnp.asarray(valid))
     assert out.dtype == jnp.float64
-    np.testing.assert_allclose(out, case["grpo"], rtol=1e-12)
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", advantages.ADVANTAGES)
@@ -147,7 +147,8 @@ def test_a_row_without_verdict_leaves_loss_kl_entropy_and_counts(kind, aggregati
       jnp.asarray(cut[1]), jnp.asarray(cut[2]), advantage, mask_BC, aggregation=aggregation,
       max_tokens=C, ref_logp_BT=jnp.asarray(cut[3]), kl_coef=0.1, totals=totals,
     )  # fmt: skip
-    return {"loss": loss, **metrics, **totals._asdict()}
+    counts = {key: count for key, count in totals._asdict().items() if count is not None}
+    return {"loss": loss, **metrics, **counts}
 
   with_it, without = numbers(4), numbers(3)
   assert int(with_it["all_rows"]) == 9 and int(with_it["rows"]) == 8
@@ -155,17 +156,21 @@ def test_a_row_without_verdict_leaves_loss_kl_entropy_and_counts(kind, aggregati
     np.testing.assert_allclose(with_it[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("cell", DATA["gae"]["cells"], ids=lambda c: str(c["gamma"]))
-def test_gae(cell):
-  args = [np.asarray(DATA["gae"][key], float) for key in ("reward", "value", "mask")]
-  chosen = {"gamma": cell["gamma"], "lam": cell["lam"]}
-  advantage, returns = advantages.gae(*args, whiten=False, **chosen)
-  np.testing.assert_allclose(advantage, cell["advantage"], atol=1e-12)
-  np.testing.assert_allclose(returns, cell["return"], atol=1e-12)
-  np.testing.assert_allclose(advantages.gae(*args, **chosen)[0], cell["whitened"], atol=1e-10)
-  device = jax.jit(lambda *a: advantages.gae(*a, **chosen))(*map(jnp.float32, args))
-  np.testing.assert_allclose(device[0], cell["whitened"], atol=1e-5)
-  np.testing.assert_allclose(device[1], cell["return"], atol=1e-5)
+@pytest.mark.parametrize("mask", reference.GAE_MASKS)
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (0.97, 0.9)])
+def test_gae(mask, gamma, lam):
+  reward, value = np.random.default_rng(5).normal(0, 1, (2, 4, 6))
+  mask = np.asarray(reference.GAE_MASKS[mask])
+  expected, returned, whitened = reference.gae(reward, value, mask, gamma, lam)
+  junk = [np.where(mask, each, np.nan) for each in (reward, value)]
+  chosen = {"gamma": gamma, "lam": lam}
+  advantage, returns = advantages.gae(*junk, mask, whiten=False, **chosen)
+  np.testing.assert_allclose(advantage, expected, atol=1e-12)
+  np.testing.assert_allclose(returns, returned, atol=1e-12)
+  np.testing.assert_allclose(advantages.gae(*junk, mask, **chosen)[0], whitened, atol=1e-10)
+  device = jax.jit(lambda *a: advantages.gae(*a, **chosen))(*map(jnp.float32, (*junk, mask)))
+  np.testing.assert_allclose(device[0], whitened, atol=1e-5)
+  np.testing.assert_allclose(device[1], returned, atol=1e-5)
 
 
 def test_signal_mask_is_exact():
@@ -179,6 +184,47 @@ def test_signal_mask_is_exact():
     np.testing.assert_array_equal(out, [False, True, False, False, False])
   pair = np.stack([np.ones((2, 3)), np.array([[1, 1, 1], [1, 2, 1]])], -1)
   np.testing.assert_array_equal(advantages.signal_mask(pair, np.ones((2, 3))), [False, True])
+
+
+@pytest.mark.parametrize("kind", reference.ADVANTAGES)
+def test_sources_are_normalised_and_long_rows_punished_for_every_advantage(kind):
+  """What groups compare: zscore by source, then the punishment; for gdpo in U and in L."""
+  rng = np.random.default_rng(2)
+  P, G, budget, buffer = 4, 5, 50, 20
+  columns = {
+    name: rng.normal(spread, spread, (P, G))
+    for spread, name in enumerate(("score", "user_reward", "llm_reward"), start=1)
+  }
+  valid = np.ones((P, G), bool)
+  valid[1, :4], valid[3, 2] = False, False  # a group of one valid row
+  count = rng.integers(1, budget + 1, (P, G))
+  rows = [
+    {"data_source": "ab"[p % 2], "valid": bool(valid[p, g]), "decision": 0.0}
+    | {name: float(x[p, g]) if valid[p, g] else None for name, x in columns.items()}
+    for p, g in np.ndindex(P, G)
+  ]
+  tokens = np.zeros((P * G, budget), np.int32)
+  experience = Experience(None, Rollout(tokens, tokens > 0, tokens * 1.0, valid), rows, count)
+  scored = reward(experience, RewardConfig(source_norm="zscore", judge=LENIENT), "here")
+  final, compared = advantages._final_rewards(
+    scored, GRPOConfig(advantage=kind, gdpo_weights=(0.3, 0.7), overlong_buffer=buffer)
+  )
+
+  def wanted(x):
+    out = np.full((P, G), np.nan)
+    for parity in (0, 1):
+      own = x[parity::2][valid[parity::2]]
+      out[parity::2] = (x[parity::2] - own.mean()) / (own.std() + 1e-6)
+    for place in np.ndindex(P, G):
+      out[place] += reference.overlong(count[place], budget, buffer)
+    return np.where(valid, out, np.nan)
+
+  score, user, llm = map(wanted, columns.values())
+  pair = np.stack([user, llm], -1)
+  np.testing.assert_allclose(final, 0.3 * user + 0.7 * llm if kind == "gdpo" else score)
+  expected = reference.advantages(kind, pair if kind == "gdpo" else score, valid, (0.3, 0.7))
+  ours = group_advantages(compared, valid, kind=kind, weights=(0.3, 0.7))
+  np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
 def test_overlong_penalty():

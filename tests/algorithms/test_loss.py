@@ -1,32 +1,21 @@
-"""Policy and value losses against the float64 reference of tests/golden/make_losses.py."""
+"""Policy and value losses against the float64 reference of tests/golden/losses.py."""
 
-import json
-import runpy
-from pathlib import Path
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden import losses as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtalign_jax.algorithms import loss, sft_loss
 from gtalign_jax.errors import BadInput
+from gtalign_jax.types import BLOCKS
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-DATA = json.loads((GOLDEN / "losses.json").read_text(encoding="utf-8"))
-X = {key: np.asarray(value) for key, value in DATA["inputs"].items()}
-OPTIONS = (
-  "kind", "aggregation", "clip_low", "clip_high", "dual_clip", "kl_coef", "kl_estimator",
-  "mismatch", "mismatch_mode", "mismatch_bounds",
-)  # fmt: skip
-
-
-def options(cell):
-  chosen = {key: cell[key] for key in OPTIONS}
-  chosen["mismatch_bounds"] = tuple(chosen["mismatch_bounds"])
-  return chosen | {"max_tokens": DATA["max_tokens"]}
+X = reference.inputs()
+COVERING = reference.covering()
 
 
 def call(logp_BT, x, **options):
@@ -37,53 +26,72 @@ def call(logp_BT, x, **options):
     x["mask"],
     ref_logp_BT=x["ref_logp"],
     sampler_logp_BT=x["sampler_logp"],
-    **options,
+    entropy_BT=x["entropy"],
+    block_BT=x["block"],
+    **{"max_tokens": reference.BUDGET, **options},
   )
 
 
-def name(cell):
-  marks = [cell["kind"], cell["aggregation"], cell["kl_estimator"] if cell["kl_coef"] else "nokl"]
-  return "-".join([*marks, cell["mismatch"], cell["mismatch_mode"], str(cell["dual_clip"])])
-
-
-def test_the_golden_file_is_what_the_script_writes():
-  script = runpy.run_path(str(GOLDEN / "make_losses.py"))
-  made = script["make"]()
-  for key in DATA:
-    np.testing.assert_equal(made[key], DATA[key], err_msg=key)
-
-
-@pytest.mark.parametrize("cell", DATA["policy"], ids=name)
-def test_numpy_float64_loss(cell):
-  value, metrics = call(X["logp"], X, **options(cell))
-  assert isinstance(value, np.float64)
-  assert all(isinstance(metric, np.float64) for metric in metrics.values())
-  np.testing.assert_allclose(value, cell["loss"], rtol=1e-12)
+def test_the_inputs_reach_every_branch():
+  """Weights inside and outside of the bounds, an outlier, each block, an empty row, wide ratios."""
+  away = np.where(X["mask"], X["old_logp"] - X["sampler_logp"], 0)
+  assert (np.exp(away) < 1e-4).any(1).tolist() == [False, False, False, False, True]
+  mean = np.exp(away.sum(1) / np.maximum(X["mask"].sum(1), 1))
+  assert ((mean > 0.99) & (mean < 1.01)).tolist() == [False, True, True, False, False]
+  assert set(X["block"][X["mask"] == 1]) == {-1, 0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("kind", loss.LOSSES)
-def test_jax_losses_and_gradients(kind):
-  cells = [cell for cell in DATA["policy"] if cell["kind"] == kind]
+def test_numpy_float64_loss_of_every_combination(kind):
+  count = 0
+  for cell in reference.cells():
+    if cell["kind"] == kind:
+      value, _ = call(X["logp"], X, **cell)
+      expected = reference.policy(X, cell, X["logp"], X["logp"])
+      assert abs(value - expected) <= 1e-12 * max(1.0, abs(expected)), reference.name(cell)
+      count += 1
+  assert count == 4 * 3 * 7 * 11 * 2
+
+
+@functools.cache
+def graded(index):
+  """Loss, metrics and gradient of one of COVERING on the device, float64."""
   with jax.enable_x64(True):
-    lp = jnp.asarray(X["logp"])
-    for cell in cells:
-      value, grad = jax.value_and_grad(lambda lp, c=cell: call(lp, X, **options(c))[0])(lp)
-      assert value.dtype == grad.dtype == jnp.float64
-      np.testing.assert_allclose(value, cell["loss"], rtol=1e-12, err_msg=name(cell))
-      # r = e^20 tokens are huge: central differences are exact to about 1e-9 of the largest entry
-      scale = max(1.0, float(np.abs(cell["gradient"]).max()))
-      np.testing.assert_allclose(
-        grad / scale, np.asarray(cell["gradient"]) / scale, atol=2e-8, err_msg=name(cell)
-      )
+    objective = functools.partial(call, x=X, **COVERING[index])
+    (value, metrics), grad = jax.value_and_grad(objective, has_aux=True)(jnp.asarray(X["logp"]))
+    assert value.dtype == grad.dtype == jnp.float64
+    return float(value), {k: float(v) for k, v in metrics.items()}, np.asarray(grad)
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_jax_losses_and_gradients(part):
+  """Every two options meet in some cell."""
+  for index in range(part, len(COVERING), 3):
+    cell, (value, metrics, grad) = COVERING[index], graded(index)
+    host, host_metrics = call(X["logp"], X, **cell)
+    assert isinstance(host, np.float64)
+    np.testing.assert_allclose(value, host, rtol=1e-12, err_msg=reference.name(cell))
+    assert metrics.keys() == host_metrics.keys()
+    for key, metric in metrics.items():
+      np.testing.assert_allclose(metric, host_metrics[key], rtol=1e-12, err_msg=key)
+    expected = reference.policy_gradient(X, cell)
+    # r = e^20 tokens are huge: central differences are exact to about 1e-9 of the largest entry
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(
+      grad / scale, expected / scale, atol=2e-8, err_msg=reference.name(cell)
+    )
 
 
 def test_f32_under_jit_agrees_and_keeps_its_dtype():
-  x32 = {key: value.astype(np.float32) for key, value in X.items()}
-  for cell in DATA["policy"][::13]:
-    value, metrics = jax.jit(lambda lp, c=cell: call(lp, x32, **options(c)))(jnp.float32(X["logp"]))
+  x32 = {
+    key: value.astype(np.float32) if value.dtype == float else value for key, value in X.items()
+  }
+  for cell in COVERING[::13]:
+    value, metrics = jax.jit(lambda lp, c=cell: call(lp, x32, **c))(jnp.float32(X["logp"]))
     assert value.dtype == jnp.float32
     assert all(metric.dtype == jnp.float32 for metric in metrics.values())
-    np.testing.assert_allclose(value, cell["loss"], rtol=3e-5, atol=1e-6, err_msg=name(cell))
+    expected = reference.policy(X, cell, X["logp"], X["logp"])
+    np.testing.assert_allclose(value, expected, rtol=3e-5, atol=1e-6, err_msg=reference.name(cell))
 
 
 def test_bf16_is_computed_in_f32():
@@ -114,12 +122,9 @@ def test_masked_entries_reach_neither_loss_nor_gradient():
   junk = {key: value.copy().astype(float) for key, value in X.items()}
   for key, bad in (("logp", np.nan), ("old_logp", -np.inf), ("ref_logp", np.inf)):
     junk[key][X["mask"] == 0] = bad
-  for cell in DATA["policy"][::23]:
-    chosen = options(cell)
-    clean = jax.value_and_grad(lambda lp, c=chosen: call(lp, X, **c)[0])(jnp.float32(X["logp"]))
-    dirty = jax.value_and_grad(lambda lp, c=chosen: call(lp, junk, **c)[0])(
-      jnp.float32(junk["logp"])
-    )
+  for cell in COVERING[::23]:
+    clean = jax.value_and_grad(lambda lp, c=cell: call(lp, X, **c)[0])(jnp.float32(X["logp"]))
+    dirty = jax.value_and_grad(lambda lp, c=cell: call(lp, junk, **c)[0])(jnp.float32(junk["logp"]))
     np.testing.assert_array_equal(clean[0], dirty[0])
     np.testing.assert_array_equal(clean[1], dirty[1])
     assert not np.asarray(dirty[1])[X["mask"] == 0].any()
@@ -168,6 +173,49 @@ def test_mismatch_metrics():
   key = "sampling/sampling_logp_difference"
   np.testing.assert_allclose(metrics[f"{key}/mean"], away.mean())
   np.testing.assert_allclose(metrics[f"{key}/max"], away.max())
+  assert not any("masked" in each for each in metrics)
+
+
+@pytest.mark.parametrize("kind", loss.LOSSES)
+@pytest.mark.parametrize(
+  ("options", "rows"),
+  [
+    ({"mismatch_veto": (1e-4, 1e2)}, [4]),
+    ({"mismatch": "sequence-geometric"}, [0, 3, 4]),
+    ({"mismatch": "sequence-geometric", "mismatch_veto": (1e-4, 1e2)}, [0, 3, 4]),
+    ({"mismatch": "token", "mismatch_veto": (0.995, 1.001)}, [0, 1, 3, 4]),
+  ],
+)
+def test_masked_rows_leave_the_gradient_and_are_counted(kind, options, rows):
+  with jax.enable_x64(True):
+    objective = functools.partial(call, x=X, kind=kind, **options)
+    (_, metrics), grad = jax.value_and_grad(objective, has_aux=True)(jnp.asarray(X["logp"]))
+    assert not np.asarray(grad)[rows].any()
+    count = X["mask"].sum(1)
+    assert metrics["sampling/masked_row_frac"] == len(rows) / (count > 0).sum()
+    masked = count[rows].sum() / count.sum()
+    assert float(metrics["sampling/masked_token_frac"]) == pytest.approx(masked, rel=1e-12)
+
+
+def test_metrics_of_blocks_are_means_over_their_tokens():
+  _, metrics = call(X["logp"], X, clip_low=0.05, clip_high=0.05)
+  delta = X["logp"] - X["old_logp"]
+  up = X["advantage"][:, None] > 0
+  clipped = np.where(up, delta > np.log(1.05), delta < np.log(0.95))
+  kl = np.exp(X["ref_logp"] - X["logp"]) + X["logp"] - X["ref_logp"] - 1
+  tokens = 0
+  for index, block in enumerate(BLOCKS):
+    inside = (X["block"] == index) & (X["mask"] == 1)
+    for name, value in (("entropy", X["entropy"]), ("kl", kl), ("clip_ratio", clipped)):
+      np.testing.assert_allclose(
+        metrics[f"block/{block}/{name}"], value[inside].mean(), rtol=1e-12, err_msg=block + name
+      )
+    assert metrics[f"block/{block}/length"] == inside.sum() / 4
+    tokens += inside.sum()
+  assert tokens == X["mask"].sum() - 2  # two tokens are outside of all
+  nowhere = X | {"block": np.full_like(X["block"], -1)}
+  _, metrics = call(X["logp"], nowhere)
+  assert np.isnan(metrics["block/payoff/entropy"]) and metrics["block/payoff/length"] == 0
 
 
 def test_a_token_advantage_is_accepted():
@@ -177,45 +225,57 @@ def test_a_token_advantage_is_accepted():
   assert loss.policy_loss(*args, A_BT, X["mask"])[0] == one
 
 
-@pytest.mark.parametrize("aggregation", loss.AGGREGATIONS)
-@settings(max_examples=8)
-@given(data=st.data())
-def test_slices_add_up_to_the_whole(aggregation, data):
-  """Any split of the rows, and any padding, leaves loss and metrics where they are."""
-  cut = data.draw(st.integers(1, 4))
-  pad = data.draw(st.integers(0, 3))
-  kind = data.draw(st.sampled_from(loss.LOSSES))
-  chosen = {
-    "kind": kind, "aggregation": aggregation, "max_tokens": 9, "kl_coef": 0.1, "mismatch": "token",
-  }  # fmt: skip
-  whole, metrics = call(X["logp"], X, **chosen)
-  whole_totals = loss.totals(X["mask"])
-  parts = []
-  for rows in (slice(0, cut), slice(cut, None)):
-    part = {key: value[rows] for key, value in X.items()}
-    part = {
-      key: np.pad(value, ((0, 0), (0, pad)), constant_values=0) if value.ndim == 2 else value
-      for key, value in part.items()
-    }
-    parts.append(call(part["logp"], part, totals=whole_totals, **chosen))
-  np.testing.assert_allclose(sum(value for value, _ in parts), whole, rtol=1e-12)
+def cut(x, rows, pad):
+  part = {key: value[rows] for key, value in x.items()}
+  return {
+    key: np.pad(value, ((0, 0), (0, pad))) if value.ndim == 2 else value
+    for key, value in part.items()
+  }
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(COVERING), st.permutations(range(5)), st.integers(0, 4), st.integers(0, 3))
+def test_slices_add_up_to_the_whole(cell, order, first, pad):
+  """Any order and any split of the rows, and any padding, leaves loss and metrics where they are."""
+  whole, metrics = call(X["logp"], X, **cell)
+  whole_totals = loss.totals(X["mask"], X["block"])
+  pieces = [cut(X, rows, pad) for rows in (order[: first + 1], order[first + 1 :]) if rows]
+  parts = [call(each["logp"], each, totals=whole_totals, **cell) for each in pieces]
+  np.testing.assert_allclose(sum(value for value, _ in parts), whole, rtol=1e-11)
   for key, value in metrics.items():
     join = max if key.endswith("/max") else sum
-    np.testing.assert_allclose(join(part[1][key] for part in parts), value, rtol=1e-12)
+    np.testing.assert_allclose(join(part[1][key] for part in parts), value, rtol=1e-11)
 
 
-@pytest.mark.parametrize("cell", DATA["value"]["cells"], ids=lambda cell: cell["aggregation"])
-def test_value_loss(cell):
-  arrays = [np.asarray(DATA["value"][key]) for key in ("value", "old_value", "return")]
-  settings = {"aggregation": cell["aggregation"], "max_tokens": DATA["max_tokens"]}
-  value, metrics = loss.value_loss(*arrays, X["mask"], **settings)
-  np.testing.assert_allclose(value, cell["loss"], rtol=1e-12)
+def test_gradients_of_slices_are_those_of_the_whole():
+  whole_totals = loss.totals(X["mask"], X["block"])
+  for index in range(0, len(COVERING), 26):
+    _, _, expected = graded(index)
+    with jax.enable_x64(True):
+      for rows in ([2], [4, 1]):  # row 2 is empty
+        part = cut(X, rows, 0)
+        objective = functools.partial(call, x=part, totals=whole_totals, **COVERING[index])
+        grad = jax.grad(lambda lp, f=objective: f(lp)[0])(jnp.asarray(part["logp"]))
+        np.testing.assert_allclose(grad, expected[rows], rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("aggregation", loss.AGGREGATIONS)
+def test_value_loss(aggregation):
+  value_BT, *others = reference.value_inputs()
+  chosen = {"aggregation": aggregation, "max_tokens": reference.BUDGET}
+
+  def expected(v):
+    return reference.value(v, *others, X["mask"], aggregation)
+
+  value, metrics = loss.value_loss(value_BT, *others, X["mask"], **chosen)
+  np.testing.assert_allclose(value, expected(value_BT), rtol=1e-12)
   assert 0 < metrics["value/clip_frac"] < 1
   with jax.enable_x64(True):
-    device, _ = jax.jit(lambda *a: loss.value_loss(*a, **settings))(
-      *map(jnp.asarray, (*arrays, X["mask"]))
-    )
-  np.testing.assert_allclose(device, cell["loss"], rtol=1e-12)
+    device, grad = jax.value_and_grad(
+      lambda v: loss.value_loss(v, *others, X["mask"], **chosen)[0]
+    )(jnp.asarray(value_BT))
+  np.testing.assert_allclose(device, expected(value_BT), rtol=1e-12)
+  np.testing.assert_allclose(grad, reference.differences(expected, value_BT), atol=1e-8)
 
 
 def test_value_loss_of_nothing_is_zero_with_zero_gradient():
@@ -260,8 +320,11 @@ def test_missing_arrays_are_named():
   args = (X["logp"], X["old_logp"], X["advantage"], X["mask"])
   with pytest.raises(BadInput, match="reference"):
     loss.policy_loss(*args, kl_coef=0.1)
-  with pytest.raises(BadInput, match="sampler"):
-    loss.policy_loss(*args, mismatch="token")
+  for options in ({"mismatch": "token"}, {"mismatch_veto": (1e-4, 1e2)}):
+    with pytest.raises(BadInput, match="sampler"):
+      loss.policy_loss(*args, **options)
+  with pytest.raises(BadInput, match="block of each token"):
+    loss.policy_loss(*args, block_weights=(1, 1, 1, 2))
 
 
 @pytest.mark.parametrize("estimator", loss.KL_ESTIMATORS)
