@@ -8,7 +8,6 @@ decode budget and the widest slices stand for all others.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import re
 import time
@@ -58,9 +57,10 @@ def plan(
   mesh = meshes.make(config.mesh, topology.devices)
   found, params = setup.abstract(config, arch, mesh)
   planned: dict[Key, dict[str, Any]] = {}
+  made: dict[Key, Any] = {}
   with _no_cache():
     for table in _tables(found, params, topology, phases):
-      run(table, functools.partial(_compile, planned, mesh))
+      run(table, lambda program: _once(planned, made, mesh, program))
   return _result(topology, mesh.size, planned)
 
 
@@ -138,6 +138,15 @@ def device_bytes(tree: Any) -> int:
   """Bytes of a tree of sharded shapes on one device."""
   leaves = [x for x in jax.tree.leaves(tree) if getattr(x, "sharding", None) is not None]
   return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize for x in leaves)
+
+
+def _once(
+  planned: dict[Key, dict[str, Any]], made: dict[Key, Any], mesh: Mesh, program: Program
+) -> Any:
+  """`_compile`, but for a program that is there already: a table yields one for every segment."""
+  if program.key not in made:
+    made[program.key] = _compile(planned, mesh, program)
+  return made[program.key]
 
 
 def _compile(planned: dict[Key, dict[str, Any]], mesh: Mesh, program: Program) -> Any:

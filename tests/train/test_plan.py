@@ -23,7 +23,8 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.models import architecture, decoder
 from gtalign_jax.models.variants import TINY
 from gtalign_jax.parallel import mesh as meshes
-from gtalign_jax.parallel import topology
+from gtalign_jax.parallel import sharding, topology
+from gtalign_jax.parallel.programs import Program
 from gtalign_jax.train import plan, programs, setup
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,17 @@ def test_flops_follow_the_work(planned):
     3 * programs["score_reference"]["gflops"]
   )
   assert programs["prefill"]["gflops"] > 0 and programs["apply"]["gflops"] == 0
+
+
+def test_a_program_of_every_segment_is_compiled_once(caplog):
+  """Without refills a table yields `decode` once a segment: 64 of them at 8,192 tokens."""
+  mesh = meshes.make(MeshConfig(), jax.devices()[:1])
+  x = jax.ShapeDtypeStruct((4,), "float32", sharding=sharding.replicated(mesh))
+  program = Program("double", lambda x: 2 * x, (x,))
+  planned, made = {}, {}
+  with caplog.at_level("INFO", "gtalign_jax"):
+    shapes = [plan._once(planned, made, mesh, program) for _ in range(2)]
+  assert shapes[0] is shapes[1] and list(planned) == [("double",)] and len(caplog.records) == 1
 
 
 def test_adapters_shrink_the_optimizer():
