@@ -29,6 +29,7 @@ from gtalign_jax.fields import PLACEMENT, divides, placed, settle
 from gtalign_jax.fields import Table as Table
 from gtalign_jax.sections import (
   CheckpointConfig,
+  CriticConfig,
   DataConfig,
   EvalConfig,
   GRPOConfig,
@@ -62,7 +63,8 @@ class Config:
   rollout: RolloutConfig = field(default_factory=RolloutConfig)
   rewards: RewardConfig = field(default_factory=RewardConfig)
   grpo: GRPOConfig = field(default_factory=GRPOConfig)
-  optim: OptimConfig = field(default_factory=OptimConfig)  # of GRPO; the warm start has sft.optim
+  optim: OptimConfig = field(default_factory=OptimConfig)  # of the policy; others have their own
+  critic: CriticConfig = field(default_factory=CriticConfig)
   sft: SFTConfig = field(default_factory=SFTConfig)
   eval: EvalConfig = field(default_factory=EvalConfig)
   mesh: MeshConfig = field(default_factory=MeshConfig, metadata=PLACEMENT)
@@ -112,12 +114,27 @@ class Config:
         f"grpo.{used[0]}={getattr(self.grpo, used[0])!r} corrects for a sampler of the whole "
         f"distribution; use {'none' if uses[used[0]] is None else 'off'}, or drop {', '.join(cuts)}"
       )
+    if self.has_critic and 0 < self.grpo.steps <= self.critic.warmup_steps:
+      raise BadInput(
+        f"critic.warmup_steps={self.critic.warmup_steps}: the policy learns after them, and there "
+        f"are {self.grpo.steps} steps (grpo.steps) in all; use fewer"
+      )
     largest = self.rollout.prompt_buckets[-1]
     if self.data.max_prompt_tokens > largest:
       raise BadInput(
         f"data.max_prompt_tokens={self.data.max_prompt_tokens} is more than the largest of "
         f"rollout.prompt_buckets={self.rollout.prompt_buckets}; add a bucket or lower the limit"
       )
+
+  @property
+  def has_critic(self) -> bool:
+    """Whether the policy learns by PPO, with a critic."""
+    return self.grpo.advantage == "gae"
+
+  @property
+  def has_reference(self) -> bool:
+    """Whether KL to the start policy is part of the loss or of the reward."""
+    return bool(self.grpo.kl_coef) or (self.has_critic and bool(self.critic.kl_coef))
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

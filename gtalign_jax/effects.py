@@ -52,7 +52,7 @@ RULES = (
   # phases that a run does not have
   Rule(
     (
-      "grpo.*", "optim.*", "rollout.group_size", "rollout.temperature", "data.weights",
+      "grpo.*", "optim.*", "critic.*", "rollout.group_size", "rollout.temperature", "data.weights",
       "rewards.source_norm", "checkpoint.every", "eval.every", "log.samples",
     ),
     "grpo.steps", _positive("grpo.steps"), "give GRPO steps",
@@ -131,8 +131,20 @@ RULES = (
   Rule(
     ("grpo.kind", "grpo.clip_low", "grpo.clip_high", "grpo.dual_clip"),
     # with one update per rollout every ratio is 1: all losses, clipped or not, have one gradient
-    "grpo.inner_epochs", lambda values: values["grpo.inner_epochs"] > 1,
-    "take 2 or more updates per rollout",
+    "grpo.inner_epochs",
+    lambda values: values["grpo.inner_epochs"] > 1
+    or 0 < values["grpo.minibatch_prompts"] < values["grpo.prompts_per_step"],
+    "take 2 or more updates per rollout (that, or a smaller grpo.minibatch_prompts)",
+  ),
+  Rule(
+    ("grpo.minibatch_prompts",), "grpo.prompts_per_step",
+    lambda values: values["grpo.minibatch_prompts"] < values["grpo.prompts_per_step"],
+    "take more prompts a step",
+  ),
+  Rule(("critic.*",), "grpo.advantage", _is("grpo.advantage", "gae"), "take gae"),
+  Rule(
+    ("critic.optim.final_lr_frac",),
+    "critic.optim.decay", _is_not("critic.optim.decay", "constant"), "take linear or cosine",
   ),
   Rule(("grpo.dual_clip",), "grpo.kind", _is_not("grpo.kind", "cispo"), "take grpo or gspo"),
   Rule(("grpo.kl_estimator",), "grpo.kl_coef", _positive("grpo.kl_coef"), "raise it above 0"),

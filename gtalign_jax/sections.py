@@ -50,7 +50,9 @@ SOURCE_NORMS = (
   "none", "zscore", "minmax", "robustz", "cdf", "quantile", "james", "decentralize", "selfadapt",
 )  # fmt: skip
 LOSSES = ("grpo", "gspo", "cispo")
-ADVANTAGES = ("grpo", "dr_grpo", "rloo", "reinforce_baseline", "gdpo")
+GROUP_ADVANTAGES = ("grpo", "dr_grpo", "rloo", "reinforce_baseline", "gdpo")
+ADVANTAGES = (*GROUP_ADVANTAGES, "gae")  # gae: PPO, with the critic of section `critic`
+TRUNKS = ("own", "shared")
 AGGREGATIONS = (
   "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm",
 )  # fmt: skip
@@ -255,6 +257,8 @@ class GRPOConfig:
   prompts_per_step: int = 8  # P: prompts per step, over all devices
   train_samples: int = 0  # of each group, those of widest reward spread are trained on; 0 = all
   inner_epochs: int = 1  # passes over one rollout (TRL num_iterations)
+  # prompts per optimiser step (verl ppo_mini_batch_size); 0 = all: one step an inner epoch
+  minibatch_prompts: int = 0
   # Slices: gradients add up to those of the whole batch, in another order of sums.
   micro_prompts: int = placed(0)  # prompts per gradient accumulation slice; 0 = all at once
   micro_samples: int = placed(0)  # completions of each prompt per slice; 0 = all at once
@@ -288,6 +292,7 @@ class GRPOConfig:
     if self.mismatch_mode is not None:
       one_of("grpo.mismatch_mode", self.mismatch_mode, MISMATCH_MODES)
     at_least("grpo", self, 0, "steps", "micro_prompts", "micro_samples", "overlong_buffer")
+    at_least("grpo", self, 0, "minibatch_prompts")
     at_least("grpo", self, 1, "prompts_per_step", "inner_epochs")
     at_least("grpo", self, 0, "kl_coef", "clip_high")
     if self.train_samples:
@@ -300,8 +305,17 @@ class GRPOConfig:
     if min(self.gdpo_weights) < 0 or not any(self.gdpo_weights):
       raise BadInput(f"grpo.gdpo_weights={self.gdpo_weights}: must be at least 0 and not both 0")
     ascending("grpo", self, "length_buckets")
-    divides(
-      self.micro_prompts, self.prompts_per_step, "grpo.micro_prompts", "grpo.prompts_per_step"
+    batch, size = "grpo.prompts_per_step", self.prompts_per_step
+    if self.minibatch_prompts:
+      divides(self.minibatch_prompts, size, "grpo.minibatch_prompts", batch)
+      batch, size = "grpo.minibatch_prompts", self.minibatch_prompts
+    divides(self.micro_prompts, size, "grpo.micro_prompts", batch)
+
+  @property
+  def updates(self) -> int:
+    """Optimiser steps per rollout."""
+    return (
+      self.inner_epochs * self.prompts_per_step // (self.minibatch_prompts or self.prompts_per_step)
     )
 
 
@@ -328,6 +342,26 @@ class OptimConfig:
     for key in ("b1", "b2"):
       if not 0 <= getattr(self, key) < 1:  # at 1 a moment would stay 0, divided by 1 - 1
         raise BadInput(f"optim.{key}={getattr(self, key)}: must lie in [0, 1), 1 excluded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig:
+  """The critic of PPO (`grpo.advantage="gae"`); defaults are those of the paper's recipe."""
+
+  trunk: str = "own"  # TRUNKS: a decoder of its own that starts as the policy, or the policy's
+  warmup_steps: int = 0  # first steps in which the critic alone learns
+  value_clip: float = 0.5  # values move at most so far from the old ones before their loss counts
+  gamma: float = 1.0  # discount per token
+  lam: float = 1.0  # lambda of GAE; 1 = what really followed, 0 = what the critic expects next
+  kl_coef: float = 0.0  # per-token KL to the start policy, taken off the reward
+  optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
+
+  def __post_init__(self):
+    settle("critic", self)
+    one_of("critic.trunk", self.trunk, TRUNKS)
+    at_least("critic", self, 0, "warmup_steps", "kl_coef")
+    positive("critic", self, "value_clip")
+    fraction("critic", self, "gamma", "lam")
 
 
 @dataclass(frozen=True, kw_only=True)

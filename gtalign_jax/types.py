@@ -80,12 +80,18 @@ class Rollout(NamedTuple):
 class Experience(NamedTuple):
   """What flows through one GRPO step (train/grpo.py), filled in from left to right; B = P * G.
 
-  `collect` gives the first four, `reward` the next two, `advantages` the last four.
-  prompts, rollout: on the mesh. rows: one row of `gtalign eval` per completion, prompt-major, all
-  processes' rows. count_PG: tokens of each completion. reward_PG: float64, what is maximised; NaN
-  where a row has no verdict. utility_PGC: float64, C = (U, L), NaN likewise. trained_PG: bool, rows
-  that the update sees. advantage_B: f32, 0 where invalid. mask_BC: tokens that the loss counts.
-  totals: `loss.Totals` of the trained rows. On the host: rows, count_PG, and the rewards.
+  collect     prompts, rollout: on the mesh. rows: one row of `gtalign eval` per completion,
+              prompt-major, all processes' rows. count_PG: tokens of each completion.
+  reward      reward_PG: float64, what is maximised; NaN where a row has no verdict. utility_PGC:
+              float64, C = (U, L), NaN likewise.
+  select      trained_PG: rows that the update sees. counted_PG: those of them whose tokens the loss
+              counts.
+  score       f32, None where nothing asks for them: old_logp_BC, ref_logp_BC, of the policy before
+              the first update and of the reference; value_BC of the critic.
+  advantages  advantage: f32, [B], or [B, C] with a critic; 0 where invalid. mask_BC: tokens that
+              the loss counts. return_BC: what values should have been, with a critic. statistics:
+              metrics of them, on the device.
+  What ends in PG, and rows, is on the host.
   """
 
   prompts: Prompts
@@ -95,25 +101,34 @@ class Experience(NamedTuple):
   reward_PG: Any = None
   utility_PGC: Any = None
   trained_PG: Any = None
-  advantage_B: Leaf = None
+  counted_PG: Any = None
+  old_logp_BC: Leaf = None
+  ref_logp_BC: Leaf = None
+  value_BC: Leaf = None
+  advantage: Leaf = None
   mask_BC: Leaf = None
-  totals: Any = None
+  return_BC: Leaf = None
+  statistics: Any = None
 
 
 class TrainBatch(NamedTuple):
   """What one optimiser step sees; B = P * G.
 
-  prompt: the prompts once each. tokens_BC, mask_BC: completions. advantage_B: f32, 0 where invalid.
-  sampler_logp_BC: f32 as sampled. old_logp_BC, ref_logp_BC: f32 or None (None = not needed).
+  prompt: the prompts once each. tokens_BC, mask_BC: completions. The others are f32 and None where
+  they are not needed. advantage: [B], or [B, C] with a critic; 0 where invalid. sampler_logp_BC: as
+  sampled. old_logp_BC, ref_logp_BC: of the policy before the first update, of the reference.
+  value_BC, return_BC: of the critic before the first update, and what it should have said.
   """
 
   prompt: Prompts
   tokens_BC: Leaf
   mask_BC: Leaf
-  advantage_B: Leaf
-  sampler_logp_BC: Leaf
-  old_logp_BC: Leaf
-  ref_logp_BC: Leaf
+  advantage: Leaf = None
+  sampler_logp_BC: Leaf = None
+  old_logp_BC: Leaf = None
+  ref_logp_BC: Leaf = None
+  value_BC: Leaf = None
+  return_BC: Leaf = None
 
 
 class Fixed(NamedTuple):
@@ -131,10 +146,11 @@ class TrainState(NamedTuple):
   """Everything that a step changes and a checkpoint holds.
 
   step: int32 scalar. params: pytree. opt_state: optax state. skipped: int32 count of updates left
-  out for non-finite gradients.
+  out for non-finite gradients. critic: a TrainState of its own, None without one.
   """
 
   step: Leaf
   params: Any
   opt_state: Any
   skipped: Leaf
+  critic: Any = None

@@ -10,80 +10,132 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from gtalign_jax.algorithms.loss import Totals
+from gtalign_jax.algorithms.scoring import Recipe
 from gtalign_jax.arrays import floats
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import one_of
 from gtalign_jax.ops import stats
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.sections import ADVANTAGES, GRPOConfig
+from gtalign_jax.sections import GROUP_ADVANTAGES, CriticConfig, GRPOConfig
 from gtalign_jax.types import Array, Experience
 
 # ---------------------------------------------------------------- on the page (train/grpo.py)
 
 
-def advantages(experience: Experience, programs: Executables, config: GRPOConfig) -> Experience:
-  """Adds which rows are trained on and their advantages, computed on the device over [P, G].
+def select(experience: Experience, recipe: Recipe) -> Experience:
+  """Puts the reward in its final form, and adds which rows are trained on.
 
-  Before that rewards are put in their final form, with the punishment of overlong completions where
-  asked for; gdpo compares U and L, and the reward is then their weighted sum.
+  Rewards get the punishment of overlong completions where asked for; gdpo compares U and L, and
+  the reward is then their weighted sum.
   """
-  reward_PG, compared = _final_rewards(experience, config)
+  config = recipe.grpo
+  reward_PG, utility_PGC = _final_rewards(experience, config)
   trained_PG = np.ones(reward_PG.shape, bool)
   if config.train_samples:
     trained_PG = max_variance_subset(reward_PG, config.train_samples)
-  valid_PG = np.isfinite(reward_PG) & trained_PG
-  rows = sharding.rows(programs.mesh)
-  # group statistics span the rows of all processes: computed on the mesh, never on one host
-  given = distributed.to_device((compared.astype(np.float32), valid_PG), (rows,) * 2)
-  rollout = experience.rollout
-  advantage_B, mask_BC, totals = programs["advantages"](*given, rollout.mask_BC, rollout.stopped_B)
+  counted_PG = trained_PG & np.isfinite(reward_PG)
+  if config.mask_truncated:
+    stopped_B = np.asarray([row["finish_reason"] == "stop" for row in experience.rows])
+    counted_PG &= stopped_B.reshape(counted_PG.shape)
   return experience._replace(
-    reward_PG=reward_PG,
-    trained_PG=trained_PG,
-    advantage_B=advantage_B,
-    mask_BC=mask_BC,
-    totals=totals,
+    reward_PG=reward_PG, utility_PGC=utility_PGC, trained_PG=trained_PG, counted_PG=counted_PG
   )
 
 
-def _final_rewards(experience: Experience, config: GRPOConfig) -> tuple[np.ndarray, np.ndarray]:
-  """(one reward a row [P, G], what groups compare: the same, or (U, L) [P, G, 2]), float64.
+def advantages(experience: Experience, recipe: Recipe, programs: Executables) -> Experience:
+  """Adds advantages, computed on the device over [P, G], or with a critic over tokens."""
+  config = recipe.grpo
+  compared = experience.utility_PGC if config.advantage == "gdpo" else experience.reward_PG
+  valid_PG = np.isfinite(experience.reward_PG) & experience.trained_PG
+  rows = sharding.rows(programs.mesh)
+  # group statistics span the rows of all processes: computed on the mesh, never on one host
+  given = distributed.to_device(
+    (compared.astype(np.float32), valid_PG, experience.counted_PG), (rows,) * 3
+  )
+  scored = (experience.old_logp_BC, experience.ref_logp_BC, experience.value_BC)
+  if config.advantage != "gae":
+    scored = (None,) * 3
+  return experience._replace(**programs["advantages"](*given, experience.rollout.mask_BC, *scored))
 
-  NaN where a row has no verdict. The punishment is added to whatever is compared.
+
+def _final_rewards(experience: Experience, config: GRPOConfig) -> tuple[np.ndarray, np.ndarray]:
+  """(one reward a row [P, G], (U, L) [P, G, 2]) in float64; NaN where a row has no verdict.
+
+  The punishment is added to whatever groups compare.
   """
   max_tokens = experience.rollout.tokens_BC.shape[1]  # rows are padded to the budget
   penalty_PG = overlong_penalty(experience.count_PG, max_tokens, config.overlong_buffer)
   if config.advantage == "gdpo":
     utility_PGC = experience.utility_PGC + penalty_PG[..., None]
     return utility_PGC @ np.asarray(config.gdpo_weights), utility_PGC
-  reward_PG = experience.reward_PG + penalty_PG
-  return reward_PG, reward_PG
+  return experience.reward_PG + penalty_PG, experience.utility_PGC
 
 
 def rated(
   config: GRPOConfig,
+  critic: CriticConfig,
   reward: jax.Array,
   valid_PG: jax.Array,
+  counted_PG: jax.Array,
   mask_BC: jax.Array,
-  stopped_B: jax.Array,
-) -> tuple[jax.Array, jax.Array, Totals]:
-  """The device's part of `advantages`: advantage_B, the tokens that the loss counts, and totals.
+  old_logp_BC: jax.Array | None,
+  ref_logp_BC: jax.Array | None,
+  value_BC: jax.Array | None,
+) -> dict[str, Any]:
+  """The device's part of `advantages`: fields of an Experience by name.
 
-  reward: [P, G], for gdpo [P, G, 2]. A row without verdict counts nowhere: it has no tokens in the
-  loss, the KL or the entropy, and totals are those of the valid trained rows (`valid_PG`).
+  reward: [P, G], for gdpo [P, G, 2]. A row that does not count has no tokens in the loss, the KL or
+  the entropy. The last three are read with a critic alone.
   """
+  mask_BC = mask_BC & counted_PG.reshape(-1, 1)
+  if value_BC is not None:
+    kl_BC = None
+    if old_logp_BC is not None and ref_logp_BC is not None:
+      kl_BC = jnp.where(mask_BC, old_logp_BC - ref_logp_BC, 0)
+    return {"mask_BC": mask_BC} | _rated_by_critic(
+      critic, reward.reshape(-1), mask_BC, kl_BC, value_BC
+    )
   advantage_PG = group_advantages(
     reward, valid_PG, kind=config.advantage, weights=config.gdpo_weights
   )
-  mask_BC = mask_BC & valid_PG.reshape(-1, 1)
-  if config.mask_truncated:
-    mask_BC = mask_BC & stopped_B[:, None]
-  totals = Totals(mask_BC.sum(), mask_BC.any(1).sum(), valid_PG.sum())
-  return advantage_PG.reshape(-1), mask_BC, totals
+  return {"advantage": advantage_PG.reshape(-1), "mask_BC": mask_BC}
+
+
+def _rated_by_critic(
+  config: CriticConfig,
+  reward_B: jax.Array,
+  mask_BC: jax.Array,
+  kl_BC: jax.Array | None,
+  value_BC: jax.Array,
+) -> dict[str, Any]:
+  """Advantages and returns of tokens; the reward of a row comes with its last token that counts.
+
+  kl_BC: k1 of old policy and reference; None where it is no part of the reward.
+  """
+  keep_BC = mask_BC.astype(value_BC.dtype)
+  last_BC = mask_BC & (jnp.cumsum(keep_BC[:, ::-1], axis=1)[:, ::-1] == 1)
+  reward_BC = jnp.where(last_BC, jnp.where(mask_BC.any(1), reward_B, 0)[:, None], 0)
+  count = jnp.maximum(keep_BC.sum(), 1)
+  statistics = {}
+  if config.kl_coef and kl_BC is not None:
+    reward_BC = reward_BC - config.kl_coef * kl_BC
+    statistics["critic/kl_in_reward"] = kl_BC.sum() / count
+  advantage_BC, return_BC = gae(reward_BC, value_BC, mask_BC, config.gamma, config.lam)
+  left_BC = jnp.where(mask_BC, return_BC - value_BC, 0)
+  spread = stats.masked_std(return_BC, mask_BC) ** 2
+  statistics |= {
+    "critic/values/mean": jnp.where(mask_BC, value_BC, 0).sum() / count,
+    "critic/returns/mean": return_BC.sum() / count,
+    # 1: values say all that differs between returns; 0: no more than their mean
+    "critic/explained_variance": jnp.where(
+      spread > 0, 1 - stats.masked_std(left_BC, mask_BC) ** 2 / jnp.maximum(spread, 1e-30), 0
+    ),
+  }
+  return {"advantage": advantage_BC, "return_BC": return_BC, "statistics": statistics}
 
 
 # ---------------------------------------------------------------- kernels
@@ -107,7 +159,7 @@ def group_advantages(
     gdpo (Liu et al. 2026)              sum over C of weights_C * grpo(reward_C), then whitened
   A group of equal rewards gives exactly 0. Raises BadInput for an unknown kind or a wrong rank.
   """
-  one_of("grpo.advantage", kind, ADVANTAGES)
+  one_of("grpo.advantage", kind, GROUP_ADVANTAGES)
   xp, reward = floats(reward_PG)
   wanted = 3 if kind == "gdpo" else 2
   if reward.ndim != wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,13 @@ import optax
 
 from gtalign_jax.sections import OptimConfig
 from gtalign_jax.types import TrainState
+
+
+class Optimizer(NamedTuple):
+  """AdamW and its learning rate by number of the update, from 0."""
+
+  tx: optax.GradientTransformation
+  rates: optax.Schedule
 
 
 def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
@@ -28,8 +35,8 @@ def schedule(config: OptimConfig, steps: int) -> optax.Schedule:
   return optax.join_schedules([ramp, after], [config.warmup])
 
 
-def make(config: OptimConfig, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """(AdamW in f32, its learning rate by update count from 0) for so many updates in all.
+def make(config: OptimConfig, steps: int) -> Optimizer:
+  """AdamW in f32 for so many updates in all.
 
   Weight decay spares norms and biases (leaves named `scale` and `bias`).
   """
@@ -49,27 +56,31 @@ def make(config: OptimConfig, steps: int) -> tuple[optax.GradientTransformation,
       mask=decayed,
     ),
   )
-  return tx, rates
+  return Optimizer(tx, rates)
 
 
 def apply(
-  optimizer: optax.GradientTransformation, state: TrainState, grads: Any
+  optimizer: Optimizer, state: TrainState, grads: Any
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One optimiser update; a non-finite gradient leaves parameters and moments as they are.
 
   Returns the new state (`step` always advances, `skipped` counts left-out updates) and metrics
-  `grad_norm` (before clipping) and `skipped`.
+  `grad_norm` (before clipping), `skipped_updates` (of all so far) and `lr`.
   """
   norm = optax.global_norm(grads)
   finite = jnp.isfinite(norm)
 
   def update(_):
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
     return optax.apply_updates(state.params, updates), opt_state
 
   params, opt_state = jax.lax.cond(
     finite, update, lambda _: (state.params, state.opt_state), operand=None
   )
   skipped = state.skipped + jnp.where(finite, 0, 1).astype(state.skipped.dtype)
-  state = TrainState(state.step + 1, params, opt_state, skipped)
-  return state, {"grad_norm": norm, "skipped_updates": skipped.astype(jnp.float32)}
+  metrics = {
+    "grad_norm": norm,
+    "skipped_updates": skipped.astype(jnp.float32),
+    "lr": jnp.asarray(optimizer.rates(state.step), jnp.float32),
+  }
+  return TrainState(state.step + 1, params, opt_state, skipped), metrics

@@ -17,7 +17,7 @@ import numpy as np
 
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.sections import GRPOConfig
-from gtalign_jax.types import TrainBatch
+from gtalign_jax.types import Experience, TrainBatch
 
 QUARTERS = 4
 
@@ -33,9 +33,18 @@ class Slice(NamedTuple):
 def size(config: GRPOConfig, group_size: int) -> tuple[int, int]:
   """Prompts of a slice, and completions of each."""
   return (
-    config.micro_prompts or config.prompts_per_step,
+    config.micro_prompts or config.minibatch_prompts or config.prompts_per_step,
     config.micro_samples or config.train_samples or group_size,
   )
+
+
+def of(
+  experience: Experience, config: GRPOConfig, prompts: np.ndarray | None = None
+) -> list[Slice]:
+  """The slices of an experience's trained rows, or of those of some of its prompts."""
+  count_PG, budget = experience.count_PG, experience.rollout.tokens_BC.shape[1]
+  p, g = size(config, count_PG.shape[1])
+  return cut(count_PG, p, g, widths(config.length_buckets, budget), experience.trained_PG, prompts)
 
 
 def cut(
@@ -44,17 +53,19 @@ def cut(
   micro_samples: int,
   widths: Sequence[int],
   trained_PG: np.ndarray | None = None,
+  prompts: np.ndarray | None = None,
 ) -> list[Slice]:
   """Slices that cover every row once, or every one of `trained_PG`, K in each group.
 
   count_PG: completion tokens. micro_prompts, micro_samples: divisors of P and K (or G), 0 = all at
-  once.
-  widths: of `widths`, the last one holds every completion.
+  once. widths: of `widths`, the last one holds every completion. prompts: which of the P take part
+  (default: all); P then is their number.
   """
   trained_PG = np.ones(count_PG.shape, bool) if trained_PG is None else trained_PG
-  P, K = len(trained_PG), int(trained_PG[0].sum())
+  prompts = np.arange(len(count_PG)) if prompts is None else np.sort(prompts)
+  P, K = len(prompts), int(trained_PG[0].sum())
   p, g = micro_prompts or P, micro_samples or K
-  by_length_P = np.argsort((count_PG * trained_PG).sum(1), kind="stable")
+  by_length_P = prompts[np.argsort((count_PG * trained_PG).sum(1)[prompts], kind="stable")]
   last = np.iinfo(count_PG.dtype).max
   by_length_PG = np.argsort(np.where(trained_PG, count_PG, last), axis=1, kind="stable")
   out = []
@@ -102,3 +113,14 @@ def take(width: int, batch: TrainBatch, prompt_p: jax.Array, sample_pg: jax.Arra
     lambda x: constrain(x[prompt_p], ("batch",) + (None,) * (x.ndim - 1)), batch.prompt
   )
   return TrainBatch(prompt, *jax.tree.map(rows, tuple(batch[1:])))
+
+
+def put(
+  prompts: int, whole_BC: jax.Array, part_BC: jax.Array, prompt_p: jax.Array, sample_pg: jax.Array
+) -> jax.Array:
+  """The reverse of `take`: `whole_BC`, of so many prompts, with the rows of one slice put in."""
+  whole_PGC = whole_BC.reshape(prompts, -1, whole_BC.shape[1])
+  width = part_BC.shape[1]
+  part_pgC = part_BC.reshape(*sample_pg.shape, width)
+  whole_PGC = whole_PGC.at[prompt_p[:, None], sample_pg, :width].set(part_pgC)
+  return constrain(whole_PGC.reshape(whole_BC.shape), ("batch", None))

@@ -1,45 +1,36 @@
-"""The update: gradients of slices of the batch, summed, then one guarded AdamW step.
+"""The update: gradients of slices of a mini-batch, summed, then one guarded AdamW step.
 
 A slice is a `TrainBatch` of some prompts with their completions. Loss and gradient are those of the
-whole batch, however it is sliced: every mean is over `loss.Totals` of the whole batch.
+whole mini-batch, however it is sliced: every mean is over `loss.Totals` of the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gtalign_jax.algorithms import loss, sft_loss, slices
-from gtalign_jax.models import decoder, lora, prefix
-from gtalign_jax.models.variants import Arch
-from gtalign_jax.ops.logprobs import token_logprobs
+from gtalign_jax.algorithms.scoring import (
+  Objective,
+  Recipe,
+  logprobs,
+  take,
+  train_batch,
+  value_base,
+  values_only,
+)
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.progress import WorkLog
-from gtalign_jax.sections import GRPOConfig, PolicyConfig
-from gtalign_jax.types import Experience, Fixed, TrainBatch, TrainState
+from gtalign_jax.sections import GRPOConfig
+from gtalign_jax.types import Experience, TrainBatch, TrainState
 
 Metrics = dict[str, Any]  # scalars, on the device or the host
-
-
-class Objective(NamedTuple):
-  """What is minimised; hashable, so it is static in jit.
-
-  temperature: of the rollout, so that log-probabilities are those of the distribution that was
-  sampled; 1 in the warm start. max_tokens: completion budget. grpo: None for supervised cross
-  entropy.
-  """
-
-  arch: Arch
-  policy: PolicyConfig
-  temperature: float
-  max_tokens: int
-  grpo: GRPOConfig | None
-
 
 # ---------------------------------------------------------------- on the page (train/grpo.py)
 
@@ -47,28 +38,62 @@ class Objective(NamedTuple):
 def update(
   state: TrainState,
   experience: Experience,
+  recipe: Recipe,
   programs: Executables,
-  config: GRPOConfig,
-  fixed: Fixed,
+  step: int,
   log: WorkLog,
-) -> tuple[TrainState, Metrics]:
-  """Trains on the trained rows of `experience`: one optimiser step per inner epoch.
+) -> tuple[TrainState, Mapping[str, list[Any]]]:
+  """Trains on the trained rows of `experience`: one optimiser step a mini-batch and inner epoch.
 
-  state: donated. Returns the new state and the metrics of the last step.
+  state: donated. step: of the run, from 0; the order of the prompts is drawn from it. Where there
+  is a critic, it learns first, and in its warm-up steps alone. Returns the new state, and each
+  metric once for every optimiser step.
   """
-  with log.phase("logprob"):
-    parts, padding = _slices(experience, programs, config)
-    if fixed.reference is not None:
-      parts = [part._replace(ref_logp_BC=_reference(programs, fixed, part)) for part in parts]
-      jax.block_until_ready([part.ref_logp_BC for part in parts])
+  config, fixed = recipe.grpo, recipe.fixed
+  seen: dict[str, list[Any]] = collections.defaultdict(list)
+  order = list(minibatches(len(experience.count_PG), config, recipe.seed, step))
   with log.phase("update"):
-    for epoch in range(config.inner_epochs):
-      state, metrics, logps = gradient_step(
-        state, parts, experience.totals, programs, fixed.frozen, log
-      )
-      if epoch == 0:  # the policy that sampled is the old one of every later epoch
-        parts = [x._replace(old_logp_BC=old) for x, old in zip(parts, logps, strict=True)]
-  return state, metrics | {"perf/padding_frac": padding}
+    batch = train_batch(experience)
+    for number, prompts in enumerate(order, start=1):
+      which = f"{number}/{len(order)}, " if len(order) > 1 else ""
+      cuts = slices.of(experience, config, prompts)
+      parts = [take(programs, batch, each)[0] for each in cuts]
+      totals = _totals(experience, prompts, programs)
+      metrics = {"perf/padding_frac": slices.padding(experience.count_PG, cuts)}
+      if state.critic is not None:
+        base = value_base(state, recipe)
+        learnt, more = gradient_step(
+          state.critic, parts, totals, programs, base, log, "critic_", f"critic {which}"
+        )
+        state = state._replace(critic=learnt)
+        metrics |= {f"critic/{name}": value for name, value in more.items()}
+      if state.critic is None or step >= recipe.critic.warmup_steps:
+        actor, more = gradient_step(
+          state._replace(critic=None), parts, totals, programs, fixed.frozen, log, "", which
+        )
+        state = actor._replace(critic=state.critic)
+        metrics |= more
+      for name, value in (metrics | (experience.statistics or {})).items():
+        seen[name].append(value)
+  return state, seen
+
+
+def minibatches(count: int, config: GRPOConfig, seed: int, step: int) -> Iterator[np.ndarray]:
+  """The prompts of each optimiser step of a rollout: a permutation of all for each inner epoch."""
+  size = config.minibatch_prompts or count
+  for epoch in range(config.inner_epochs):
+    order = np.random.default_rng((seed, step, epoch)).permutation(count)
+    yield from order.reshape(-1, size)
+
+
+def _totals(experience: Experience, prompts: np.ndarray, programs: Executables) -> loss.Totals:
+  """Sizes of a mini-batch, on the device: of its trained rows that have a verdict."""
+  counted_pG = experience.counted_PG[prompts]
+  tokens_pG = experience.count_PG[prompts] * counted_pG
+  trained_pG = np.isfinite(experience.reward_PG[prompts]) & experience.trained_PG[prompts]
+  sizes = (tokens_pG.sum(), (tokens_pG > 0).sum(), trained_pG.sum())
+  alone = sharding.replicated(programs.mesh)
+  return distributed.to_device(loss.Totals(*map(np.int32, sizes)), loss.Totals(*[alone] * 3))
 
 
 def gradient_step(
@@ -79,110 +104,36 @@ def gradient_step(
   frozen: Any,
   log: WorkLog,
   prefix: str = "",
-) -> tuple[TrainState, Metrics, list[jax.Array]]:
+  which: str = "",
+) -> tuple[TrainState, Metrics]:
   """One optimiser step over slices; `state` is donated.
 
-  totals: of all slices together. log: hears which slice is at work. prefix: of the programs' names
-  ("sft_" in the warm start). Returns the state, metrics of the whole batch, and each slice's
-  log-probabilities [B, C].
+  totals: of all slices together. log: hears which slice is at work, after the words `which`.
+  prefix: of the programs' names ("sft_" in the warm start, "critic_"). Returns the state and
+  metrics of the whole batch.
   """
   grads = programs[f"{prefix}zero_gradients"](state.params)
   metrics: Metrics = {}
-  logps: list[jax.Array] = []
+  done: list[jax.Array] = []
   for number, part in enumerate(parts, start=1):
     # one slice runs and one waits: enough to keep the device busy, and the count is true
-    jax.block_until_ready(logps[-2:-1])
-    log.doing(f"update {number}/{len(parts)}")
-    accumulate = programs[(f"{prefix}accumulate", *variant(part))]
-    grads, more, logp_BC = accumulate(grads, state.params, frozen, totals, part)
+    jax.block_until_ready(done[-2:-1])
+    log.doing(f"update {which}{number}/{len(parts)}")
+    accumulate = programs[(f"{prefix}accumulate", *sizes(part))]
+    grads, more = accumulate(grads, state.params, frozen, totals, part)
     metrics = programs[f"{prefix}add_metrics"](metrics, more) if metrics else more
-    logps.append(logp_BC)
+    done.append(more["loss"])
   state, more = programs[f"{prefix}apply"](state, grads)
-  return state, metrics | more, logps
+  return state, metrics | more
 
 
-def _reference(programs: Executables, fixed: Fixed, part: TrainBatch) -> jax.Array:
-  """Log-probabilities of a slice's tokens under the reference policy, [B, C]."""
-  bucket, width = part.prompt.tokens_PT.shape[1], part.tokens_BC.shape[1]
-  return programs["score_reference", bucket, width](fixed.reference, fixed.frozen, part)
-
-
-def _slices(
-  experience: Experience, programs: Executables, config: GRPOConfig
-) -> tuple[list[TrainBatch], float]:
-  """The trained rows in slices of like length, and the share of padding among their tokens."""
-  batch = train_batch(experience)
-  widths = slices.widths(config.length_buckets, batch.tokens_BC.shape[1])
-  cuts = slices.cut(
-    experience.count_PG, config.micro_prompts, config.micro_samples, widths, experience.trained_PG
-  )
-  alone, bucket = sharding.replicated(programs.mesh), batch.prompt.tokens_PT.shape[1]
-
-  def take(each: slices.Slice) -> TrainBatch:
-    index = distributed.to_device((each.prompt_p, each.sample_pg), (alone, alone))
-    return programs["take", bucket, each.width](batch, *index)
-
-  return [take(each) for each in cuts], slices.padding(experience.count_PG, cuts)
-
-
-def train_batch(experience: Experience) -> TrainBatch:
-  """All rows of an experience as the update sees them."""
-  rollout = experience.rollout
-  return TrainBatch(
-    prompt=experience.prompts,
-    tokens_BC=rollout.tokens_BC,
-    mask_BC=experience.mask_BC,
-    advantage_B=experience.advantage_B,
-    sampler_logp_BC=rollout.logp_BC,
-    old_logp_BC=None,
-    ref_logp_BC=None,
-  )
-
-
-def variant(part: TrainBatch) -> tuple[int, ...]:
-  """What tells the gradient program of one slice from those of others: its padded sizes.
-
-  A later epoch brings old log-probabilities along, which makes it a program of its own.
-  """
+def sizes(part: TrainBatch) -> tuple[int, ...]:
+  """What tells the gradient program of one slice from those of others: its padded sizes."""
   rows, width = np.shape(part.tokens_BC)
-  return (rows, part.prompt.tokens_PT.shape[1], width, int(part.old_logp_BC is not None))
+  return (rows, part.prompt.tokens_PT.shape[1], width)
 
 
 # ---------------------------------------------------------------- pure functions
-
-
-def score(
-  objective: Objective, params: Any, frozen: Any, batch: TrainBatch
-) -> tuple[jax.Array, jax.Array]:
-  """Log-probability and entropy of each completion token under the policy, [B, C] f32."""
-  arch, policy = objective.arch, objective.policy
-  params = params if frozen is None else lora.join(frozen, params, policy)
-  last_PD, context = prefix.prompt_context(
-    arch, params, batch.prompt, dtype=policy.dtype, remat=policy.remat
-  )
-  hidden_BCD = prefix.completion_hidden(
-    arch,
-    params,
-    last_PD,
-    context,
-    batch.prompt.length_P,
-    batch.tokens_BC,
-    dtype=policy.dtype,
-    remat=policy.remat,
-  )
-  return token_logprobs(
-    hidden_BCD,
-    decoder.head(arch, params),
-    batch.tokens_BC,
-    temperature=objective.temperature,
-    softcap=arch.softcap,
-    blank=arch.blank,
-  )
-
-
-def score_only(objective: Objective, params: Any, frozen: Any, batch: TrainBatch) -> jax.Array:
-  """`score` without entropy: the program of the reference policy."""
-  return score(objective, params, frozen, batch)[0]
 
 
 def accumulate(
@@ -192,16 +143,43 @@ def accumulate(
   frozen: Any,
   totals: loss.Totals,
   batch: TrainBatch,
-) -> tuple[Any, Metrics, jax.Array]:
-  """Adds the gradients of one slice to `grads`; also its metrics and log-probabilities [B, C]."""
+) -> tuple[Any, Metrics]:
+  """Adds the gradients of one slice to `grads`; also its metrics."""
 
-  def objective_of(params: Any) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
-    logp_BC, entropy_BC = score(objective, params, frozen, batch)
-    value, metrics = _loss(objective, logp_BC, entropy_BC, totals, batch)
-    return value, (metrics, jax.lax.stop_gradient(logp_BC))
+  def objective_of(params: Any) -> tuple[jax.Array, Metrics]:
+    logp_BC, entropy_BC = logprobs(objective, params, frozen, batch)
+    return _loss(objective, logp_BC, entropy_BC, totals, batch)
 
-  (value, (metrics, logp_BC)), new = jax.value_and_grad(objective_of, has_aux=True)(params)
-  return jax.tree.map(jnp.add, grads, new), metrics | {"loss": value}, logp_BC
+  (value, metrics), new = jax.value_and_grad(objective_of, has_aux=True)(params)
+  return jax.tree.map(jnp.add, grads, new), metrics | {"loss": value}
+
+
+def accumulate_values(
+  objective: Objective,
+  grads: Any,
+  params: Any,
+  base: Any,
+  totals: loss.Totals,
+  batch: TrainBatch,
+) -> tuple[Any, Metrics]:
+  """`accumulate` of the critic: params are its own, `base` what else it reads."""
+  config = objective.grpo
+  assert config is not None  # the warm start has no critic
+
+  def objective_of(params: Any) -> tuple[jax.Array, Metrics]:
+    return loss.value_loss(
+      values_only(objective, params, base, batch),
+      batch.value_BC,
+      batch.return_BC,
+      batch.mask_BC,
+      clip=objective.critic.value_clip,
+      aggregation=config.aggregation,
+      max_tokens=objective.max_tokens,
+      totals=totals,
+    )
+
+  (value, metrics), new = jax.value_and_grad(objective_of, has_aux=True)(params)
+  return jax.tree.map(jnp.add, grads, new), metrics | {"loss": value}
 
 
 def _loss(
@@ -214,12 +192,12 @@ def _loss(
   config = objective.grpo
   if config is None:
     return sft_loss.sft_loss(logp_BC, batch.mask_BC, denominator=totals.tokens)
-  # one pass over fresh samples: the old policy is this one, the ratio exactly 1
-  old_BC = jax.lax.stop_gradient(logp_BC) if batch.old_logp_BC is None else batch.old_logp_BC
+  # one update on fresh samples: the old policy is this one, the ratio exactly 1
+  old_BC = batch.old_logp_BC if config.updates > 1 else jax.lax.stop_gradient(logp_BC)
   value, metrics = loss.policy_loss(
     logp_BC,
     old_BC,
-    batch.advantage_B,
+    batch.advantage,
     batch.mask_BC,
     kind=config.kind,
     clip_low=config.clip_low,
@@ -238,7 +216,8 @@ def _loss(
     totals=totals,
   )
   mask_BC = batch.mask_BC.astype(logp_BC.dtype)
-  metrics["entropy"] = jnp.sum(jax.lax.stop_gradient(entropy_BC) * mask_BC) / totals.tokens
+  entropy = jnp.sum(jax.lax.stop_gradient(entropy_BC) * mask_BC)
+  metrics["entropy"] = entropy / jnp.maximum(totals.tokens, 1)
   return value, metrics
 
 

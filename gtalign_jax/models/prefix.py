@@ -28,23 +28,17 @@ def prompt_context(
   return last_PD, Context(cache, mask_PT, positions_PT)
 
 
-def completion_hidden(
-  arch,
-  params,
-  last_PD: jax.Array,
-  context: Context,
-  length_P: jax.Array,
-  tokens_BC: jax.Array,
-  *,
-  dtype: str,
-  remat: str = "none",
+def hidden(
+  arch, params, prompts: Prompts, tokens_BC: jax.Array, *, dtype: str, remat: str = "none"
 ) -> jax.Array:
   """Hidden states that predict each completion token, [B, C, D].
 
-  last_PD, context: of `prompt_context`. tokens_BC: completions, right-padded, B = P * G
-  prompt-major. The last token predicts nothing that is trained, so it is not fed. Padding comes
-  after every real token of its row, so causality alone keeps it unseen.
+  tokens_BC: completions, right-padded, B = P * G prompt-major. The last token predicts nothing that
+  is trained, so it is not fed. Padding comes after every real token of its row, so causality alone
+  keeps it unseen.
   """
+  last_PD, context = prompt_context(arch, params, prompts, dtype=dtype, remat=remat)
+  length_P = prompts.length_P
   G = tokens_BC.shape[0] // length_P.shape[0]
   first_B1D = jnp.repeat(last_PD, G, axis=0)[:, None]
   if tokens_BC.shape[1] == 1:

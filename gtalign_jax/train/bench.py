@@ -7,11 +7,9 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gtalign_jax import models
-from gtalign_jax.algorithms import loss, optimizer
 from gtalign_jax.algorithms.update import update
 from gtalign_jax.config import Config
 from gtalign_jax.models import decoder
@@ -28,7 +26,7 @@ from gtalign_jax.train import programs
 from gtalign_jax.train import state as states
 from gtalign_jax.train.clock import compiling
 from gtalign_jax.train.setup import Setup, training_engine
-from gtalign_jax.types import Experience, Fixed, Prompts, Rollout, TrainState
+from gtalign_jax.types import Experience, Fixed, Prompts, Rollout
 
 
 class Work(NamedTuple):
@@ -83,12 +81,8 @@ class _Bench:
       shardings=sharding.tree_shardings(mesh, decoder.logical_axes(policy.config)),
       stop_table=distributed.to_device(table, alone),
     )
-    self.tx, _ = optimizer.make(self.config.optim, 100)
-    places = states.shardings(self.setup, self.tx, policy.params)
-    moments = jax.jit(self.tx.init, out_shardings=places.opt_state)(policy.params)
-    zero = jax.device_put(jnp.int32(0), alone)
-    # two zeros: the update donates its state, and no buffer may be donated twice
-    self.state = TrainState(zero, policy.params, moments, jax.device_put(jnp.int32(0), alone))
+    self.optimizers = states.make_optimizers(self.config)
+    self.state = states.fresh(self.setup, self.optimizers, policy.params)
     self.key = jax.device_put(jax.random.key(0), alone)
     self.compiled = Executables(mesh)
     self.engine = training_engine(self.setup, self.compiled)
@@ -102,7 +96,7 @@ class _Bench:
       [
         states.decode_table(self.setup, state.params),
         engines.table(self.engine, params, bucket, refilled=False),
-        *programs.grpo_tables(self.setup, self.tx, state, [bucket], [self.work.new_tokens]),
+        *programs.grpo_tables(self.setup, self.optimizers, state, [bucket], [self.work.new_tokens]),
       ]
     )
 
@@ -135,9 +129,7 @@ class _Bench:
     experience = self._experience(state.rollout)
     del context, state, params, inputs  # the update needs the room
     began_update = time.perf_counter()
-    self.state, metrics = update(
-      self.state, experience, compiled, self.config.grpo, self.setup.fixed, QUIET
-    )
+    self.state, metrics = update(self.state, experience, self.setup.recipe, compiled, 0, QUIET)
     jax.block_until_ready((self.state, metrics))
     ended = time.perf_counter()
     return {
@@ -151,18 +143,18 @@ class _Bench:
   def _experience(self, rollout: Rollout) -> Experience:
     """As if rewards had been given: advantages of +1 and -1 in turn, every row trained on."""
     work, rows = self.work, sharding.rows(self.setup.mesh)
-    B, alone = work.prompts * work.group_size, sharding.replicated(self.setup.mesh)
-    counts = map(np.int32, (B * work.new_tokens, B, B))
+    B, shape = work.prompts * work.group_size, (work.prompts, work.group_size)
     advantage_B = np.tile(np.asarray([1.0, -1.0], np.float32), B // 2 + 1)[:B]
     return Experience(
       prompts=self.prompts,
       rollout=rollout,
       rows=[],
-      count_PG=np.full((work.prompts, work.group_size), work.new_tokens),
-      trained_PG=np.ones((work.prompts, work.group_size), bool),
-      advantage_B=distributed.to_device(advantage_B, rows),
+      count_PG=np.full(shape, work.new_tokens),
+      reward_PG=np.ones(shape),
+      trained_PG=np.ones(shape, bool),
+      counted_PG=np.ones(shape, bool),
+      advantage=distributed.to_device(advantage_B, rows),
       mask_BC=rollout.mask_BC,
-      totals=distributed.to_device(loss.Totals(*counts), loss.Totals(alone, alone, alone)),
     )
 
 

@@ -1,17 +1,17 @@
 """GRPO, step after step: the page to read first.
 
 `Experience` (types.py) flows through the loop and is filled in on the way: completions and what
-they are worth, then rewards, then advantages; then it is trained on. `TrainState` alone owns
-parameters. What is compiled stands in train/programs.py, and docs/life_of_a_step.md follows one
-prompt through.
+they are worth, rewards, log-probabilities to compare with, advantages; then it is trained on.
+`TrainState` alone owns parameters. What is compiled stands in train/programs.py, and
+docs/life_of_a_step.md follows one prompt through.
 """
 
 from __future__ import annotations
 
 import jax
 
-from gtalign_jax.algorithms import optimizer
-from gtalign_jax.algorithms.advantages import advantages
+from gtalign_jax.algorithms.advantages import advantages, select
+from gtalign_jax.algorithms.scoring import score
 from gtalign_jax.algorithms.update import update
 from gtalign_jax.data.batches import batch_at
 from gtalign_jax.progress import progress
@@ -24,7 +24,7 @@ from gtalign_jax.train.evaluation import evaluate_and_keep_best
 from gtalign_jax.train.log import StepLog
 from gtalign_jax.train.services import Services
 from gtalign_jax.train.setup import Setup, training_engine
-from gtalign_jax.train.state import begin, decode_params, end, is_due, save
+from gtalign_jax.train.state import begin, decode_params, end, is_due, make_optimizers, save
 from gtalign_jax.types import TrainState
 
 
@@ -37,7 +37,8 @@ def steps(
   state: TrainState,
 ) -> TrainState:
   """The algorithm: every step from the newest checkpoint to the last."""
-  config, judge, compiled = setup.config, services.judge, services.programs
+  config, recipe = setup.config, setup.recipe
+  judge, compiled = services.judge, services.programs
   for step in range(checkpoints.step, config.grpo.steps):
     log.start()
     batch = batch_at(setup.train_set, config.data, config.grpo.prompts_per_step, step)
@@ -45,8 +46,10 @@ def steps(
     experience = collect(engine, params, batch, setup.train_key, step, config.rewards, judge, log)
     del params  # the update needs the room
     experience = reward(experience, config.rewards, f"step {step + 1}")
-    experience = advantages(experience, compiled, config.grpo)
-    state, metrics = update(state, experience, compiled, config.grpo, setup.fixed, log)
+    experience = select(experience, recipe)
+    experience = score(state, experience, recipe, compiled, log)
+    experience = advantages(experience, recipe, compiled)
+    state, metrics = update(state, experience, recipe, compiled, step, log)
     log.step(step + 1, metrics, experience)  # its line is written once the next step is under way
     if is_due(step + 1, config.eval.every, config.grpo.steps):
       log.flush()
@@ -60,18 +63,17 @@ def steps(
 def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
   """Trains the parameters of `state` to the last step, or goes on from the newest checkpoint."""
   config, folder = setup.config, services.workdir / "checkpoints" / "grpo"
-  epochs = config.grpo.inner_epochs
-  tx, rates = optimizer.make(config.optim, config.grpo.steps * epochs)
-  if config.grpo.kl_coef:  # a copy, because updates donate the parameters that they change
+  optimizers = make_optimizers(config)
+  if config.has_reference:  # a copy, because updates donate the parameters that they change
     reference = jax.tree.map(lambda x: x.copy(), state.params)
     setup = setup._replace(fixed=setup.fixed._replace(reference=reference))
   with Checkpoints(folder, config.checkpoint.keep) as checkpoints, jax.set_mesh(setup.mesh):
-    state = begin(setup, state, tx, checkpoints)
+    state = begin(setup, state, optimizers, checkpoints)
     services.writer.resume(position(services.workdir, config.sft.steps), back=True)
     engine = training_engine(setup, services.programs)
     if checkpoints.step < config.grpo.steps:
       with services.clock.phase("compile"), progress("grpo: compiling"):
-        programs.warm_up(setup, services.programs, engine, tx, state)
+        programs.warm_up(setup, services.programs, engine, optimizers, state)
     with progress("grpo", first=checkpoints.step) as shown:
-      log = StepLog(setup, services, "grpo", checkpoints.progress, rates, shown, epochs)
+      log = StepLog(setup, services, "grpo", checkpoints.progress, shown)
       return end(steps(setup, services, checkpoints, engine, log, state))

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
+import numpy as np
 
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.models.flops import matmul_gflops
@@ -55,8 +54,7 @@ class StepLog:
   """Books a phase's time and writes its lines; a host resource of the driver.
 
   name: "sft" or "grpo". progress: what is counted over the whole run, stored with each checkpoint.
-  rates: the learning rate by number of the update (from 0). shown: how far the phase is. updates:
-  per step.
+  shown: how far the phase is.
   """
 
   def __init__(
@@ -65,13 +63,13 @@ class StepLog:
     services: Services,
     name: str,
     progress: dict[str, Any],
-    rates: optax.Schedule,
     shown: Shown,
-    updates: int = 1,
   ):
     self._setup, self._services, self._name, self._progress = setup, services, name, progress
-    self._rates, self._updates, self._shown = rates, updates, shown
-    self._steps = (setup.config.sft if name == "sft" else setup.config.grpo).steps
+    self._shown = shown
+    config = setup.config
+    self._updates = 1 if name == "sft" else config.grpo.updates
+    self._steps = (config.sft if name == "sft" else config.grpo).steps
     shown(shown.first, self._steps)
     shown.told = True
     self._pending: PendingMetrics | None = None
@@ -113,8 +111,11 @@ class StepLog:
   def step(
     self, step: int, metrics: Mapping[str, Any], experience: Experience | None = None
   ) -> None:
-    """Keeps the metrics of a step (counted from 1) as pending; writes its samples."""
-    values: dict[str, Any] = {"lr": float(self._rates(jnp.int32(step * self._updates - 1)))}
+    """Keeps the metrics of a step (counted from 1) as pending; writes its samples.
+
+    metrics: on the device; of each, one number or one for every update of the step.
+    """
+    values: dict[str, Any] = {}
     work = None
     if experience is not None:
       services = self._services
@@ -135,12 +136,16 @@ class StepLog:
     began = time.perf_counter()
     self.doing("update")
     with self._services.clock.phase(CLOCK[self._name].get("update", "update")):
-      found = {name: float(value) for name, value in jax.device_get(dict(pending.metrics)).items()}
+      fetched = jax.device_get(dict(pending.metrics))
+      found = {name: _of_step(name, value) for name, value in fetched.items()}
     now = time.perf_counter()
     self._inner += now - began  # not the time of the activity that it happens in
     pending.seconds["update"] += now - began
     values = found | pending.values | {"step_time": now - max(pending.began, self._flushed)}
-    values["skipped"] = self._skipped(int(found["skipped_updates"]))
+    # none while a critic learns alone
+    values["skipped"] = self._skipped(
+      int(found.get("skipped_updates", self._progress.get("skipped", 0)))
+    )
     values["timing_s/checkpoint"] = self._seconds.pop("checkpoint", 0.0)
     if pending.work is not None:
       values |= step_metrics.throughput(self._setup, pending.work, pending.seconds, self._peak)
@@ -165,9 +170,8 @@ class StepLog:
   def _check_skipped(self, step: int, values: Mapping[str, Any]) -> None:
     """Raises RunFailure, on all processes alike, where the phase has stopped to learn."""
     config, row = self._setup.config, self._progress["skipped_in_a_row"]
-    steps = config.sft.steps if self._name == "sft" else config.grpo.steps
     # a phase that is shorter: all of its updates, or all but the one that broke the parameters
-    limit = min(SKIPPED_IN_A_ROW, max(steps * self._updates - 1, 1))
+    limit = min(SKIPPED_IN_A_ROW, max(self._steps * self._updates - 1, 1))
     if row < limit:
       return
     found = [name for name in ("loss", "kl", "grad_norm") if not math.isfinite(values.get(name, 0))]
@@ -181,3 +185,16 @@ class StepLog:
       f"({', '.join(found)}), and nothing is learned; lower {lower}, in another workdir=, or look "
       "at the model where the very first update was skipped"
     )
+
+
+def _of_step(name: str, values: Any) -> float:
+  """One number of those of a step's updates: of counts and rates the last, of maxima the largest.
+
+  Of all others the mean, as in verl.
+  """
+  values = np.ravel(values)
+  if name.endswith("lr"):
+    return float(str(values[-1]))  # f32: 0.001, not 0.0010000000474974513
+  if name.endswith("skipped_updates"):
+    return float(values[-1])
+  return float(values.max() if name.endswith("/max") else values.mean(dtype=np.float64))

@@ -76,7 +76,7 @@ def _announced(config: Config) -> Iterator[None]:
 def _is_wanted(run: Setup, tools: Services) -> bool:
   """Whether the end of the warm start is still needed: GRPO's checkpoints hold what it led to."""
   begun = distributed.from_main(checkpoint.committed(tools.workdir)["grpo"]) > 0
-  return not begun or bool(run.config.grpo.kl_coef) or not is_evaluated(run, tools, "sft")
+  return not begun or run.config.has_reference or not is_evaluated(run, tools, "sft")
 
 
 def warm_start(config: Config) -> Path | None:

@@ -15,12 +15,10 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
-from gtalign_jax.algorithms import optimizer
 from gtalign_jax.config import Config
 from gtalign_jax.models import decoding
 from gtalign_jax.models.variants import Arch
@@ -30,10 +28,10 @@ from gtalign_jax.parallel.programs import Executables, Key, Program, Table, resu
 from gtalign_jax.parallel.topology import Topology
 from gtalign_jax.rollout import engine as engines
 from gtalign_jax.rollout.engine import Engine
-from gtalign_jax.sections import OptimConfig
-from gtalign_jax.train import programs, setup
+from gtalign_jax.train import programs, setup, sft
 from gtalign_jax.train import state as states
 from gtalign_jax.train.setup import Setup
+from gtalign_jax.train.state import Optimizers
 from gtalign_jax.types import TrainState
 
 log = logging.getLogger(__name__)
@@ -71,10 +69,10 @@ def _tables(
   config = found.config
   if config.sft.steps and "sft" in phases:
     yield _sft(found, params)
-  reference = params if config.grpo.steps and config.grpo.kl_coef else None
+  reference = params if config.grpo.steps and config.has_reference else None
   found = found._replace(fixed=found.fixed._replace(reference=reference))
-  optim = config.optim if config.grpo.steps else config.sft.optim
-  state = train_state(found, params, optim)
+  optimizers = (states if config.grpo.steps else sft).make_optimizers(config)
+  state = train_state(found, params, optimizers)
   # where decoding reads the trained parameters themselves, they are its argument, not beside it
   beside = state._replace(params=None) if states.is_decodable(found) else state
   resident = (beside, found.fixed)
@@ -91,8 +89,7 @@ def _tables(
       yield from _sampling(found, engine, states.decodable(found, params), resident)
   if config.grpo.steps and "update" in phases:
     bucket, width = config.rollout.prompt_buckets[-1], config.rollout.max_new_tokens
-    tx, _ = optimizer.make(config.optim, 1)
-    yield from programs.grpo_tables(found, tx, state, [bucket], [width])
+    yield from programs.grpo_tables(found, optimizers, state, [bucket], [width])
 
 
 def _sft(found: Setup, params: Any) -> Table:
@@ -103,10 +100,10 @@ def _sft(found: Setup, params: Any) -> Table:
   config = found.config.sft
   prefix, bucket = config.length_bucket, config.length_bucket
   width = -(-max(config.max_tokens - prefix, 1) // bucket) * bucket
-  tx, _ = optimizer.make(config.optim, 1)
-  state = train_state(found, params, config.optim)
+  optimizers = sft.make_optimizers(found.config)
+  state = train_state(found, params, optimizers)
   count = config.micro_batch or config.batch_size
-  return programs.sft_table(found, tx, state, prefix, count, width)
+  return programs.sft_table(found, optimizers, state, prefix, count, width)
 
 
 def _sampling(found: Setup, engine: Engine, params: Any, resident: Any) -> Iterator[Table]:
@@ -119,15 +116,12 @@ def _sampling(found: Setup, engine: Engine, params: Any, resident: Any) -> Itera
   yield engines.table(engine, params, config.rollout.prompt_buckets[-1], refilled, resident)
 
 
-def train_state(found: Setup, params: Any, optim: OptimConfig) -> TrainState:
+def train_state(found: Setup, params: Any, optimizers: Optimizers) -> TrainState:
   """The whole train state as shapes with shardings."""
-  tx, _ = optimizer.make(optim, 1)
-  scalar: Any = jax.ShapeDtypeStruct((), jnp.int32)
-  whole = TrainState(scalar, params, jax.eval_shape(tx.init, params), scalar)
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    whole,
-    states.shardings(found, tx, params),
+    jax.eval_shape(functools.partial(states.initial, found, optimizers), params),
+    states.shardings(found, optimizers, params),
   )
 
 

@@ -8,16 +8,16 @@ rollout/engine.py, and the one that makes what decoding reads is in train/state.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
-from gtalign_jax.algorithms import loss, optimizer, slices, update
-from gtalign_jax.algorithms.advantages import rated
+from gtalign_jax.algorithms import advantages, loss, scoring, slices, update
+from gtalign_jax.algorithms.optimizer import Optimizer, apply
+from gtalign_jax.algorithms.scoring import Objective
 from gtalign_jax.data import batches
 from gtalign_jax.models.flops import uniform_flops
 from gtalign_jax.parallel import sharding
@@ -28,23 +28,23 @@ from gtalign_jax.rollout.engine import Engine, abstract_prompts
 from gtalign_jax.sections import GRPOConfig
 from gtalign_jax.train import state as states
 from gtalign_jax.train.setup import Setup
+from gtalign_jax.train.state import Optimizers
 from gtalign_jax.types import TrainBatch, TrainState
 
 
-def objective(setup: Setup, grpo: GRPOConfig | None) -> update.Objective:
+def objective(setup: Setup, grpo: GRPOConfig | None) -> Objective:
   """What the updates of this run minimise; grpo None: cross entropy of the warm start.
 
   That one is taken at temperature 1: a model trained for another would be exported as if for 1.
   """
-  rollout = setup.config.rollout
-  temperature = 1.0 if grpo is None else rollout.temperature
-  return update.Objective(
-    setup.arch, setup.config.policy, temperature, rollout.max_new_tokens, grpo
-  )
+  config = setup.config
+  temperature = 1.0 if grpo is None else config.rollout.temperature
+  budget = config.rollout.max_new_tokens
+  return Objective(setup.arch, config.policy, temperature, budget, grpo, config.critic)
 
 
 def warm_up(
-  setup: Setup, compiled: Executables, engine: Engine, tx: optax.GradientTransformation, state: Any
+  setup: Setup, compiled: Executables, engine: Engine, optimizers: Optimizers, state: Any
 ) -> None:
   """Compiles the programs of a GRPO step for all prompt buckets that occur and all widths."""
   config, state = setup.config, abstract(state)
@@ -56,77 +56,143 @@ def warm_up(
     [
       states.decode_table(setup, state.params),
       *(engines.table(engine, params, bucket, more) for bucket in buckets for more in refilled),
-      *grpo_tables(setup, tx, state, buckets, widths),
+      *grpo_tables(setup, optimizers, state, buckets, widths),
     ]
   )
 
 
 def grpo_tables(
   setup: Setup,
-  tx: optax.GradientTransformation,
+  optimizers: Optimizers,
   state: Any,
   buckets: Iterable[int],
   widths: list[int],
 ) -> list[Table]:
-  """The programs of the GRPO update for each prompt bucket and each width of a slice.
+  """The programs of scoring and of the update, for each prompt bucket and each width of a slice.
 
   state: a TrainState of arrays or shapes.
   """
-  return [_grpo_table(setup, tx, state, bucket, width) for bucket in buckets for width in widths]
+  return [
+    _grpo_table(setup, optimizers, state, bucket, width) for bucket in buckets for width in widths
+  ]
 
 
 def _grpo_table(
-  setup: Setup, tx: optax.GradientTransformation, state: TrainState, bucket: int, width: int
+  setup: Setup, optimizers: Optimizers, state: TrainState, bucket: int, width: int
 ) -> Table:
-  config, mesh = setup.config.grpo, setup.mesh
+  config, critic, mesh = setup.config.grpo, setup.config.critic, setup.mesh
   P, G = config.prompts_per_step, setup.config.rollout.group_size
   C = setup.config.rollout.max_new_tokens
-  target = objective(setup, config)
-  reward = rows(mesh, jnp.float32, P, G, *((2,) if config.advantage == "gdpo" else ()))
-  valid_PG = rows(mesh, jnp.bool_, P, G)
+  target, recipe = objective(setup, config), setup.recipe
   mask_BC, logp_BC = rows(mesh, jnp.bool_, P * G, C), rows(mesh, jnp.float32, P * G, C)
-  advantage_B, mask_BC, totals = yield Program(
-    "advantages",
-    functools.partial(rated, config),
-    (reward, valid_PG, mask_BC, rows(mesh, jnp.bool_, P * G)),
-  )
   batch = TrainBatch(
     prompt=abstract_prompts(mesh, P, bucket),
     tokens_BC=rows(mesh, jnp.int32, P * G, C),
     mask_BC=mask_BC,
-    advantage_B=advantage_B,
     sampler_logp_BC=logp_BC,
-    old_logp_BC=None,
-    ref_logp_BC=None,
   )
-  p, g = slices.size(config, G)
-  part = yield Program(
-    "take",
+  flops = uniform_flops(setup.arch, *slices.size(config, G), bucket, width)
+  wanted = scoring.jobs(state, recipe)
+  scored = {job.field: logp_BC for job in wanted}
+  if wanted:
+    yield from _scoring(setup, target, state, wanted, batch, width, flops / 3)
+  flags_PG = rows(mesh, jnp.bool_, P, G)
+  reward = rows(mesh, jnp.float32, P, G, *((2,) if config.advantage == "gdpo" else ()))
+  read = scored if config.advantage == "gae" else {}
+  rated = yield Program(
+    "advantages",
+    functools.partial(advantages.rated, config, critic),
+    (
+      *(reward, flags_PG, flags_PG, mask_BC),
+      *(read.get(name) for name in ("old_logp_BC", "ref_logp_BC", "value_BC")),
+    ),
+  )
+  more = {name: each for name, each in rated.items() if name in TrainBatch._fields}
+  batch = batch._replace(**scored, **more)
+  part = yield _take("take", setup, state, batch, width)
+  totals = loss.Totals(*[whole(mesh, jnp.int32)] * 3)
+  places = states.shardings(setup, optimizers, state.params)
+  reference, actor = setup.fixed.reference, state._replace(critic=None)
+  if optimizers.critic is not None:
+    yield from _gradients(
+      optimizers.critic,
+      functools.partial(update.accumulate_values, target),
+      state.critic,
+      scoring.value_base(state, recipe),
+      totals,
+      part,
+      places.critic,
+      (reference, actor),
+      flops,
+      "critic_",
+    )
+  yield from _gradients(
+    optimizers.policy,
+    functools.partial(update.accumulate, target),
+    actor,
+    setup.fixed.frozen,
+    totals,
+    part,
+    places._replace(critic=None),
+    (reference, state.critic),
+    flops,
+  )
+
+
+def _scoring(
+  setup: Setup,
+  target: Objective,
+  state: TrainState,
+  wanted: Iterable[scoring.Job],
+  batch: TrainBatch,
+  width: int,
+  flops: float,
+) -> Table:
+  """The programs of `scoring.score` for slices of one width; the scores have the mask's shape."""
+  mesh, bucket = setup.mesh, batch.prompt.tokens_PT.shape[1]
+  part = yield _take("take_to_score", setup, state, batch, width)
+  scores_BC = rows(mesh, jnp.float32, *batch.mask_BC.shape)
+  yield Program(
+    "no_scores",
+    functools.partial(jnp.zeros, batch.mask_BC.shape, jnp.float32),
+    (),
+    out_shardings=scores_BC.sharding,
+  )
+  for job in wanted:
+    kind = scoring.values_only if job.field == "value_BC" else scoring.logprobs_only
+    part_BC = yield Program(
+      job.program,
+      functools.partial(kind, target),
+      (job.params, job.frozen, part),
+      variant=(bucket, width),
+      resident=(state.opt_state, state.critic, setup.fixed),
+      flops=flops,
+    )
+  p, g = slices.size(setup.config.grpo, setup.config.rollout.group_size)
+  yield Program(
+    "put",
+    functools.partial(slices.put, setup.config.grpo.prompts_per_step),
+    (scores_BC, part_BC, whole(mesh, jnp.int32, p), whole(mesh, jnp.int32, p, g)),
+    variant=(width,),
+    donated=(0,),
+    out_shardings=scores_BC.sharding,
+  )
+
+
+def _take(name: str, setup: Setup, state: TrainState, batch: TrainBatch, width: int) -> Program:
+  p, g = slices.size(setup.config.grpo, setup.config.rollout.group_size)
+  return Program(
+    name,
     functools.partial(slices.take, width),
-    (batch, whole(mesh, jnp.int32, p), whole(mesh, jnp.int32, p, g)),
-    variant=(bucket, width),
+    (batch, whole(setup.mesh, jnp.int32, p), whole(setup.mesh, jnp.int32, p, g)),
+    variant=(batch.prompt.tokens_PT.shape[1], width),
     resident=(state, setup.fixed),
   )
-  flops = uniform_flops(setup.arch, p, g, bucket, width)
-  if setup.fixed.reference is not None:
-    ref_logp_BC = yield Program(
-      "score_reference",
-      functools.partial(update.score_only, target),
-      (setup.fixed.reference, setup.fixed.frozen, part),
-      variant=(bucket, width),
-      resident=state,
-      flops=flops / 3,
-    )
-    part = part._replace(ref_logp_BC=ref_logp_BC)
-  old_logp_BC = yield from _gradients(setup, target, tx, state, part, totals, flops)
-  if config.inner_epochs > 1:
-    part = part._replace(old_logp_BC=old_logp_BC)
-    yield from _gradients(setup, target, tx, state, part, totals, flops)
 
 
 def sft_table(
   setup: Setup,
-  tx: optax.GradientTransformation,
+  optimizers: Optimizers,
   state: TrainState,
   prefix_tokens: int,
   count: int,
@@ -142,51 +208,61 @@ def sft_table(
     prompt=abstract_prompts(mesh, shards, prefix_tokens),
     tokens_BC=rows(mesh, jnp.int32, count, width),
     mask_BC=rows(mesh, jnp.bool_, count, width),
-    advantage_B=rows(mesh, jnp.float32, count),
-    sampler_logp_BC=None,
-    old_logp_BC=None,
-    ref_logp_BC=None,
   )
   flops = uniform_flops(setup.arch, shards, count // shards, prefix_tokens, width)
-  yield from _gradients(setup, objective(setup, None), tx, state, part, totals, flops, "sft_")
+  yield from _gradients(
+    optimizers.policy,
+    functools.partial(update.accumulate, objective(setup, None)),
+    state,
+    setup.fixed.frozen,
+    totals,
+    part,
+    states.shardings(setup, optimizers, state.params),
+    None,
+    flops,
+    "sft_",
+  )
 
 
 def _gradients(
-  setup: Setup,
-  target: update.Objective,
-  tx: optax.GradientTransformation,
+  optimizer: Optimizer,
+  accumulate: Callable[..., Any],
   state: TrainState,
-  part: TrainBatch,
+  frozen: Any,
   totals: loss.Totals,
+  part: TrainBatch,
+  places: TrainState,
+  resident: Any,
   flops: float,
   prefix: str = "",
 ) -> Table:
-  """The programs of `update.gradient_step` for slices like `part`; returns their log-probs."""
-  places = states.shardings(setup, tx, state.params)
-  reference = None if target.grpo is None else setup.fixed.reference
+  """The programs of `update.gradient_step` for slices like `part`.
+
+  state: of the policy or of the critic, and places its shardings. resident: what else lies on the
+  devices.
+  """
   grads = yield Program(
     f"{prefix}zero_gradients", update.zeros, (state.params,), out_shardings=places.params
   )
-  grads, metrics, logp_BC = yield Program(
+  grads, metrics = yield Program(
     f"{prefix}accumulate",
-    functools.partial(update.accumulate, target),
-    (grads, state.params, setup.fixed.frozen, totals, part),
-    variant=update.variant(part),
+    accumulate,
+    (grads, state.params, frozen, totals, part),
+    variant=update.sizes(part),
     donated=(0,),
-    out_shardings=(places.params, None, None),
-    resident=(state.opt_state, reference),
+    out_shardings=(places.params, None),
+    resident=(state.opt_state, resident),
     flops=flops,
   )
   yield Program(f"{prefix}add_metrics", update.add_metrics, (metrics, metrics))
   yield Program(
     f"{prefix}apply",
-    functools.partial(optimizer.apply, tx),
+    functools.partial(apply, optimizer),
     (state, grads),
     donated=(0,),
     out_shardings=(places, None),
-    resident=(reference, setup.fixed.frozen),
+    resident=(resident, frozen),
   )
-  return logp_BC
 
 
 def rows(mesh: Mesh, dtype: Any, *shape: int) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gtalign_jax import models
+from gtalign_jax.algorithms.scoring import Recipe
 from gtalign_jax.config import Config
 from gtalign_jax.data import batches, prompts, sources
 from gtalign_jax.data.records import Record
@@ -47,6 +48,12 @@ class Setup(NamedTuple):
   test_set: prompts.Encoded = NO_PROMPTS
   train_key: Any = None
   eval_key: Any = None
+
+  @property
+  def recipe(self) -> Recipe:
+    """How the run learns."""
+    config = self.config
+    return Recipe(config.grpo, config.critic, self.fixed, config.seed)
 
 
 def records(config: Config) -> dict[str, list[Record]]:
@@ -136,6 +143,7 @@ def check_mesh(config: Config, arch: Arch, mesh: Mesh) -> None:
     rows |= {
       "grpo.prompts_per_step": config.grpo.prompts_per_step,
       # a slice of fewer prompts than shards would be computed whole by each of them
+      "grpo.minibatch_prompts": config.grpo.minibatch_prompts,
       "grpo.micro_prompts": config.grpo.micro_prompts,
     }
   if config.sft.steps:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 from gtalign_jax.algorithms import optimizer
 from gtalign_jax.algorithms.loss import Totals
 from gtalign_jax.algorithms.update import gradient_step
+from gtalign_jax.config import Config
 from gtalign_jax.data import batches
 from gtalign_jax.errors import BadInput
 from gtalign_jax.parallel import distributed, sharding
@@ -30,7 +30,7 @@ from gtalign_jax.train.checkpoint import Checkpoints, committed, position
 from gtalign_jax.train.log import StepLog
 from gtalign_jax.train.services import Services
 from gtalign_jax.train.setup import Setup
-from gtalign_jax.train.state import begin, end, is_due, save
+from gtalign_jax.train.state import Optimizers, begin, end, is_due, save
 from gtalign_jax.types import Prompts, TrainBatch, TrainState
 
 log = logging.getLogger(__name__)
@@ -53,10 +53,10 @@ def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
   """Runs the warm start from the parameters of `state`, or goes on from the newest checkpoint."""
   config, folder = setup.config.sft, services.workdir / "checkpoints" / "sft"
   with Checkpoints(folder, setup.config.checkpoint.keep) as checkpoints:
-    tx, rates = optimizer.make(config.optim, config.steps)
+    optimizers = make_optimizers(setup.config)
     grpo = distributed.from_main(committed(services.workdir)["grpo"])
     # once GRPO has begun, only its reference is wanted from here, and that can be computed again
-    state = begin(setup, state, tx, checkpoints, anew=grpo > 0)
+    state = begin(setup, state, optimizers, checkpoints, anew=grpo > 0)
     services.writer.resume(position(services.workdir, config.steps), back=True)
     if checkpoints.step < config.steps:
       if grpo:
@@ -65,11 +65,16 @@ def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
         examples = load_examples(setup)
       with services.clock.phase("sft"), jax.set_mesh(setup.mesh):
         with services.clock.phase("compile"), progress("sft: compiling"):
-          services.programs.compile(tables(setup, tx, state, examples, checkpoints.step))
+          services.programs.compile(tables(setup, optimizers, state, examples, checkpoints.step))
         with progress("sft", first=checkpoints.step) as shown:
-          steps = StepLog(setup, services, "sft", checkpoints.progress, rates, shown)
+          steps = StepLog(setup, services, "sft", checkpoints.progress, shown)
           state = _train(setup, services, checkpoints, steps, state, examples)
   return end(state)
+
+
+def make_optimizers(config: Config) -> Optimizers:
+  """That of the warm start."""
+  return Optimizers(optimizer.make(config.sft.optim, config.sft.steps))
 
 
 def _train(
@@ -87,7 +92,7 @@ def _train(
     log.flush()  # before the next update is queued: its gradients would lie beside these
     with log.phase("update"):
       frozen = setup.fixed.frozen
-      state, metrics, _ = gradient_step(state, parts, totals, compiled, frozen, log, "sft_")
+      state, metrics = gradient_step(state, parts, totals, compiled, frozen, log, "sft_")
     log.step(step + 1, metrics)
     if is_due(step + 1, config.every, config.steps):
       save(services, checkpoints, log, state, step + 1)
@@ -158,7 +163,7 @@ def width(examples: Examples, chosen: Sequence[int], bucket: int) -> int:
 
 
 def tables(
-  setup: Setup, tx: optax.GradientTransformation, state: TrainState, examples: Examples, first: int
+  setup: Setup, optimizers: Optimizers, state: TrainState, examples: Examples, first: int
 ) -> list[Table]:
   """The programs of all steps from `first` on: the widths of their slices are known."""
   config, shapes = setup.config.sft, abstract(state)
@@ -168,7 +173,7 @@ def tables(
     for part in cut(examples, config, step, setup.config.seed)
   }
   prefix = len(examples.prefix)
-  return [programs.sft_table(setup, tx, shapes, prefix, *size) for size in sorted(sizes)]
+  return [programs.sft_table(setup, optimizers, shapes, prefix, *size) for size in sorted(sizes)]
 
 
 def batch_at(setup: Setup, examples: Examples, step: int) -> tuple[list[TrainBatch], Totals]:
@@ -194,6 +199,5 @@ def _on_device(setup: Setup, examples: Examples, chosen: Sequence[int]) -> Train
   prefix_PT = np.repeat(examples.prefix[None], shards, axis=0)
   length_P = np.full(shards, len(examples.prefix), np.int32)
   prompt = Prompts(prefix_PT, length_P, np.arange(shards, dtype=np.int32))
-  advantage_B = np.zeros(len(chosen), np.float32)  # cross entropy reads none
-  batch = TrainBatch(prompt, tokens_BC, mask_BC, advantage_B, None, None, None)
+  batch = TrainBatch(prompt, tokens_BC, mask_BC)
   return distributed.to_device(batch, jax.tree.map(lambda _: rows, batch))

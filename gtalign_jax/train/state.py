@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from gtalign_jax import config as configs
+from gtalign_jax.algorithms import optimizer
+from gtalign_jax.algorithms.optimizer import Optimizer
+from gtalign_jax.config import Config
 from gtalign_jax.errors import BadInput
-from gtalign_jax.models import decoder, lora
+from gtalign_jax.models import critic, decoder, lora
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel.programs import Executables, Program, Table, abstract
 from gtalign_jax.progress import WorkLog
@@ -27,50 +30,106 @@ from gtalign_jax.types import TrainState
 log = logging.getLogger(__name__)
 
 
-def shardings(setup: Setup, tx: optax.GradientTransformation, params: Any) -> TrainState:
+class Optimizers(NamedTuple):
+  """What moves the policy's parameters, and what the critic's (None without one)."""
+
+  policy: Optimizer
+  critic: Optimizer | None = None
+
+
+def make_optimizers(config: Config) -> Optimizers:
+  """Those of GRPO or PPO; their schedules count optimiser steps."""
+  steps, updates = config.grpo.steps, config.grpo.updates
+  if not config.has_critic:
+    return Optimizers(optimizer.make(config.optim, steps * updates))
+  warm = config.critic.warmup_steps
+  return Optimizers(
+    optimizer.make(config.optim, (steps - warm) * updates),
+    optimizer.make(config.critic.optim, steps * updates),
+  )
+
+
+def initial(setup: Setup, optimizers: Optimizers, params: Any) -> TrainState:
+  """The state before the first update, as a pure function of the parameters to train."""
+
+  def begun(optimizer: Optimizer, params: Any) -> TrainState:
+    return TrainState(jnp.int32(0), params, optimizer.tx.init(params), jnp.int32(0))
+
+  state = begun(optimizers.policy, params)
+  if optimizers.critic is None:
+    return state
+  made = critic.init(setup.arch, params, setup.config.critic.trunk == "own")
+  return state._replace(critic=begun(optimizers.critic, made))
+
+
+def shardings(setup: Setup, optimizers: Optimizers, params: Any) -> TrainState:
   """Shardings of a TrainState: moments lie where their parameters lie. params: arrays or shapes."""
   alone = sharding.replicated(setup.mesh)
-  moments = jax.eval_shape(tx.init, params)
-  opt = optax.tree_map_params(
-    tx, lambda _, s: s, moments, setup.shardings, transform_non_params=lambda _: alone
-  )
-  return TrainState(alone, setup.shardings, opt, alone)
+  shapes = jax.eval_shape(functools.partial(initial, setup, optimizers), params)
+
+  def places(optimizer: Optimizer, shapes: TrainState, params: Any) -> TrainState:
+    moments = optax.tree_map_params(
+      optimizer.tx, lambda _, s: s, shapes.opt_state, params, transform_non_params=lambda _: alone
+    )
+    return TrainState(alone, params, moments, alone)
+
+  found = places(optimizers.policy, shapes, setup.shardings)
+  if optimizers.critic is None:
+    return found
+  values = critic.like(setup.shardings, setup.config.critic.trunk == "own", alone)
+  return found._replace(critic=places(optimizers.critic, shapes.critic, values))
+
+
+def fresh(setup: Setup, optimizers: Optimizers, params: Any) -> TrainState:
+  """`initial` on the mesh: made sharded, never on one device. `params` are not copied."""
+  places = shardings(setup, optimizers, params)._replace(params=())
+  made = jax.jit(lambda p: initial(setup, optimizers, p)._replace(params=()), out_shardings=places)
+  return made(params)._replace(params=params)
 
 
 def begin(
   setup: Setup,
   state: TrainState,
-  tx: optax.GradientTransformation,
+  optimizers: Optimizers,
   checkpoints: Checkpoints,
   anew: bool = False,
 ) -> TrainState:
   """The state that a phase goes on from: the newest sound checkpoint's, else a fresh one.
 
-  state: the parameters to start with. The optimizer state is made sharded, never on one device.
-  anew: the phase may begin again where all of its checkpoints are damaged. Raises BadInput where
-  they are and it may not: that would throw away what somebody may be able to mend. And where the
-  parameters are not finite to begin with.
+  state: the parameters to start with. anew: the phase may begin again where all of its checkpoints
+  are damaged. Raises BadInput where they are and it may not: that would throw away what somebody
+  may be able to mend. And where the parameters are not finite to begin with.
   """
-  places = shardings(setup, tx, state.params)
-  opt_state = jax.jit(tx.init, out_shardings=places.opt_state)(state.params)
-  zero = jax.device_put(jnp.int32(0), places.step)
-  fresh = TrainState(zero, state.params, opt_state, jax.device_put(jnp.int32(0), places.skipped))
+  begun = fresh(setup, optimizers, state.params)
   # the programs that look at what is saved, all of it or the best parameters, are compiled here:
   # nothing is in the loop
-  if not (is_finite(fresh.params) and is_finite(fresh)):
+  if not (is_finite(begun.params) and is_finite(begun)):
     raise BadInput(f"model={setup.config.model}: some weights are not finite; use sound ones")
-  found = checkpoints.restore_latest(abstract(fresh), anew) if checkpoints.step else None
+  found = None
+  if checkpoints.step:
+    found = checkpoints.restore_latest(abstract(stored(begun)), anew)
   # a copy of config.json: a run whose file is damaged is still known
   checkpoints.progress["config"] = configs.as_dict(setup.config)
   if found is None:
-    return fresh
+    return begun
   log.info("%s: resuming after step %d", checkpoints.directory.name, checkpoints.step)
-  return found
+  if begun.critic is not None:
+    found |= {"critic": TrainState(**found["critic"])}
+  return TrainState(**found)
+
+
+def stored(state: TrainState) -> dict[str, Any]:
+  """A state as checkpoints hold it: without a place for a critic that is not there.
+
+  So those of runs without one read the same before and after critics came to be.
+  """
+  held = {name: each for name, each in state._asdict().items() if name != "critic"}
+  return held if state.critic is None else held | {"critic": stored(state.critic)}
 
 
 def end(state: TrainState) -> TrainState:
   """What the next phase gets: the parameters, without moments that would only take up memory."""
-  return state._replace(opt_state=())
+  return state._replace(opt_state=(), critic=None)
 
 
 def save(
@@ -80,7 +139,7 @@ def save(
   log.flush()  # a checkpoint stands for lines that are written ...
   with log.phase("checkpoint"), distributed.uninterrupted():
     services.writer.sync()  # ... and on the disk: a resumed run finds every line up to it
-    checkpoints.save(step, state)
+    checkpoints.save(step, stored(state))
   services.clock.save()
 
 

@@ -63,7 +63,9 @@ def throughput(
   peak: GFLOP/s of a matmul of the compute dtype on one device, measured: no table of peaks.
   """
   flops = update_flops(setup.arch, work.length_P, work.trained_PK)
-  rate = flops * setup.config.grpo.inner_epochs / seconds["update"] / 1e9
+  config = setup.config
+  passes = config.grpo.inner_epochs * (1 + (config.has_critic and config.critic.trunk == "own"))
+  rate = flops * passes / seconds["update"] / 1e9
   names = ("rollout", "reward", "logprob", "update")
   return {
     **{f"timing_s/{name}": seconds[name] for name in names},

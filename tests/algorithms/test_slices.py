@@ -72,7 +72,7 @@ def test_take_keeps_rows_and_their_values_together():
   )
   batch = TrainBatch(prompt, tokens_BC, tokens_BC > 0, ids_B * 1.0, tokens_BC * 0.5, None, None)
   out = slices.take(16, batch, np.asarray([2, 3]), np.asarray([[1], [0]]))
-  np.testing.assert_array_equal(out.advantage_B, [5.0, 6.0])
+  np.testing.assert_array_equal(out.advantage, [5.0, 6.0])
   np.testing.assert_array_equal(out.tokens_BC, tokens_BC[jnp.asarray([5, 6]), :16])
   np.testing.assert_array_equal(out.sampler_logp_BC, tokens_BC[jnp.asarray([5, 6]), :16] * 0.5)
   np.testing.assert_array_equal(out.prompt.length_P, [2, 3])

@@ -70,10 +70,7 @@ def test_shared_prompts_equal_the_plain_layout(name):
 
   def shared(p):
     batch = Prompts(jnp.asarray(prompts_PT), jnp.asarray(length_P), jnp.arange(2))
-    last_PD, context = prefix.prompt_context(arch, p, batch, dtype="float32")
-    return prefix.completion_hidden(
-      arch, p, last_PD, context, jnp.asarray(length_P), tokens_BC, dtype="float32"
-    )
+    return prefix.hidden(arch, p, batch, tokens_BC, dtype="float32")
 
   def plain(p):
     tokens_BT = np.zeros((2 * G, PROMPT + COMPLETION), np.int32)

@@ -37,15 +37,15 @@ def loaded(rank, devices=1, param_dtype="float32"):
 
 def begun(run, policy, folder):
   """The state that a phase goes on from."""
-  tx, _ = optimizer.make(OptimConfig(), 10)
+  optimizers = state.Optimizers(optimizer.make(OptimConfig(), 10))
   with checkpoint.Checkpoints(folder, keep=1) as checkpoints:
-    return state.begin(run, policy, tx, checkpoints)
+    return state.begin(run, policy, optimizers, checkpoints)
 
 
 def save(workdir, train_state, config):
   (workdir / "config.json").write_text(json.dumps(as_dict(config)))
   with checkpoint.Checkpoints(workdir / "checkpoints" / "grpo", keep=1) as checkpoints:
-    checkpoints.save(3, train_state)
+    checkpoints.save(3, state.stored(train_state))
 
 
 def trained(train_state):
@@ -80,9 +80,9 @@ def test_adapters_train_in_f32_over_a_base_in_bf16(tmp_path):
   grads = jax.grad(loss)(trained(before).params)
   summed = jax.tree.map(jnp.add, update.zeros(before.params), grads)
   assert {x.dtype for x in jax.tree.leaves((grads, summed))} == {jnp.dtype("float32")}
-  tx, _ = optimizer.make(OptimConfig(lr=1e-6), 10)
+  made = optimizer.make(OptimConfig(lr=1e-6), 10)
   kept = trained(before)
-  after, _ = optimizer.apply(tx, kept, summed)
+  after, _ = optimizer.apply(made, kept, summed)
   moved = jax.tree.map(lambda a, b: float(jnp.mean(a != b)), kept.params, after.params)
   assert min(jax.tree.leaves(moved)) > 0.5
 

@@ -26,6 +26,7 @@ from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import sharding, topology
 from gtalign_jax.parallel.programs import Program
 from gtalign_jax.train import plan, programs, setup
+from gtalign_jax.train import state as states
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -37,7 +38,9 @@ def config(**policy):
     policy=PolicyConfig(**policy),
     data=DataConfig(max_prompt_tokens=32),
     rollout=RolloutConfig(group_size=2, max_new_tokens=16, prompt_buckets=(32,), segment=8),
-    grpo=GRPOConfig(prompts_per_step=8, micro_prompts=4, kl_coef=0.01),
+    grpo=GRPOConfig(
+      advantage="gae", prompts_per_step=16, minibatch_prompts=8, micro_prompts=4, kl_coef=0.01
+    ),
     mesh=MeshConfig(data=2, fsdp=2, tensor=2),
   )
 
@@ -50,9 +53,10 @@ def planned():
 def test_every_program_of_the_run(planned):
   names = [
     *("decode_params", "prefill", "layers", "decode"),
-    # 16 held-out prompts in 8 slots
-    *("eval_prefill", "eval_layers", "eval_decode", "eval_refill"),
-    *("advantages", "take", "score_reference"),
+    *("eval_prefill", "eval_layers", "eval_decode"),
+    *("take_to_score", "no_scores", "score_policy", "score_reference", "score_values", "put"),
+    *("advantages", "take"),
+    *(f"critic_{name}" for name in ("zero_gradients", "accumulate", "add_metrics", "apply")),
     *("zero_gradients", "accumulate", "add_metrics", "apply"),
   ]
   assert list(planned["programs"]) == names
@@ -74,8 +78,10 @@ def test_state_is_split_and_updated_in_place(planned):
 
 def test_counted_bytes_are_the_compilers(planned):
   found, params = setup.abstract(config(), TINY, meshes.make(config().mesh, jax.devices()[:8]))
-  arguments = plan.device_bytes((plan.train_state(found, params, config().optim), params))
-  assert arguments == pytest.approx(planned["programs"]["apply"]["argument_gib"] * GIB, rel=1e-3)
+  state = plan.train_state(found, params, states.make_optimizers(config()))
+  for name, owner in (("apply", state._replace(critic=None)), ("critic_apply", state.critic)):
+    arguments = plan.device_bytes((owner, owner.params))  # and gradients
+    assert arguments == pytest.approx(planned["programs"][name]["argument_gib"] * GIB, rel=1e-3)
 
 
 def test_fsdp_gathers_for_decoding_once(planned):
@@ -109,11 +115,11 @@ def test_adapters_shrink_the_optimizer():
   (full, whole), (small, adapters) = (
     setup.abstract(config(lora_rank=rank), TINY, mesh) for rank in (0, 2)
   )
-  states = [
-    plan.train_state(found, params, config().optim)
+  sizes = [
+    plan.device_bytes(plan.train_state(found, params, states.make_optimizers(config())))
     for found, params in ((small, adapters), (full, whole))
   ]
-  assert plan.device_bytes(states[0]) < plan.device_bytes(states[1]) / 4
+  assert sizes[0] < sizes[1] / 4
   assert plan.device_bytes(small.fixed.frozen) == plan.device_bytes(whole)
 
 

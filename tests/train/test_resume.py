@@ -95,8 +95,11 @@ def test_interrupt_is_one_line_and_resumable(tmp_path, whole):
   assert metrics(tmp_path) == whole
 
 
-def test_kill_of_a_run_with_adapters(tmp_path):
-  overrides = ("policy.lora_rank=4", "sft.steps=4", "grpo.steps=4", "grpo.kl_coef=0.01")
+def test_kill_of_a_run_with_adapters_critic_and_mini_batches(tmp_path):
+  overrides = (
+    *("policy.lora_rank=4", "sft.steps=4", "grpo.steps=4", "grpo.minibatch_prompts=2"),
+    *("grpo.advantage=gae", "critic.kl_coef=0.01", "critic.warmup_steps=1"),
+  )
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   finish(whole, *overrides, config=SHORT)
   assert metrics(whole)[-1]["step"] == 4

@@ -44,11 +44,14 @@ def seen():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ("mesh", "slots", "epochs", "group", "trained"),
-  [((1, 1, 1), 2, 1, 4, 2), ((2, 2, 2), 0, 2, 2, 0)],
-  ids=["refilled, some trained", "mesh"],
+  ("mesh", "slots", "group", "changes"),
+  [
+    ((1, 1, 1), 2, 4, {"train_samples": 2, "minibatch_prompts": 2, "advantage": "gae"}),
+    ((2, 2, 2), 0, 2, {"inner_epochs": 2, "micro_prompts": 4}),
+  ],
+  ids=["refilled, some trained, by a critic", "mesh"],
 )
-def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, slots, epochs, group, trained):
+def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, slots, group, changes):
   devices = jax.devices()[: mesh[0] * mesh[1] * mesh[2]]
   monkeypatch.setattr(jax, "devices", lambda *_: devices)
   config = short_config.config()
@@ -61,9 +64,7 @@ def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, slots, epochs,
     rollout=replace(config.rollout, prompts_at_once=slots, segment=12, group_size=group),
     grpo=replace(
       config.grpo,
-      inner_epochs=epochs,
-      train_samples=trained,
-      micro_prompts=4,
+      **changes,
       length_buckets=(12,),
       kl_coef=0.01,
       mask_truncated=True,
@@ -82,6 +83,8 @@ def test_steps_compile_nothing(tmp_path, seen, monkeypatch, mesh, slots, epochs,
     "decode",
     "sft_accumulate",
     "take",
+    "put",
+    "score_policy",
     "score_reference",
     "accumulate",
     "apply",
