@@ -103,7 +103,7 @@ def begin(
   begun = fresh(setup, optimizers, state.params)
   # the programs that look at what is saved, all of it or the best parameters, are compiled here:
   # nothing is in the loop
-  if not (is_finite(begun.params) and is_finite(begun)):
+  if not (is_finite(begun.params) and is_finite(stored(begun))):
     raise BadInput(f"model={setup.config.model}: some weights are not finite; use sound ones")
   found = None
   if checkpoints.step:
