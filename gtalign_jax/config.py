@@ -287,6 +287,8 @@ def _from_dict(kind: Any, value: Any, where: str) -> Any:
   if not dataclasses.is_dataclass(kind):
     return value
   hints = typing.get_type_hints(kind)
+  if not isinstance(value, Mapping):
+    raise BadInput(f"{where}{value!r} is no table of keys; put the run's config.json back")
   unknown = sorted(value.keys() - hints.keys())
   if unknown:
     raise BadInput(

@@ -136,11 +136,6 @@ RULES = (
     or 0 < values["grpo.minibatch_prompts"] < values["grpo.prompts_per_step"],
     "take 2 or more updates per rollout (that, or a smaller grpo.minibatch_prompts)",
   ),
-  Rule(
-    ("grpo.minibatch_prompts",), "grpo.prompts_per_step",
-    lambda values: values["grpo.minibatch_prompts"] < values["grpo.prompts_per_step"],
-    "take more prompts a step",
-  ),
   Rule(("critic.*",), "grpo.advantage", _is("grpo.advantage", "gae"), "take gae"),
   Rule(
     ("critic.optim.final_lr_frac",),

@@ -357,8 +357,10 @@ def test_fingerprint_is_of_identity():
 def test_a_stored_config_is_read_back():
   changes = ["grpo.dual_clip=3", "grpo.inner_epochs=2"]
   assert configs.from_dict(stored(*changes, base=STEADY), "x") == override(STEADY, changes)
-  with pytest.raises(BadInput, match="x: unknown key 'critic'; the run is of another version"):
-    configs.from_dict({"critic": 1}, "x")
+  with pytest.raises(BadInput, match="x: grpo: 1 is no table of keys"):
+    configs.from_dict({"grpo": 1}, "x")
+  with pytest.raises(BadInput, match="x: unknown key 'critics'; the run is of another version"):
+    configs.from_dict({"critics": 1}, "x")
 
 
 def test_sections_are_hashable_and_frozen():

@@ -36,6 +36,8 @@ MORE = {
   },
   "rewards.judge.log": {"rewards.judge.kind": "recorded", "rewards.judge.log": "x"},
   **{f"rollout.{key}": {"grpo.mismatch": "off"} for key in ("top_k", "top_p", "min_p")},
+  **{key: {"grpo.advantage": "gae"} for key in DEFAULTS if key.startswith("critic.")},
+  "critic.optim.final_lr_frac": {"grpo.advantage": "gae", "critic.optim.decay": "linear"},
 }
 # switch -> a value at which its keys do nothing
 OFF = {
@@ -44,7 +46,7 @@ OFF = {
   "rewards.welfare": "egalitarian",
   "grpo.advantage": "gdpo", "grpo.inner_epochs": 1, "grpo.kind": "cispo", "grpo.kl_coef": 0.0,
   "grpo.mismatch": "off", "rollout.group_size": 4, "optim.decay": "constant",
-  "sft.optim.decay": "constant", "eval.temperature": 0.0, "teacher.model": "",
+  "sft.optim.decay": "constant", "critic.optim.decay": "constant", "eval.temperature": 0.0, "teacher.model": "",
   "rewards.user_length": 0.0, "rewards.llm_length": 0.0, "rewards.user_brief": 0.0,
 }  # fmt: skip
 ALSO_OFF = {
@@ -61,6 +63,7 @@ OTHERS = {
   "grpo.mismatch_bounds": (0.5, 2.0), "grpo.mismatch_veto": (1e-4, 1e2), "rewards.variant": "user",
   "rollout.group_size": 4,
   "grpo.inner_epochs": 3, "checkpoint.keep": 3, "rewards.disagreement": (0.1, 0.2),
+  "grpo.minibatch_prompts": 4,
   "rewards.judge.base_url": "http://localhost:1/v1", "rewards.judge.extra_body": {"a": [1]},
   "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
   "rewards.response_words": (5, 50), "rewards.completion_words": (5, 50),
@@ -99,7 +102,7 @@ def test_each_key_of_a_rule_is_refused_and_taken(rule, key):
   if key in ("grpo.steps", "sft.steps"):
     on = vary(on, {key: 1})
   assert configs.values(vary(on, {key: value}))[key] == value
-  idle = "grpo" if rule.keys == ("grpo.gdpo_weights",) else OFF[rule.switch]
+  idle = "grpo" if rule.keys in (("grpo.gdpo_weights",), ("critic.*",)) else OFF[rule.switch]
   switched = {rule.switch: idle} | ALSO_OFF.get(idle, {}) | ALSO_OFF.get(rule.switch, {})
   off = vary(on, switched | (ALSO_OFF.get(key, {}) if rule.switch == "grpo.steps" else {}))
   with pytest.raises(BadInput) as caught:
