@@ -54,11 +54,12 @@ def update(
   order = list(minibatches(len(experience.count_PG), config, recipe.seed, step))
   with log.phase("update"):
     batch = train_batch(experience)
+    alone = loss.Totals(*[sharding.replicated(programs.mesh)] * 3)
     for number, prompts in enumerate(order, start=1):
       which = f"{number}/{len(order)}, " if len(order) > 1 else ""
       cuts = slices.of(experience, config, prompts)
       parts = [take(programs, batch, each)[0] for each in cuts]
-      totals = _totals(experience, prompts, programs)
+      totals = distributed.to_device(sizes_of(experience, prompts), alone)
       metrics = {"perf/padding_frac": slices.padding(experience.count_PG, cuts)}
       if state.critic is not None:
         base = value_base(state, recipe)
@@ -86,14 +87,13 @@ def minibatches(count: int, config: GRPOConfig, seed: int, step: int) -> Iterato
     yield from order.reshape(-1, size)
 
 
-def _totals(experience: Experience, prompts: np.ndarray, programs: Executables) -> loss.Totals:
-  """Sizes of a mini-batch, on the device: of its trained rows that have a verdict."""
+def sizes_of(experience: Experience, prompts: np.ndarray) -> loss.Totals:
+  """Sizes of a mini-batch, int32 on the host: of its trained rows that have a verdict."""
   counted_pG = experience.counted_PG[prompts]
   tokens_pG = experience.count_PG[prompts] * counted_pG
   trained_pG = np.isfinite(experience.reward_PG[prompts]) & experience.trained_PG[prompts]
-  sizes = (tokens_pG.sum(), (tokens_pG > 0).sum(), trained_pG.sum())
-  alone = sharding.replicated(programs.mesh)
-  return distributed.to_device(loss.Totals(*map(np.int32, sizes)), loss.Totals(*[alone] * 3))
+  counts = (tokens_pG.sum(), (tokens_pG > 0).sum(), trained_pG.sum())
+  return loss.Totals(*map(np.int32, counts))
 
 
 def gradient_step(

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gtalign_jax.algorithms import advantages
+from gtalign_jax.algorithms import advantages, update
 from gtalign_jax.algorithms.advantages import group_advantages
 from gtalign_jax.algorithms.loss import policy_loss
+from gtalign_jax.algorithms.scoring import Recipe
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards.reward import reward
-from gtalign_jax.sections import AGGREGATIONS, GRPOConfig, RewardConfig
-from gtalign_jax.types import Experience, Rollout
+from gtalign_jax.sections import AGGREGATIONS, CriticConfig, GRPOConfig, RewardConfig
+from gtalign_jax.types import Experience, Fixed, Rollout
 
 CASES = reference.reward_cases()
 LENIENT = JudgeConfig(max_invalid_frac=1.0)
@@ -52,7 +53,7 @@ def test_x64_on_the_device():
     np.testing.assert_allclose(out, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", advantages.ADVANTAGES)
+@pytest.mark.parametrize("kind", advantages.GROUP_ADVANTAGES)
 @pytest.mark.parametrize("value", [0.1, 0.7, 1 / 3, 1e4 + 0.1])
 def test_equal_rewards_are_exactly_zero_in_f32(kind, value):
   """The f32 mean of equal numbers is often one rounding off; sigma + 1e-6 would magnify it."""
@@ -138,10 +139,17 @@ def test_a_row_without_verdict_leaves_loss_kl_entropy_and_counts(kind, aggregati
   def numbers(G):
     cut = [x[:, :G].reshape(P * G, -1) for x in (mask, logp, old, ref)]
     valid = np.isfinite(reward[:, :G]).reshape(P, G, -1).all(-1)
-    advantage, mask_BC, totals = advantages.rated(
-      config, jnp.asarray(reward[:, :G]), jnp.asarray(valid), jnp.asarray(cut[0]),
-      jnp.asarray(stopped[:, :G].ravel()),
+    counted = valid & stopped[:, :G]
+    rated = advantages.rated(
+      config, CriticConfig(), jnp.asarray(reward[:, :G]), jnp.asarray(valid), jnp.asarray(counted),
+      jnp.asarray(cut[0]), None, None, None,
     )  # fmt: skip
+    advantage, mask_BC = rated["advantage"], rated["mask_BC"]
+    experience = Experience(
+      None, None, [], cut[0].sum(1).reshape(P, G), reward_PG=np.where(valid, 0.0, np.nan),
+      trained_PG=np.ones((P, G), bool), counted_PG=counted,
+    )  # fmt: skip
+    totals = update.sizes_of(experience, np.arange(P))
     assert not np.asarray(advantage)[~valid.ravel()].any()
     loss, metrics = policy_loss(
       jnp.asarray(cut[1]), jnp.asarray(cut[2]), advantage, mask_BC, aggregation=aggregation,
@@ -206,9 +214,10 @@ def test_sources_are_normalised_and_long_rows_punished_for_every_advantage(kind)
   tokens = np.zeros((P * G, budget), np.int32)
   experience = Experience(None, Rollout(tokens, tokens > 0, tokens * 1.0, valid), rows, count)
   scored = reward(experience, RewardConfig(source_norm="zscore", judge=LENIENT), "here")
-  final, compared = advantages._final_rewards(
-    scored, GRPOConfig(advantage=kind, gdpo_weights=(0.3, 0.7), overlong_buffer=buffer)
-  )
+  config = GRPOConfig(advantage=kind, gdpo_weights=(0.3, 0.7), overlong_buffer=buffer)
+  chosen = advantages.select(scored, Recipe(config, CriticConfig(), Fixed(), 0))
+  final = chosen.reward_PG
+  compared = chosen.utility_PGC if kind == "gdpo" else final
 
   def wanted(x):
     out = np.full((P, G), np.nan)
