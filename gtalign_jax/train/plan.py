@@ -8,6 +8,7 @@ decode budget and the widest slices stand for all others.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
 import time
