@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 MAX_STATED = 400  # characters of a line that are read; no released answer has more than 80
 MAX_BOX = 10 * MAX_STATED  # a box that is never closed is not searched to the end of the reply
-MAX_BOXES = 12
+MAX_SPANS = 12  # boxes or formulas at the end of a reply that are looked at
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,3}(?:\{|(?=\d))")
 _BETWEEN = re.compile(r"[\s$*.,;\\()]*(?:and|or|,|;|\\text\{ ?(?:and|or) ?\})[\s$*,\\()]*", re.I)
@@ -47,12 +47,11 @@ def final_answer(response: str, values: int = 1) -> str | None:
 
   values: how many the truth has; that many boxes at the end are then one answer.
   """
-  boxed = _boxes(response, values)
-  if boxed is not None:
-    return boxed
-  stated = None
-  for match in _ANSWER.finditer(response):
-    stated = match.end()
+  boxes = _boxes(response)
+  if boxes:
+    every = len(boxes) == values and not any("," in content for _, content, _ in boxes)
+    return _joined(response, boxes, True, every)
+  stated = max((match.end() for match in _ANSWER.finditer(response)), default=None)
   if stated is not None:
     rest = response[stated : stated + 2 * MAX_STATED].lstrip(" \t*:\n")
     display = _DISPLAY.match(rest)
@@ -65,65 +64,47 @@ def final_answer(response: str, values: int = 1) -> str | None:
     return _statement(bold[-1])
   formulas = [each for each in _formulas(response) if _SAYS_SOMETHING.search(each[1])]
   if formulas:
-    return _alternatives(response, formulas[-MAX_BOXES:], values)
+    # "$a=2$ and $b=3$" gives two things, of which the last was asked for; "or" gives one, twice
+    return _joined(response, formulas[-MAX_SPANS:], values > 1, False)
   numbers = _NUMBER.findall(response)
   return numbers[-1].rstrip(",") if numbers else None
 
 
-def _boxes(response: str, values: int) -> str | None:
-  """Content of the last boxes: those that "and", "or" or a comma join, or as many as asked."""
-  starts = list(_BOX.finditer(response))[-MAX_BOXES:]
-  if not starts:
-    return None
-  found = [(match.start(), *_content(response, match)) for match in starts]
-  if found[-1][1] is None:
-    return None
-  closed = [(start, content, end) for start, content, end in found if content is not None]
-  joined = _run(response, closed)
-  if joined == 1 < values == len(closed) and not any("," in content for _, content, _ in closed):
-    joined = values
-  if joined == 1:
-    return closed[-1][1]
-  return _linked(response, closed[-joined:])
+def _joined(text: str, spans: list[_Span], by_and: bool, every: bool) -> str:
+  """The last span with those that nothing but "or" (and, by_and: "and" and commas) keeps apart.
 
-
-def _alternatives(response: str, found: list[_Span], values: int) -> str:
-  """The last formula, with those that "or" ties to it; with "and" and commas too for several."""
-  joined = _run(response, found)
-  between = response[found[-joined][2] : found[-1][0]]
-  # "$a=2$ and $b=3$" gives two things, of which the last was asked for; "or" gives one, twice
-  if joined == 1 or (values == 1 and not _OR.search(between)):
-    return found[-1][1].strip()
-  return _linked(response, found[-joined:])
-
-
-def _run(text: str, found: list[_Span]) -> int:
-  """How many of the last spans nothing but "and", "or" and commas keeps apart."""
-  joined = 1
-  while joined < len(found):
-    end, start = found[-joined - 1][2], found[-joined][0]
-    if not (0 <= start - end <= 40 and _BETWEEN.fullmatch(text[end:start])):
+  every: all spans, where nothing ties the last one to another.
+  """
+  last = first = len(spans) - 1
+  while first:
+    start, end = spans[first - 1][2], spans[first][0]
+    if not (0 <= end - start <= 40 and _BETWEEN.fullmatch(text[start:end])):
       break
-    joined += 1
-  return joined
+    first -= 1
+  if first == last and every:
+    first = 0
+  is_or = _OR.search(text[spans[first][2] : spans[last][0]])
+  if not is_or and not by_and:
+    first = last
+  link = " \\text{or} " if is_or else " \\text{and} "
+  return link.join(content.strip() for _, content, _ in spans[first:])
 
 
-def _linked(text: str, found: list[_Span]) -> str:
-  """The spans as one answer, in the words that stand between them."""
-  link = "or" if _OR.search(text[found[0][2] : found[-1][0]]) else "and"
-  return f" \\text{{{link}}} ".join(content for _, content, _ in found)
-
-
-def _content(text: str, match: re.Match[str]) -> tuple[str | None, int]:
-  """What stands in the box that opens here, and where it ends; None if it is not closed."""
-  if not match[0].endswith("{"):
-    return text[match.end()], match.end() + 1
-  depth = 1
-  for at in range(match.end(), min(len(text), match.end() + MAX_BOX)):
-    depth += {"{": 1, "}": -1}.get(text[at], 0)
-    if depth == 0:
-      return text[match.end() : at], at + 1
-  return None, len(text)
+def _boxes(text: str) -> list[_Span]:
+  """The last boxes that are closed; none where the very last one is not."""
+  spans: list[_Span] = []
+  starts = list(_BOX.finditer(text))[-MAX_SPANS:]
+  for match in starts:
+    start, depth = match.end(), 1
+    if not match[0].endswith("{"):  # \boxed5
+      spans.append((match.start(), text[start], start + 1))
+      continue
+    for at in range(start, min(len(text), start + MAX_BOX)):
+      depth += {"{": 1, "}": -1}.get(text[at], 0)
+      if depth == 0:
+        spans.append((match.start(), text[start:at], at + 1))
+        break
+  return spans if spans and spans[-1][0] == starts[-1].start() else []
 
 
 def _formulas(text: str) -> Iterator[_Span]:
@@ -140,10 +121,7 @@ def _formulas(text: str) -> Iterator[_Span]:
 
 def _statement(stated: str) -> str:
   """The answer at the start of the rest of a line; words of the sentence are \\text{…}."""
-  stated = _STARS.sub(" ", stated).strip(" *:\"'")
-  cut = _ENDS.search(stated)
-  stated = (stated[: cut.start()] if cut else stated).strip()
-  pieces = re.split(r"((?<!\\)\$\$?[^$]*\$\$?)", stated)
-  return "".join(
-    piece if at % 2 else _WORDS.sub(r"\\text{\g<0>}", piece) for at, piece in enumerate(pieces)
-  )
+  stated = _ENDS.split(_STARS.sub(" ", stated).strip(" *:\"'"), maxsplit=1)[0].strip()
+  pieces = re.split(r"((?<!\\)\$\$?[^$]*\$\$?)", stated)  # formulas are every other one
+  pieces[::2] = [_WORDS.sub(r"\\text{\g<0>}", piece) for piece in pieces[::2]]
+  return "".join(pieces)

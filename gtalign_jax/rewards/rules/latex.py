@@ -7,8 +7,8 @@ braces, a command keeps the space that ends it, and words keep their `\\text{…
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
 from unicodedata import name, normalize
 
 MAX_DEPTH = 40  # braces in braces; readers recurse, and no released answer has more than 4
@@ -72,7 +72,7 @@ _ARGUMENTS = {"\\frac": 2, "\\binom": 2} | dict.fromkeys(
 )
 
 
-class TooDeep(ValueError):
+class TooDeep(RecursionError):
   """More braces in braces than any answer has."""
 
 
@@ -91,25 +91,20 @@ def tokens(answer: str) -> list[str]:
   return _group(_flat(answer)[::-1])
 
 
-def text(found: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=2048)  # truths come again
+def normal(answer: str) -> str:
   """Tokens as LaTeX again: one spelling for all looks, with the spaces that keep things apart."""
-  out: list[str] = []
-  last = ""
-  for at, token in enumerate(found):
+  out, last, found = [], "", tokens(answer)
+  for token, after in zip(found, [*found[1:], ""]):
     if token == " ":
       # only between digits does a space say something: 1 1/4 is not 11/4
-      if not (last[-1:].isdigit() and found[at + 1 : at + 2] and found[at + 1].isdigit()):
+      if not (last.isdigit() and after.isdigit()):
         continue
     elif last[:1] == "\\" and last[-1].isalpha() and token[0].isalpha():
       out.append(" ")
     out.append(token)
     last = token
   return "".join(out)
-
-
-def word(token: str) -> str:
-  """The word in a `\\text{word}` token, else ""."""
-  return token[6:-1] if token.startswith("\\text{") else ""
 
 
 def _flat(answer: str) -> list[str]:

@@ -15,15 +15,14 @@ MAX_LENGTH = 1000  # characters of a number; beyond it int() is quadratic, and t
 
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _EUROPEAN = re.compile(r"\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})")  # 1.234,5
-_DECIMAL = re.compile(r"(?=\.?\d)(\d*)(?:\.(\d*))?")
-_POWER_OF_TEN = re.compile(
-  r"(?:(\d*\.?\d+|\d+\.)(?:[eE]|(?:\\times|\\cdot)10\^\{)|10\^\{)([-+]?\d{1,4})\}?"
+_DECIMAL = re.compile(
+  r"(?=\.?\d|\.\\)(\d*)(?:\.(\d*)(?:\\(?:overline|bar)\{(\d+)\})?)?"
+  r"(?:(?:[eE]|(?:\\times|\\cdot)10\^(\{))([-+]?\d{1,4})(?(4)\}))?"
 )
 # 1 000/3 is a thousand by three, 1 2/3 is mixed
 _RATIO = re.compile(
   r"(?:(?P<whole>\d+)(?=\\| \d\d?/) ?)?(?:\\frac\{([^{}]*)\}\{([^{}]*)\}|([^/]*)/([^/]*))"
 )
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar)\{(\d+)\}")
 
 
 class Number(NamedTuple):
@@ -40,11 +39,8 @@ def number(text: str) -> Number | None:
   if len(text) > MAX_LENGTH or not any(map(str.isdigit, text)):
     return None
   unsigned = text[1:] if text[0] in "+-" else text
-  for read in (_decimal, _power_of_ten, _ratio, _repeating):
-    found = read(unsigned)
-    if found is not None:
-      return found._replace(value=-found.value) if text[0] == "-" else found
-  return None
+  found = _decimal(unsigned) or _ratio(unsigned)
+  return found._replace(value=-found.value) if found and text[0] == "-" else found
 
 
 def equal(truth: Number, found: Number) -> bool:
@@ -68,28 +64,29 @@ def rounded(found: Number) -> bool:
   return found.digits >= 2 and abs(found.value) >= 20 * found.half
 
 
+def exact(value: Fraction) -> str:
+  """A number as LaTeX that no reader misreads (1.5e3 is no 1.5 times e times 3)."""
+  above, below = value.numerator, value.denominator
+  return f"\\frac{{{above}}}{{{below}}}" if below != 1 else str(above)
+
+
 def _decimal(text: str) -> Number | None:
+  """1,234.5, 0.1\\overline{6}, 2.5e-3, 10^{7}."""
   if _GROUPED.fullmatch(text):
     text = text.replace(",", "").replace(" ", "")
   elif _EUROPEAN.fullmatch(text):
     text = text.replace(".", "").replace(",", ".")
-  match = _DECIMAL.fullmatch(text)
+  match = _DECIMAL.fullmatch(re.sub(r"^10\^", r"1\\times10^", text))
   if not match:
     return None
-  places = match[2] or ""
-  half = Fraction(1, 2 * 10 ** len(places)) if places.strip("0") else Fraction(0)
-  return Number(Fraction(int(match[1] + places), 10 ** len(places)), half, len(places))
-
-
-def _power_of_ten(text: str) -> Number | None:
-  match = _POWER_OF_TEN.fullmatch(text)
-  if not match or ("^" in text) != text.endswith("}"):
-    return None
-  digits, scale = match[1] or "1", Fraction(10) ** int(match[2])
-  places = len(digits.partition(".")[2])
-  # here 7.0 does not come from a table of integers: the digit was written to be read
-  half = scale / (2 * 10**places) if places else Fraction(0)
-  return Number(Fraction(digits.rstrip(".")) * scale, half, places)
+  whole, places, cycle, power = match[1], match[2] or "", match[3], match[5]
+  last = Fraction(10) ** (int(power or 0) - len(places))  # the place of the last digit
+  value = int(whole + places or 0) * last
+  if cycle:
+    return Number(value + int(cycle) * last / (10 ** len(cycle) - 1))
+  # in 7.0e8, unlike 7.0, the zero does not come from a table of integers: it was written to be read
+  shown = places if power else places.strip("0")
+  return Number(value, last / 2 if shown else Fraction(0), len(places))
 
 
 def _ratio(text: str) -> Number | None:
@@ -102,12 +99,3 @@ def _ratio(text: str) -> Number | None:
   if not over or not under or not under.value or (whole and not (above + below).isdigit()):
     return None
   return Number(int(whole or 0) + over.value / under.value)
-
-
-def _repeating(text: str) -> Number | None:
-  match = _REPEATING.fullmatch(text)
-  if not match:
-    return None
-  once, places, again = match.groups()
-  cycle = Fraction(int(again), 10 ** len(again) - 1)
-  return Number((int(once + places or "0") + cycle) / 10 ** len(places))

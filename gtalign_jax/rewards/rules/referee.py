@@ -1,10 +1,11 @@
 """Compares two LaTeX values with math-verify; run by path, in a process of its own.
 
 Reads lines of JSON [truth, found, tolerance, seconds] and answers [same, seconds of CPU]. The
-process that has loaded sympy (it takes seconds) forks a worker that compares. A comparison that
-takes more than its `seconds` of CPU is false; where that is one C function, which no Python timer
-can interrupt, the kernel ends the worker, and another is forked in milliseconds. So nothing runs on
-after the parent is gone: a worker ends by its timer or at the end of its input.
+process that has loaded sympy (it takes seconds) forks a worker that compares. The kernel ends a
+worker that takes more than its `seconds` of CPU, also inside one long C function, which no Python
+timer interrupts; its comparison is false, and another worker is forked in milliseconds. Nothing
+runs on after the run is gone: a worker ends by its timer, at the end of its input or with the
+process that forked it, and that process with its worker.
 """
 
 from __future__ import annotations
@@ -14,31 +15,46 @@ import functools
 import json
 import logging
 import os
+import random
 import select
 import signal
 import time
 
 MEMORY = 1 << 30  # bytes of address space; libraries take half of it
-POLL_S = 1.0  # how often idle processes look whether the one above is still there
 TRUTH_S = 2.0  # CPU to read a truth
-GRACE_S = 0.05  # CPU; a C function that is not done by then is ended with its process
 RELATIVE = 1e-12  # two values agree: floats, and closed forms at 30 digits, which get much closer
-POINTS = (  # values of unknowns, by rank of their names: positive, then of mixed sign
-  ("1.7281", "0.6173", "2.3917", "1.1409", "0.8531", "3.0713"),
-  ("0.4127", "1.9339", "0.7711", "2.8123", "1.3513", "0.2917"),
-  ("-0.7391", "1.2713", "-1.8317", "0.5519", "-2.2229", "1.6161"),
-  ("2.1137", "-0.3391", "0.9173", "-1.4447", "0.6619", "-0.8117"),
-)
+POINTS = 4  # at which unknowns are compared: positive ones, and from SIGNED on of either sign
+SIGNED = 2
+
+# The reader learns its grammar from what it reads: 10 times faster afterwards.
+WARM = r"""
+2\sqrt{3}+1 \frac{1}{2a}(\exp(a\cdot{t})-e^{-\frac{t}{RC}}) e^{i\pi/3} f(x) \log_{2}8+\ln{2}
+\frac{t}{4}\sin(2t) \sin{x}+\cos^{2}\alpha y=2x+3 x_{1}+a_{2}(1+r/r_{0})^{3/2} \binom{5}{2}5!
+s^{2}\le8r^{2} 8r^{2}\ge{s}^{2} \sqrt[3]{2}|x-3| (x^{2}+x+1)(x^{8}-x) I(0)e^{-t/(RC)}
+10x\sqrt{21x} -\frac{1}{2}X^{-1/2} \frac{1}{2a}(e^{at}-e^{-at}) (x+1)/(x-1) (1+\frac{2}{3})\pi
+\frac{\pi{r}}{h+r} \sqrt{2}/2 -((1)/(5))-((2)/(5))i 4x^{2}+4x^{3} 10x-y=4
+((9)/(\pi^{2}))(\sqrt{3}+3) \arcsin(10/13) \frac{1}{2}+\frac{\sqrt{3}}{2}i ((25\cdot\pi)/(2))
+\log(\frac{2007}{2006}) \frac{1}{7}\triangle{ABC} ((1)/((a-b)b)) \frac{1+\sqrt{5}}{2}\pi{r}^{2}h
+-\frac{1}{5}-\frac{2i}{5} -1+\frac{\sqrt{7}}{2}
+"""
 
 
 @functools.lru_cache(maxsize=256)
 def value(latex: str):
-  """The sympy object that math-verify's reader makes of LaTeX. Capitals stay capitals."""
+  """The sympy object that math-verify's reader makes of LaTeX. Capitals stay capitals.
+
+  I(0) and f(x), of which nothing is known, are unknowns of that name.
+  """
+  import sympy
   from latex2sympy2_extended import latex2sympy
   from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+  from sympy.core.function import AppliedUndef
 
   config = ConversionConfig(lowercase_symbols=False)
-  return latex2sympy(latex, normalization_config=None, conversion_config=config)
+  read = latex2sympy(latex, normalization_config=None, conversion_config=config)
+  if not isinstance(read, sympy.Basic):
+    return read
+  return read.subs({each: sympy.Symbol(str(each)) for each in read.atoms(AppliedUndef)})
 
 
 def same(truth: str, found: str, tolerance: str) -> bool:
@@ -46,9 +62,8 @@ def same(truth: str, found: str, tolerance: str) -> bool:
   import sympy
   from math_verify import verify
 
-  gold, pred = (named(value(each)) for each in (truth, found))
-  relations = (sympy.Eq, sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge)
-  if isinstance(gold, relations) and isinstance(pred, relations):
+  gold, pred = value(truth), value(found)
+  if isinstance(gold, sympy.Rel) and isinstance(pred, sympy.Rel):
     return related(gold, pred)
   if isinstance(gold, sympy.Expr) and isinstance(pred, sympy.Expr):
     verdict = by_numbers(gold, pred, tolerance)
@@ -57,64 +72,56 @@ def same(truth: str, found: str, tolerance: str) -> bool:
   return bool(verify(gold, pred, timeout_seconds=None))
 
 
-def named(expression):
-  """I(0) and f(x), of which nothing is known, as unknowns of that name."""
-  import sympy
-  from sympy.core.function import AppliedUndef
-
-  if not isinstance(expression, sympy.Basic):
-    return expression
-  return expression.subs({each: sympy.Symbol(str(each)) for each in expression.atoms(AppliedUndef)})
-
-
 def by_numbers(gold, pred, tolerance: str) -> bool | None:
   """Two expressions at several values of their unknowns; None where they have no values."""
-  names = sorted({str(each) for each in gold.free_symbols | pred.free_symbols} - {"i"})
-  compared = 0
-  for point in POINTS if names else POINTS[:1]:
-    a, b = at(gold, names, point), at(pred, names, point)
+  import mpmath
+
+  compared = False
+  for point, (a, b) in enumerate(values(gold, pred)):
     if a is None or b is None:
       continue
     # real unknowns: where a root or a logarithm leaves the reals, nothing is said
-    signed = point[0] < "0" or point[1] < "0"
-    if signed and any(abs(each.imag) > RELATIVE * abs(each) for each in (a, b)):
+    if point >= SIGNED and any(abs(each.imag) > RELATIVE * abs(each) for each in (a, b)):
       continue
-    compared += 1
-    if not close(a, b, tolerance):
+    # relative, so that 2^{-98} is not 2^{-99}
+    size = max(abs(a), abs(b))
+    close = mpmath.mpf(tolerance) if tolerance else 1e-90 if size < 1e-90 else RELATIVE * size
+    if abs(a - b) > close:
       return False
-  if compared and not names and not tolerance and gold.is_rational and pred.is_rational:
+    compared = True
+  constant = not (gold.free_symbols | pred.free_symbols)
+  if compared and constant and not tolerance and gold.is_rational and pred.is_rational:
     return bool((gold.doit() - pred.doit()) == 0)  # 10^{50} + 1 is not 10^{50}
-  return True if compared else None
+  return compared or None
 
 
-def close(a, b, tolerance: str) -> bool:
-  """Equal within the tolerance, else to 12 digits; relative, so 2^{-98} is not 2^{-99}."""
-  import mpmath
+def values(gold, pred):
+  """Pairs of values of two expressions at the same points; one pair where nothing is unknown."""
+  import sympy
 
-  if tolerance:
-    return bool(abs(a - b) <= mpmath.mpf(tolerance))
-  return bool(abs(a - b) <= RELATIVE * max(abs(a), abs(b)) or max(abs(a), abs(b)) < 1e-90)
+  names = sorted({str(each) for each in gold.free_symbols | pred.free_symbols} - {"i"})
+  for point in range(POINTS if names else 1):
+    chosen = {"i": sympy.I}
+    for n, name in enumerate(names):
+      size = random.Random(POINTS * n + point).uniform(0.3, 3)
+      chosen[name] = sympy.Float(-size if point >= SIGNED and (n + point) % 2 == 0 else size, 40)
+    yield at(gold, chosen), at(pred, chosen)
 
 
-def at(expression, names, point):
-  """The value of an expression where its unknowns have those of `point`; None if it has none."""
+def at(expression, chosen):
+  """The value of an expression where its unknowns have those chosen; None if it has none."""
   import mpmath
   import sympy
 
-  chosen = {
-    name: sympy.Float(point[n % len(point)], 40) + n // len(point) for n, name in enumerate(names)
-  }
-  given = {
-    each: sympy.I if str(each) == "i" else chosen[str(each)] for each in expression.free_symbols
-  }
-  number = expression.subs(given).evalf(30)
+  given = expression.subs({each: chosen[str(each)] for each in expression.free_symbols})
+  number = given.evalf(30)
   if not number.is_number or number.has(sympy.nan, sympy.zoo, sympy.oo):
-    number = expression.subs(given).doit().evalf(30)
-  real, imaginary = number.as_real_imag()
-  if not (real.is_Float or real.is_Rational) or not (imaginary.is_Float or imaginary.is_Rational):
+    number = given.doit().evalf(30)
+  parts = number.as_real_imag()
+  if not all(part.is_Float or part.is_Rational for part in parts):
     return None
   with mpmath.workdps(30):
-    return mpmath.mpc(str(real), str(imaginary))
+    return mpmath.mpc(*map(str, parts))
 
 
 def related(gold, pred) -> bool:
@@ -122,126 +129,75 @@ def related(gold, pred) -> bool:
 
   The factor of inequalities is positive: that of what is greater minus what is less.
   """
-  kinds = [each.canonical.rel_op.replace(">", "<") for each in (gold, pred)]
+  kinds = {each.canonical.rel_op.replace(">", "<") for each in (gold, pred)}
   a, b = ((each.lhs - each.rhs) * (-1 if "<" in each.rel_op else 1) for each in (gold, pred))
-  names = sorted({str(each) for each in a.free_symbols | b.free_symbols} - {"i"})
-  values = [(at(a, names, point), at(b, names, point)) for point in POINTS]
-  if not names or any(None in pair or min(map(abs, pair)) < 1e-20 for pair in values):
+  pairs = list(values(a, b))
+  if len(pairs) < POINTS or any(None in pair or min(map(abs, pair)) < 1e-20 for pair in pairs):
     return False
-  ratios = [x / y for x, y in values]
-  return (
-    kinds[0] == kinds[1]
-    and all(abs(each - ratios[0]) <= RELATIVE * abs(ratios[0]) for each in ratios)
-    and (kinds[0] == "==" or ratios[0].real > 0)
-  )
+  first, *others = [x / y for x, y in pairs]
+  constant = all(abs(each - first) <= RELATIVE * abs(first) for each in others)
+  return constant and len(kinds) == 1 and ("<" not in kinds.pop() or first.real > 0)
 
 
-def serve(parent: int) -> None:
-  """Answers questions until the input ends or the parent is gone."""
-  signal.signal(signal.SIGPROF, slow)
-  while line := question(parent):
+def serve(forker: int) -> None:
+  """Answers questions until the input ends or the process that forked this one is gone."""
+  while line := question(forker):
     truth, found, tolerance, seconds = json.loads(line)
-    with contextlib.suppress(Exception, Slow), limited(TRUTH_S):
-      value(truth)  # no attack, and read once for all answers to it: not on their account
     began, verdict = time.process_time(), False
     # what math-verify cannot read equals nothing
-    with contextlib.suppress(Exception, Slow), limited(seconds):
+    with contextlib.suppress(Exception):
+      limit(TRUTH_S)
+      value(truth)  # no attack, and read once for all answers to it: not on their account
+      began = time.process_time()
+      limit(seconds)
       verdict = same(truth, found, tolerance)
-    say(json.dumps([verdict, time.process_time() - began]))
+    limit(0)
+    say([verdict, time.process_time() - began])
 
 
-def question(parent: int) -> bytes:
-  """The next line; empty at the end of the input, or when the parent is gone."""
+def limit(seconds: float) -> None:
+  """The kernel ends this process after so many seconds of CPU; 0 lifts the limit."""
+  signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def question(forker: int) -> bytes:
+  """The next line; empty at the end of the input, and of the pipe `forker` to who forked this."""
   line = b""
   while not line.endswith(b"\n"):
-    while not select.select([0], [], [], POLL_S)[0]:
-      if os.getppid() != parent:
-        return b""
-    piece = os.read(0, 1 << 16)
+    ready = select.select([0, forker], [], [])[0]
+    piece = b"" if forker in ready else os.read(0, 1 << 16)
     if not piece:
       return b""
     line += piece
   return line
 
 
-class Slow(BaseException):
-  """The time is over; not an Exception, which the libraries catch."""
-
-
-def slow(*_) -> None:
-  raise Slow
-
-
-@contextlib.contextmanager
-def limited(seconds: float):
-  """Raises Slow after `seconds` of CPU; the kernel ends a worker that cannot be interrupted.
-
-  A worker that lives on keeps what its parser has learned.
-  """
-  signal.setitimer(signal.ITIMER_VIRTUAL, seconds + GRACE_S)  # unhandled: ends the process
-  signal.setitimer(signal.ITIMER_PROF, seconds)
-  try:
-    yield
-  finally:
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-
-
-def say(line: str) -> None:
-  os.write(1, line.encode() + b"\n")
-
-
-def warm() -> None:
-  """The reader learns its grammar from what it reads: 10 times faster afterwards."""
-  for latex in (
-    r"2\sqrt{3}+1", r"\frac{1}{2a}(\exp(a\cdot t)-e^{-\frac{t}{RC}})", r"e^{i\pi/3}", r"f(x)",
-    r"\frac{t}{4}\sin(2t)", r"\sin x+\cos^{2}\alpha", r"\log_{2}8+\ln2", r"y=2x+3",
-    r"x_{1}+a_{2}(1+r/r_{0})^{3/2}", r"\binom{5}{2}5!", r"s^{2}\le8r^{2}", r"8r^{2}\ge s^{2}",
-    r"\sqrt[3]{2}|x-3|", r"(x^{2}+x+1)(x^{8}-x)", r"I(0)e^{-t/(RC)}", r"-\frac{1}{2}X^{-1/2}",
-    r"\frac{1}{2a}(e^{at}-e^{-at})", r"(x+1)/(x-1)", r"(1+\frac{2}{3})\pi", r"10x\sqrt{21x}",
-    r"\frac{\pi r}{h+r}", r"\sqrt{2}/2", r"-((1)/(5))-((2)/(5))i", r"4x^{2}+4x^{3}", r"10x-y=4",
-    r"((9)/(\pi^{2}))(\sqrt{3}+3)", r"\frac{1}{2}+\frac{\sqrt{3}}{2}i", r"((25\cdot\pi)/(2))",
-    r"\log(\frac{2007}{2006})", r"\frac{1}{7}\triangle ABC", r"((1)/((a-b)b))", r"\arcsin(10/13)",
-    r"\frac{1+\sqrt{5}}{2}\pi r^{2}h", r"-\frac{1}{5}-\frac{2i}{5}", r"-1+\frac{\sqrt{7}}{2}",
-  ):  # fmt: skip
-    with contextlib.suppress(Exception):
-      same(latex, latex, "")
-  value.cache_clear()
-
-
-def limit_memory() -> None:
-  try:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-  except (ImportError, ValueError, OSError):
-    pass  # a system without this limit
+def say(answer: object) -> None:
+  os.write(1, json.dumps(answer).encode() + b"\n")
 
 
 def main() -> None:
-  parent = os.getppid()
   logging.disable(logging.CRITICAL)
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
-  limit_memory()
-  warm()
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this
+  with contextlib.suppress(ImportError, ValueError, OSError):  # a system without this limit
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+  for latex in WARM.split():
+    with contextlib.suppress(Exception):
+      same(latex, latex, "")
+  value.cache_clear()
   say("ready")
+  ended, alive = os.pipe()  # nothing is ever written: it ends with this process
   while True:
-    alive, mine = os.pipe()
-    own = os.getpid()
     worker = os.fork()
     if worker == 0:
       os.close(alive)
-      serve(own)
+      serve(ended)
       os._exit(0)
-    os.close(mine)
-    # the pipe is readable when the worker ends; in between, look whether the parent is still there
-    while not select.select([alive], [], [], POLL_S)[0]:
-      if os.getppid() != parent:
-        os.kill(worker, signal.SIGKILL)
-    os.close(alive)
-    if os.waitpid(worker, 0)[1] == 0 or os.getppid() != parent:
+    if os.waitpid(worker, 0)[1] == 0:
       return
-    say("[false, 1e9]")
+    say([False, 1e9])  # it was ended by the kernel; the answer that it owes
 
 
 if __name__ == "__main__":

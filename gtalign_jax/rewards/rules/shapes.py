@@ -5,44 +5,49 @@ Brackets and commas are read here, before anything is compared; math-verify sees
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from gtalign_jax.rewards.rules import units, wording
-from gtalign_jax.rewards.rules.latex import text, word
 from gtalign_jax.rewards.rules.numerals import number
-from gtalign_jax.rewards.rules.pieces import Tokens, is_bound, is_name, is_one_pair, split, trim
+from gtalign_jax.rewards.rules.pieces import brackets, is_bound, is_name, split, trim
 
+BOUNDED = ("()", "(]", "[)", "[]")
 _FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
-_MATRIX = re.compile(r"\\begin\s*\{(?:[pb]?matrix|array|smallmatrix)\}")
+_SIGN = re.compile(r"[<>]|\\[lgn]e(?![a-zA-Z])")
+_BELOW, _ABOVE = "-\\infty", "\\infty"
 _INFINITE = re.compile(r"[-+]?\\infty")
-_TALK = re.compile(r"\\text\{(?:maybe|possibly|perhaps|respectively|only|both)\}")
+_MATRIX = re.compile(
+  r"\\begin\s*\{(?:[pb]?matrix|(array)|smallmatrix)\}(.*)\\end\s*\{[a-zA-Z]+\*?\}", re.S
+)
+# no value in it, and not one word or letter, as an option or the name of a month is
+_TALK = re.compile(
+  r"(?:\\text\{[^{}]*\}){2,}|\\text\{(?:maybe|possibly|perhaps|respectively|only|both)\}|"
+)
 
 
 class Shape(NamedTuple):
-  """One answer. kind: value, list, set, tuple, interval, union, matrix or relation.
+  """One answer.
 
-  whole: all tokens, name included; tokens: those of the value; ends: brackets of an interval, or
-  size of a matrix; name: of the variable; choice: joined by "or" or "≈", so the parts may be one
-  value twice.
+  kind: value, list, set, union, relation; of tuples and intervals their two brackets, as in "[)";
+  of a matrix its size, as in "2x3". whole: all of its canonical text; text: without the name of
+  its variable. choice: joined by "or" or "≈", so the parts may be one value twice.
   """
 
   kind: str
-  whole: Tokens
-  tokens: Tokens
+  whole: str
+  text: str
   parts: tuple[Shape, ...] = ()
-  ends: str = ""
   name: str = ""
   choice: bool = False
 
 
-_BELOW, _ABOVE = ("-", "\\infty"), ("\\infty",)
-
-
-def read(found: Tokens) -> Shape:
-  """The structure of canonical tokens (latex.tokens)."""
+@functools.lru_cache(maxsize=2048)  # truths come again; and readers may look at a part twice
+def read(found: str) -> Shape:
+  """The structure of a canonical text (latex.normal)."""
   found = trim(found)
   # from what binds least to what binds most
   for reader in (_joined, _union, _listed, _related, _bracketed, _matrix, _plus_minus):
@@ -54,93 +59,86 @@ def read(found: Tokens) -> Shape:
 
 def as_list(shape: Shape) -> Shape:
   """A number with a comma, 1,200, as a list after all."""
-  parts = tuple(map(read, split(shape.tokens, ",")))
-  return shape._replace(kind="list", parts=parts)
+  return shape._replace(kind="list", parts=tuple(map(read, split(shape.text, ","))))
 
 
-def _list(found: Tokens, parts: Sequence[Shape], choice: bool = False) -> Shape | None:
+def _list(found: str, parts: Sequence[Shape], choice: bool = False) -> Shape | None:
   """Several parts, without those that only talk ("and that is all"); one is itself."""
   # 6, 8 and 10 are three values, \pm 1, \pm i are four; but \sqrt2 \approx 1.41 is one
   flat: list[Shape] = []
   for part in parts:
     flat += part.parts if part.kind == "list" and not part.choice else (part,)
-  said = [part for part in flat if not _only_talks(part)] or [part for part in flat if part.whole]
+  said = [part for part in flat if part.kind != "value" or not _TALK.fullmatch(part.text)]
+  said = said or [part for part in flat if part.whole]
   if len(said) < 2:
     return said[0] if said else None
+  if len({part.name for part in said if len(part.name) == 1}) == len(said):
+    said.sort(key=lambda part: part.name)  # y = 3, x = 5 is the point (5, 3)
   return Shape("list", found, found, tuple(said), choice=choice)
 
 
-def _only_talks(part: Shape) -> bool:
-  """No value in it, and not one word or letter, as an option or the name of a month is."""
-  said = [token for token in part.tokens if token != " "]
-  if part.kind != "value" or not all(map(word, said)):
-    return False
-  return len(said) != 1 or bool(_TALK.fullmatch(said[0]))
-
-
-def _joined(found: Tokens) -> Shape | None:
+def _joined(found: str) -> Shape | None:
   """… or …, … and …, …; …"""
-  parts = [part for part in map(trim, split(found, "\\text{or}", "\\text{and}", ";")) if part]
+  parts = list(filter(None, map(trim, split(found, "\\text{or}", "\\text{and}", ";"))))
   if len(parts) < 2:
     return None
-  shapes = [read(part) for part in parts]
-  choice = not any(mark in found for mark in ("\\text{and}", ";"))
-  if not all(shape.kind == "interval" and shape.name for shape in shapes):
+  shapes = list(map(read, parts))
+  choice = "\\text{and}" not in found and ";" not in found
+  if not all(each.kind in BOUNDED and each.name and "," not in each.name for each in shapes):
     return _list(found, shapes, choice)
   if choice:
-    return Shape("union", found, found, tuple(shapes), name=shapes[0].name)
+    return Shape("union", found, found, tuple(shapes), shapes[0].name)
   # x > 1 and x < 3 is one interval
-  low, high = sorted(shapes[:2], key=lambda ray: _is_infinite(ray.parts[0]))
-  infinite = [_is_infinite(bound) for ray in (low, high) for bound in ray.parts]
+  low, high = sorted(shapes[:2], key=lambda ray: _is_infinite(ray.parts[0].text))
+  infinite = [_is_infinite(bound.text) for ray in (low, high) for bound in ray.parts]
   if len(shapes) > 2 or infinite != [False, True, True, False]:
     return None
-  ends = low.ends[0] + high.ends[1]
-  return Shape("interval", found, found, (low.parts[0], high.parts[1]), ends, low.name)
+  ends = low.kind[0] + high.kind[1]
+  return Shape(ends, found, found, (low.parts[0], high.parts[1]), low.name)
 
 
-def _union(found: Tokens) -> Shape | None:
+def _union(found: str) -> Shape | None:
   parts = split(found, "\\cup")
   if len(parts) < 2:
     return None
   # x \in A \cup B: the name belongs to all of it
   *name, first = split(parts[0], "\\in", "=")
-  shapes = tuple(map(read, (first, *parts[1:])))
-  return Shape("union", found, found, shapes, name=text(name[0]) if name else "")
+  return Shape("union", found, found, tuple(map(read, (first, *parts[1:]))), "".join(name[:1]))
 
 
-def _listed(found: Tokens) -> Shape | None:
+def _listed(found: str) -> Shape | None:
   """Values between commas; a lone 1,000 is one value."""
   parts = split(found, ",")
   if len(parts) < 2:
     return None
   *names, value = split(found, "=", "\\in")
-  if not any("," in name for name in names) and number(units.split(text(value))[0]):
+  if not any("," in name for name in names) and number(units.split(value)[0]):
     return None
   if names and "," in names[0] and is_name(names[0]):
     return None  # x, y = 1, 2: the name belongs to the whole
-  return _list(found, [read(part) for part in parts])
+  return _list(found, list(map(read, parts)))
 
 
-def _related(found: Tokens) -> Shape | None:
+def _related(found: str) -> Shape | None:
   """x = 3, f(x) = x + 1, x \\in [0, 1], 1 = x; equations; inequalities."""
   sides = split(found, "\\approx")
   if len(sides) > 1:  # both sides say the same
-    return _list(found, [read(side) for side in sides], choice=True)
-  sides = split(found, "=", "\\in")
+    return _list(found, list(map(read, sides)), choice=True)
+  sides = list(map(trim, split(found, "=", "\\in")))
   if len(sides) < 2:
     return _inequality(found)
-  first, last = trim(sides[0]), trim(sides[-1])
+  first, last = sides[0], sides[-1]
   if len(sides) == 2 and is_name(last) and not is_name(first):
     first, last = last, first
   if is_name(first):
-    return read(last)._replace(whole=found, name=text(first))
+    return read(last)._replace(whole=found, name=first)
   return Shape("relation", found, found, (read(sides[-1]),))
 
 
-def _inequality(found: Tokens) -> Shape | None:
+def _inequality(found: str) -> Shape | None:
   """0 < x \\le 1 and x \\ge 3 as the intervals that they mean; else a relation."""
-  signs = [token for token in found if token in _FLIP]
-  sides = [trim(side) for side in split(found, *_FLIP)]
+  signs = _SIGN.findall(found)
+  sides = list(map(trim, split(found, *_FLIP)))
   if len(sides) == 1:
     return _reals(found)
   whole = Shape("relation", found, found, (read(sides[-1]),))
@@ -152,94 +150,91 @@ def _inequality(found: Tokens) -> Shape | None:
     below = is_bound(sides[1])
     if signs == ["\\ne"]:
       name, point = sides if below else sides[::-1]
-      fits = is_name(name) and is_bound(point)
-      return _reals_without(found, [point], text(name)) if fits else whole
+      return _without(found, [point], name) if is_name(name) and is_bound(point) else whole
     sides = [_BELOW, *sides] if below else [*sides, _ABOVE]
     signs = ["<", *signs] if below else [*signs, "<"]
   low, middle, high = sides
   if not ({*signs} <= {"<", "\\le"} and is_name(middle) and is_bound(low) and is_bound(high)):
     return whole
   ends = ("(" if signs[0] == "<" else "[") + (")" if signs[1] == "<" else "]")
-  return _interval(found, read(low), read(high), ends, text(middle))
+  return _interval(found, low, high, ends, middle)
 
 
-def _interval(found: Tokens, low: Shape, high: Shape, ends: str, name: str = "") -> Shape:
+def _is_infinite(bound: str) -> bool:
+  return bool(_INFINITE.fullmatch(bound))
+
+
+def _interval(found: str, low: str, high: str, ends: str, name: str = "") -> Shape:
   # no end at infinity is closed, whatever was written
   first, last = "(" if _is_infinite(low) else ends[0], ")" if _is_infinite(high) else ends[1]
-  return Shape("interval", found, found, (low, high), first + last, name)
+  return Shape(first + last, found, found, (read(low), read(high)), name)
 
 
-def _is_infinite(bound: Shape) -> bool:
-  return bool(_INFINITE.fullmatch(text(bound.tokens)))
-
-
-def _reals(found: Tokens) -> Shape | None:
+def _reals(found: str) -> Shape | None:
   """The reals, or the reals without some numbers."""
-  reals, *without = [trim(side) for side in split(found, "\\setminus")]
-  if wording.wording(text(reals)) != wording.REALS or len(without) > 1:
+  reals, *left_out = map(trim, split(found, "\\setminus"))
+  if wording.wording(reals) != wording.REALS or len(left_out) > 1:
     return None
-  inner = read(without[0]) if without else None
-  if inner and inner.kind != "set":
+  points = read(left_out[0]) if left_out else None
+  if points and points.kind != "set":
     return None
-  return _reals_without(found, [part.tokens for part in inner.parts] if inner else [], "")
+  return _without(found, [part.text for part in points.parts] if points else [], "")
 
 
-def _reals_without(found: Tokens, points: Sequence[Tokens], name: str) -> Shape | None:
+def _without(found: str, points: list[str], name: str) -> Shape | None:
+  """The reals without `points`."""
   if len(points) > 1:
-    known = [(value, point) for point in points if (value := number(text(point)))]
+    known = [(value, point) for point in points if (value := number(point))]
     if len(known) < len(points):
       return None
     points = [point for _, point in sorted(known)]
-  bounds = map(read, (_BELOW, *points, _ABOVE))
-  gaps = tuple(_interval(found, a, b, "()") for a, b in itertools.pairwise(bounds))
-  return Shape("union", found, found, gaps, name=name) if points else gaps[0]
+  bounds = itertools.pairwise((_BELOW, *points, _ABOVE))
+  gaps = tuple(_interval(found, low, high, "()") for low, high in bounds)
+  return Shape("union", found, found, gaps, name) if points else gaps[0]
 
 
-def _bracketed(found: Tokens) -> Shape | None:
+def _bracketed(found: str) -> Shape | None:
   """(a, b), [a, b), {a, b}; brackets around one value fall away."""
-  if not is_one_pair(found):
+  if not (pair := brackets(found)):
     return None
-  inner, first, last = found[1:-1], found[0], found[-1]
+  first, inner, last = pair
+  parts = tuple(map(read, split(inner, ",", ";")))
   if first == "\\{":
-    element = split(inner, "|", ":", "\\mid")[0]  # the set of x for which something holds
-    condition = read(inner[len(element) + 1 :])
-    if condition.kind in ("interval", "union"):
-      return condition._replace(whole=found)
-    if not trim(inner):
-      return Shape("value", found, ["\\emptyset"])
-  parts = tuple(read(part) for part in split(inner, ",", ";"))
-  if first == "\\{":
-    return Shape("set", found, found, parts)
+    conditions = split(inner, "|", ":", "\\mid")[1:]
+    holds = read(conditions[0]) if len(conditions) == 1 else None
+    if holds and holds.kind in (*BOUNDED, "union"):  # the set of x for which something holds
+      return holds._replace(whole=found)
+    return Shape("set", found, found, parts) if trim(inner) else Shape("value", found, "\\emptyset")
   if len(parts) == 1:
     return parts[0]._replace(whole=found) if parts[0].kind != "relation" else None
-  if len(parts) == 2 and first in "([" and last in ")]":
-    return _interval(found, *parts, first + last)
-  return Shape("tuple", found, found, parts)
+  if len(parts) == 2 and first + last in BOUNDED:
+    return _interval(found, parts[0].whole, parts[1].whole, first + last)
+  return Shape("()", found, found, parts)
 
 
-def _matrix(found: Tokens) -> Shape | None:
-  if not found or not _MATRIX.fullmatch(found[0]) or not found[-1].startswith("\\end"):
+def _matrix(found: str) -> Shape | None:
+  match = _MATRIX.fullmatch(found)
+  if not match:
     return None
-  inner = list(found[1:-1])
-  if "array" in found[0]:  # its columns: letters that lost their braces
-    inner = list(itertools.dropwhile(lambda token: token in ("l", "c", "r", "|", " "), inner))
+  # an array begins with its columns: letters that lost their braces
+  inner = match[2].lstrip("lcr| ") if match[1] else match[2]
   rows = [split(row, "&") for row in split(trim(inner), "\\\\")]
   if len({len(row) for row in rows}) > 1:
     return None
   cells = tuple(read(cell) for row in rows for cell in row)
-  return Shape("matrix", found, found, cells, ends=f"{len(rows)}x{len(rows[0])}")
+  return Shape(f"{len(rows)}x{len(rows[0])}", found, found, cells)
 
 
-def _plus_minus(found: Tokens) -> Shape | None:
+def _plus_minus(found: str) -> Shape | None:
   """1 \\pm 2 as two values; \\mp follows the sign of the last \\pm."""
-  many = list(found).count("\\pm")
+  many = len(re.findall(r"\\pm(?![a-zA-Z])", found))
   if not 1 <= many <= 3:
     return None
   values = []
   for signs in itertools.product("+-", repeat=many):
-    left, sign, out = iter(signs), "+", []
-    for token in found:
-      sign = next(left) if token == "\\pm" else sign
-      out.append({"\\pm": sign, "\\mp": "-" if sign == "+" else "+"}.get(token, token))
-    values.append(read(out))
+    left, sign, value = iter(signs), "+", ""
+    for piece in re.split(r"(\\[pm][pm](?![a-zA-Z]))", found):
+      sign = next(left) if piece == "\\pm" else sign
+      value += {"\\pm": sign, "\\mp": "-" if sign == "+" else "+"}.get(piece, piece)
+    values.append(read(value))
   return Shape("list", found, found, tuple(values))

@@ -7,15 +7,12 @@ memory. The process starts at the first comparison that needs it and answers JSO
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
-import os
 import selectors
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import IO, NamedTuple
 
 CPU_S = 0.15  # of one verdict; most take milliseconds. An answer that needs more counts as wrong
 DEADLINE_S = 10.0  # waiting for a reply: a machine in trouble, which is no verdict
@@ -29,18 +26,12 @@ class Budget:
     self.left = seconds
 
 
-class _Child(NamedTuple):
-  process: subprocess.Popen[bytes]
-  questions: IO[bytes]
-  answers: IO[bytes]
-
-
 class Verifier:
   """One child process, asked by one thread at a time."""
 
   def __init__(self) -> None:
     self._lock = threading.Lock()
-    self._child: _Child | None = None
+    self.process: subprocess.Popen[bytes] | None = None
 
   def equal(
     self, truth: str, found: str, tolerance: str = "", budget: Budget | None = None
@@ -56,10 +47,9 @@ class Verifier:
     with self._lock:
       for _ in range(2):  # a child that someone killed is replaced, and asked again
         try:
-          child = self._child or self._start()
-          child.questions.write(question)
-          child.questions.flush()
-          same, seconds = json.loads(self._line(child, DEADLINE_S))
+          if self.process is None:
+            self._start()
+          same, seconds = json.loads(self._say(question, DEADLINE_S))
         except TimeoutError:
           self._stop()  # its late answer would be taken for that of the next question
           return None
@@ -75,40 +65,36 @@ class Verifier:
     with self._lock:
       self._stop()
 
-  def _start(self) -> _Child:
-    process = subprocess.Popen(
+  def _start(self) -> None:
+    self.process = subprocess.Popen(
       # -P: the folder of the script holds no modules of ours for it
       [sys.executable, "-P", str(Path(__file__).with_name("referee.py"))],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,  # its libraries warn of what they cannot parse
+      bufsize=0,  # a buffered line would hide from select that an answer has come
     )
-    assert process.stdin and process.stdout  # both are pipes
-    self._child = _Child(process, process.stdin, process.stdout)
-    self._line(self._child, START_S)
-    return self._child
+    self._say(b"", START_S)  # "ready"
 
-  @staticmethod
-  def _line(child: _Child, seconds: float) -> bytes:
-    """The next line of the child. Its answers are short: one that is readable is there in full."""
+  def _say(self, question: bytes, seconds: float) -> bytes:
+    """The line that answers `question`. Lines are short: one that is readable is there in full."""
+    assert self.process and self.process.stdin and self.process.stdout
+    self.process.stdin.write(question)
     with selectors.DefaultSelector() as selector:
-      selector.register(child.answers, selectors.EVENT_READ)
+      selector.register(self.process.stdout, selectors.EVENT_READ)
       if not selector.select(seconds):
         raise TimeoutError
-    # not readline: a buffered line would hide from select that an answer has come
-    line = os.read(child.answers.fileno(), 4096)
+    line = self.process.stdout.read(4096)
     if not line:
       raise OSError("the child has ended")
     return line
 
   def _stop(self) -> None:
-    child, self._child = self._child, None
-    if child is not None:
-      for pipe in (child.questions, child.answers):
-        with contextlib.suppress(OSError):
-          pipe.close()  # its worker ends with its input, or by its timer
-      child.process.kill()
-      child.process.wait()
+    process, self.process = self.process, None
+    if process is not None:
+      process.kill()
+      with process:  # closes its pipes, and waits
+        pass
 
 
 _shared = Verifier()

@@ -24,7 +24,7 @@ _SMALL = (
   "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_VALUE = dict(zip(_SMALL, range(20))) | dict(zip(_TENS, range(20, 100, 10)))
+_VALUE = dict(zip((*_SMALL, *_TENS), (*range(20), *range(20, 100, 10))))
 _SCALE = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
           "eighth": 8, "tenth": 10}  # fmt: skip
