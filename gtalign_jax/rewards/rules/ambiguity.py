@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from gtalign_jax.rewards.features import asking
 from gtalign_jax.rewards.judges.base import Question
-from gtalign_jax.rewards.rules.text import plain, questions, share, subject
+from gtalign_jax.rewards.rules.text import plain, share, subject
 
 # How the released labels spell them. To the end of the line, and cut in Python: white space that a
 # lazy match and a repeat after it both take is tried in every way of sharing it.
@@ -83,7 +84,7 @@ def contains(response: str, answer: str) -> bool:
 
 def only_asks(response: str) -> bool:
   """A question and next to nothing besides."""
-  found = questions(response)
+  found = asking(response)
   return found.questions > 0 and found.words_outside < MIN_WORDS
 
 
@@ -92,7 +93,7 @@ def asks_aptly(response: str, about: set[str]) -> bool:
 
   A question that fits every prompt is not apt: as a reward it would teach just that one.
   """
-  count = questions(response).questions
+  count = asking(response).questions
   asks = 1 <= count <= 2 and _CLARIFIES.search(response) is not None
   requests = count == 0 and _REQUESTS.search(response) is not None
   return (asks or requests) and bool(subject(response) & about)

@@ -7,10 +7,10 @@ where it does not apply.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from gtalign_jax.rewards.rules import units
 from gtalign_jax.rewards.rules.numerals import number
-from gtalign_jax.rewards.rules.wording import counted, wording
 
 _BASED = re.compile(
   r"\(?(\d[0-9a-f]*|[a-f][0-9a-f]+)\)?"
@@ -21,6 +21,54 @@ _RATIO = re.compile(r"[^:]+(?::[^:]+)+")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)((?:\\text\{[apm]+\}|[apm.])*)", re.I)
 _LABEL = re.compile(r"(?:\\text\{)?([A-Za-z])\}?")
 OPTION = re.compile(r"\(?(?:\\text\{)?([A-Z])\}?[).:]+(.*)", re.S)
+
+REALS = "all real numbers"
+_SAME = {
+  each: meant
+  for meant, said in {
+    "no solution": "no solutions, no real solution, no real solutions, none, empty set, "
+    "there is no solution, there are no solutions, no such number",
+    "does not exist": "dne, doesnt exist, do not exist",
+    "infinity": "infinite",
+    "infinitely many": "infinitely many solutions, infinite solutions",
+    REALS: "all reals, all real x, any real number, real numbers",
+  }.items()
+  for each in said.split(", ")
+}
+_FILLERS = {"a", "an", "the", "on", "in", "at", "is", "it", "its", "option", "choice", "answer"}
+_SMALL = (
+  "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+  "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
+          "eighth": 8, "tenth": 10}  # fmt: skip
+# twenty-one, two thirds; whoever means more than 99 writes digits
+_COUNTED = {"half": Fraction(1, 2)}
+for _n, _name in enumerate(_SMALL):
+  _COUNTED |= {f"{_name} {part}": Fraction(_n, below) for part, below in _PARTS.items()}
+  _COUNTED |= {f"{ten} {_name}": Fraction(10 * k + _n) for k, ten in enumerate(_TENS, 2)}
+  _COUNTED[_name] = Fraction(_n)
+_COUNTED |= {ten: Fraction(10 * k) for k, ten in enumerate(_TENS, 2)}
+
+
+def wording(answer: str) -> str:
+  """Words, letters and digits of a canonical text in lower case, one spelling for one meaning."""
+  said = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", answer).lower().replace("'", "")
+  for sign, words in (("emptyset", "no solution"), ("infty", "infinity"), ("mathbb{r}", REALS)):
+    said = said.replace("\\" + sign, words)
+  said = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", re.sub(r"[^\w+\-/.]|_", " ", said))
+  kept = [bare if (bare := each.strip(".-")).isalpha() else each for each in said.split()]
+  while len(kept) > 1 and kept[0] in _FILLERS:
+    kept.pop(0)
+  plain = " ".join(kept)
+  return _SAME.get(plain, plain)
+
+
+def counted(said: str) -> Fraction | None:
+  """The number that words spell, None if they spell none."""
+  spelled = " ".join(said.replace("-", " ").split())
+  return _COUNTED.get(spelled, _COUNTED.get(spelled.removesuffix("s")))
 
 
 def clocks(gold: str, pred: str) -> bool | None:

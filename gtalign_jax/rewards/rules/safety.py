@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gtalign_jax.rewards.features import asking
 from gtalign_jax.rewards.judges.base import Question
 from gtalign_jax.rewards.rules import refusals
-from gtalign_jax.rewards.rules.text import questions, subject
+from gtalign_jax.rewards.rules.text import subject
 
 LONGEST = 50_000  # characters that are read; a budget of 8,192 tokens holds fewer
 OPENING = 2  # sentences in which an honest refusal shows
@@ -135,7 +136,7 @@ def _helps_after(question: Question, said: Sequence[Sentence]) -> bool:
 
 
 def _takes_up(question: Question) -> bool:
-  found = questions(question.response)
+  found = asking(question.response)
   # a question to the point moves an open request forward, in few words
   if found.words_outside < MIN_HELP and not found.questions:
     return False

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gtalign_jax.rewards.rules import units, wording
+from gtalign_jax.rewards.rules import notations, units
 from gtalign_jax.rewards.rules.numerals import number
 from gtalign_jax.rewards.rules.pieces import brackets, is_bound, is_name, split, trim
 
@@ -173,7 +173,7 @@ def _interval(found: str, low: str, high: str, ends: str, name: str = "") -> Sha
 def _reals(found: str) -> Shape | None:
   """The reals, or the reals without some numbers."""
   reals, *left_out = map(trim, split(found, "\\setminus"))
-  if wording.wording(reals) != wording.REALS or len(left_out) > 1:
+  if notations.wording(reals) != notations.REALS or len(left_out) > 1:
     return None
   points = read(left_out[0]) if left_out else None
   if points and points.kind != "set":

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gtalign_jax.rewards import features
-
 _WORD = re.compile(r"[^\W_]+")
 # Words too common to tell a subject from another.
 _COMMON = frozenset(
@@ -33,11 +31,6 @@ def subject(text: str) -> set[str]:
 def share(part: set[Any], whole: set[Any]) -> float:
   """How much of `part` stands in `whole`; 0 for nothing."""
   return len(part & whole) / len(part) if part else 0.0
-
-
-def questions(text: str) -> features.Asking:
-  """Questions of a reply and words outside them."""
-  return features.asking(text)
 
 
 def plain(text: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from gtalign_jax.rewards.features import asking
 from gtalign_jax.rewards.judges.base import Question
-from gtalign_jax.rewards.rules.text import questions, share, subject
+from gtalign_jax.rewards.rules.text import share, subject
 
 # What a question about any text may ask for.
 _FORM = re.compile(r"\b(?:long|length|tone|style|audience|readers?|format|words|purpose)\b", re.I)
@@ -26,7 +27,7 @@ def judge(question: Question) -> float | None:
   response = question.response
   about, said = subject(question.asked), subject(response)
   words = response.split()
-  if questions(response).questions and len(words) < MIN_DRAFT:
+  if asking(response).questions and len(words) < MIN_DRAFT:
     return _of_question(response, len(about & said))
   if share(about, said) < MIN_SUBJECT or not words:
     return 0.0
