@@ -57,6 +57,7 @@ def config() -> Config:
     grpo=GRPOConfig(
       steps=150,
       prompts_per_step=512,
+      minibatch_prompts=32,
       # one row of a prompt on each device: scores of 8,192 x 12,288 tokens take 3 GiB a row
       micro_prompts=8,
       micro_samples=1,

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gtalign_jax.sections import AGGREGATIONS, MISMATCH_MODES, MISMATCHES
+from gtalign_jax.sections import AGGREGATIONS, MISMATCH_MODES
 
 # Our keys with their values, or why there are none. A key with a ? yields to whatever else sets it.
 Meaning = Mapping[str, Any] | str
@@ -40,6 +40,12 @@ def _as_it_is(value: Any) -> Any:
 def _up_to(value: Any) -> Any:
   """(0, value)"""
   return (0.0, value)
+
+
+def _before(step: Any) -> Any:
+  """the value - 1"""
+  # verl's policy learns from that step on, counted from 1
+  return max(step - 1, 0) if isinstance(step, int) else step
 
 
 def _same(
@@ -86,7 +92,12 @@ TABLE = (
   ),
   _same("grpo.prompts_per_step", "[data.]train_batch_size"),
   _same("grpo.steps", "[trainer.]total_training_steps", "steps"),
-  _same("grpo.inner_epochs", "num_iterations", f"{_ACTOR}ppo_epochs"),
+  _same("grpo.inner_epochs", "num_iterations", "num_ppo_epochs", f"{_ACTOR}ppo_epochs"),
+  _same("grpo.minibatch_prompts", f"{_ACTOR}ppo_mini_batch_size"),
+  _refused(
+    "grpo.minibatch_prompts", "is a number of batches; set grpo.minibatch_prompts, the prompts of "
+    "one", "num_mini_batches",
+  ),
   _same(
     "rollout.max_new_tokens", "max_completion_length", "[data.]max_response_length",
     f"{_ROLLOUT}response_length",
@@ -124,7 +135,7 @@ TABLE = (
     "grpo.advantage",
     {
       "grpo": "grpo", "rloo": "rloo", "reinforce_plus_plus_baseline": "reinforce_baseline",
-      "gae": "- there is no critic; use one of grpo.advantage",
+      "gae": "gae",
       **dict.fromkeys(
         ("reinforce_plus_plus", "remax", "opo", "gpg", "grpo_passk"),
         "- there is no such estimator; use one of grpo.advantage",
@@ -183,7 +194,7 @@ TABLE = (
     "grpo.aggregation",
     {each: each for each in AGGREGATIONS}, f"{_ACTOR}loss_agg_mode",
   ),
-  _same("grpo.clip_low ?grpo.clip_high", "epsilon"),
+  _same("grpo.clip_low ?grpo.clip_high", "epsilon", "cliprange"),
   _same("?grpo.clip_low ?grpo.clip_high", f"{_ACTOR}clip_ratio"),
   _same("grpo.clip_low", f"{_ACTOR}clip_ratio_low"),
   _same("grpo.clip_high", "epsilon_high", f"{_ACTOR}clip_ratio_high"),
@@ -201,17 +212,12 @@ TABLE = (
     } | dict.fromkeys(("abs", "full"), "- there is no such estimator; see grpo.kl_estimator"),
     f"{_ACTOR}kl_loss_type",
   ),
-  _refused(
-    "grpo.kl_coef", "punishes the reward; grpo.kl_coef weighs the KL term of the loss",
-    "[algorithm.]kl_ctrl.kl_coef",
-  ),
-  _only("false", "the KL term is in the loss: grpo.kl_coef", "[algorithm.]use_kl_in_reward"),
   _only("0.0", "there is no entropy bonus", f"{_ACTOR}entropy_coeff"),
   _choice(
     "grpo.mismatch",
     {
       f"{level}_{mode}": {"grpo.mismatch": level, "grpo.mismatch_mode": mode}
-      for level in MISMATCHES[1:3] for mode in MISMATCH_MODES
+      for level in ("token", "sequence") for mode in MISMATCH_MODES
     },
     "vllm_importance_sampling_mode",
   ),
@@ -237,6 +243,31 @@ TABLE = (
   _same(
     "grpo.mismatch_bounds", "vllm_importance_sampling_cap",
     "[algorithm.][rollout_correction.]rollout_is_threshold", rest=_up_to,
+  ),
+  # the critic of PPO (critic.optim.lr and critic.optim.weight_decay are called so in verl, too)
+  _same("critic.gamma", "gamma", "algorithm.gamma"),
+  _same("critic.lam", "lam", "algorithm.lam"),
+  _same("critic.value_clip", "[critic.]cliprange_value"),
+  _same("critic.warmup_steps", "[trainer.]critic_warmup", rest=_before),
+  _same("critic.optim.warmup", "critic.optim.lr_warmup_steps", but={"-1": 0}),
+  _same("critic.optim.max_grad_norm", "critic.grad_clip"),
+  _same("critic.kl_coef", "[algorithm.]kl_ctrl.kl_coef", "kl_coef"),
+  _choice(
+    "critic.kl_coef", {"true": {"?critic.kl_coef": 0.001}, "false": 0.0},
+    "[algorithm.]use_kl_in_reward",
+  ),
+  _only("kl", "in the reward it is k1, verl's `kl`", "[algorithm.]kl_penalty"),
+  _refused(
+    "grpo.inner_epochs", "is of both here; set grpo.inner_epochs, grpo.minibatch_prompts and "
+    "grpo.micro_prompts", "critic.ppo_epochs", "critic.ppo_mini_batch_size",
+    "critic.ppo_micro_batch_size_per_gpu", "critic.ppo_micro_batch_size",
+  ),
+  _refused(
+    "critic.trunk", "is the policy's here, at the start; see critic.trunk", "critic.model.path"
+  ),
+  _refused(
+    "critic.optim.lr", "weighs a common loss; the critic has a rate of its own: set "
+    "critic.optim.lr", "vf_coef",
   ),
   # sampling
   _same("rollout.temperature", "temperature", "actor_rollout_ref.rollout.temperature"),
@@ -308,6 +339,7 @@ TABLE = (
 # switch -> options that do nothing where it is false
 SWITCHES = {
   "use_kl_loss": ("beta", "kl_loss_type"),
+  "use_kl_in_reward": ("kl_ctrl.kl_coef", "kl_penalty"),
   "vllm_importance_sampling_correction": (
     "vllm_importance_sampling_mode", "vllm_importance_sampling_cap",
   ),

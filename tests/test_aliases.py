@@ -31,6 +31,9 @@ num_iterations=2 -> grpo.inner_epochs=2
 actor_rollout_ref.actor.ppo_epochs=2 -> grpo.inner_epochs=2
 actor.ppo_epochs=2 -> grpo.inner_epochs=2
 ppo_epochs=2 -> grpo.inner_epochs=2
+num_ppo_epochs=2 -> grpo.inner_epochs=2
+actor_rollout_ref.actor.ppo_mini_batch_size=4 -> grpo.minibatch_prompts=4
+ppo_mini_batch_size=4 -> grpo.minibatch_prompts=4
 max_completion_length=64 -> rollout.max_new_tokens=64
 data.max_response_length=64 -> rollout.max_new_tokens=64
 actor_rollout_ref.rollout.response_length=64 -> rollout.max_new_tokens=64
@@ -41,6 +44,7 @@ scale_rewards=none -> grpo.advantage=dr_grpo
 scale_rewards=False -> grpo.advantage=dr_grpo
 algorithm.adv_estimator=grpo -> grpo.advantage=grpo
 algorithm.adv_estimator=rloo -> grpo.advantage=rloo
+algorithm.adv_estimator=gae -> grpo.advantage=gae
 adv_estimator=reinforce_plus_plus_baseline -> grpo.advantage=reinforce_baseline
 algorithm.norm_adv_by_std_in_grpo=True -> grpo.advantage=grpo
 algorithm.norm_adv_by_std_in_grpo=False -> grpo.advantage=dr_grpo
@@ -69,6 +73,7 @@ loss_agg_mode=seq-mean-token-mean -> grpo.aggregation=seq-mean-token-mean
 loss_agg_mode=seq-mean-token-sum -> grpo.aggregation=seq-mean-token-sum
 loss_agg_mode=seq-mean-token-sum-norm -> grpo.aggregation=seq-mean-token-sum-norm
 epsilon=0.1 -> grpo.clip_low=0.1 grpo.clip_high=0.1
+cliprange=0.1 -> grpo.clip_low=0.1 grpo.clip_high=0.1
 actor_rollout_ref.actor.clip_ratio=0.1 -> grpo.clip_low=0.1 grpo.clip_high=0.1
 actor_rollout_ref.actor.clip_ratio_low=0.1 -> grpo.clip_low=0.1
 clip_ratio_low=0.1 -> grpo.clip_low=0.1
@@ -92,7 +97,22 @@ kl_loss_type=kl -> grpo.kl_estimator=k1
 kl_loss_type=kl+ -> grpo.kl_estimator=k1+
 kl_loss_type=k1 -> grpo.kl_estimator=k1
 kl_loss_type=k1+ -> grpo.kl_estimator=k1+
-algorithm.use_kl_in_reward=False -> nothing
+algorithm.gamma=0.99 -> critic.gamma=0.99
+gamma=0.99 -> critic.gamma=0.99
+algorithm.lam=0.95 -> critic.lam=0.95
+lam=0.95 -> critic.lam=0.95
+critic.cliprange_value=0.2 -> critic.value_clip=0.2
+cliprange_value=0.2 -> critic.value_clip=0.2
+trainer.critic_warmup=0 -> critic.warmup_steps=0
+trainer.critic_warmup=10 -> critic.warmup_steps=9
+critic.optim.lr_warmup_steps=3 -> critic.optim.warmup=3
+critic.optim.lr_warmup_steps=-1 -> critic.optim.warmup=0
+critic.grad_clip=0.5 -> critic.optim.max_grad_norm=0.5
+algorithm.kl_ctrl.kl_coef=0.1 -> critic.kl_coef=0.1
+kl_coef=0.1 -> critic.kl_coef=0.1
+algorithm.use_kl_in_reward=False -> critic.kl_coef=0.0
+algorithm.use_kl_in_reward=True -> critic.kl_coef=0.001
+algorithm.kl_penalty=kl -> nothing
 actor_rollout_ref.actor.entropy_coeff=0 -> nothing
 entropy_coeff=0.0 -> nothing
 vllm_importance_sampling_mode=token_truncate -> grpo.mismatch=token grpo.mismatch_mode=truncate
@@ -171,7 +191,6 @@ num_train_epochs=3 -> set grpo.steps
 trainer.total_epochs=3 -> set grpo.steps
 scale_rewards=batch -> grpo.advantage=reinforce_baseline
 scale_rewards=mean -> see grpo.advantage
-algorithm.adv_estimator=gae -> grpo.advantage
 adv_estimator=reinforce_plus_plus -> grpo.advantage
 adv_estimator=remax -> grpo.advantage
 adv_estimator=opo -> grpo.advantage
@@ -185,8 +204,14 @@ loss_type=luspo -> see grpo.kind
 loss_type=vespo -> see grpo.kind
 kl_loss_type=abs -> see grpo.kl_estimator
 kl_loss_type=full -> see grpo.kl_estimator
-algorithm.kl_ctrl.kl_coef=0.1 -> grpo.kl_coef weighs
-algorithm.use_kl_in_reward=True -> grpo.kl_coef
+num_mini_batches=4 -> set grpo.minibatch_prompts
+algorithm.kl_penalty=low_var_kl -> in the reward it is k1
+critic.ppo_epochs=2 -> set grpo.inner_epochs
+critic.ppo_mini_batch_size=4 -> grpo.minibatch_prompts
+critic.ppo_micro_batch_size_per_gpu=4 -> grpo.micro_prompts
+critic.ppo_micro_batch_size=4 -> grpo.micro_prompts
+critic.model.path=a/b -> see critic.trunk
+vf_coef=0.1 -> set critic.optim.lr
 entropy_coeff=0.01 -> no entropy bonus
 warmup_ratio=0.1 -> set optim.warmup
 actor.optim.lr_warmup_steps_ratio=0.1 -> set optim.warmup
@@ -287,6 +312,7 @@ def test_names_are_told_apart():
     ("loss_mode=gspo loss_agg_mode=token-mean", "grpo.kind=gspo grpo.aggregation=token-mean"),
     # a switch that is off
     ("use_kl_loss=False kl_loss_coef=0.01 kl_loss_type=kl", "grpo.kl_coef=0.0"),
+    ("use_kl_in_reward=False kl_ctrl.kl_coef=0.01 kl_penalty=abs", "critic.kl_coef=0.0"),
     ("overlong_buffer.enable=false overlong_buffer.len=64", "grpo.overlong_buffer=0"),
     (
       "vllm_importance_sampling_correction=false vllm_importance_sampling_cap=2.0",
