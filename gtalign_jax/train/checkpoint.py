@@ -14,7 +14,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from gtalign_jax.models import export, lora
 from gtalign_jax.models.variants import Arch
 from gtalign_jax.parallel import distributed
 from gtalign_jax.train import stored
-from gtalign_jax.train.stored import newest
+from gtalign_jax.train.stored import find, newest, none_sound
 
 log = logging.getLogger(__name__)
 FRAME = "policy"  # folder: architecture and tokenizer, so that a run needs its model's path no more
@@ -45,8 +45,7 @@ def _disk_errors(directory: Path) -> Iterator[None]:
   except RunFailure:
     raise
   except Exception as error:  # orbax and tensorstore wrap OSError in several ways
-    text, code = str(error), getattr(error, "errno", None)
-    why = first_line(error)
+    text, code, why = str(error), getattr(error, "errno", None), first_line(error)
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "quota" in text.lower():
       why = "no space left on the disk"
     elif code in (errno.EACCES, errno.EROFS) or "Permission denied" in text:
@@ -84,7 +83,7 @@ def is_finite(tree: Any) -> bool:
   return not leaves or bool(_all_finite(leaves))
 
 
-class Checkpoints:
+class Checkpoints(AbstractContextManager):
   """The checkpoints of one phase; a host resource, close it (or use `with`).
 
   directory: folder of the phase. keep: how many newest steps stay. step: the one that the phase
@@ -96,8 +95,7 @@ class Checkpoints:
     self.progress: dict[str, Any] = {}
     self._main = distributed.is_main()
     handler = _Sealing(state=ocp.StandardCheckpointHandler(), progress=ocp.JsonCheckpointHandler())
-    # on CPU a save in the background is a copy of the state in the same memory, and on the same
-    # cores
+    # on CPU a save in the background would copy the state within one memory, on the same cores
     beside = jax.default_backend() != "cpu"
     self._saver = ocp.AsyncCheckpointer(handler) if beside else ocp.Checkpointer(handler)
     if self._main:
@@ -107,9 +105,6 @@ class Checkpoints:
         files.clean(self.directory, stored.TEMPORARY)
     found = stored.steps(self.directory) if self._main else []
     self.step = distributed.from_main(found[0] if found else 0)
-
-  def __enter__(self) -> Checkpoints:
-    return self
 
   def __exit__(self, *_: object) -> None:
     self.close()
@@ -167,18 +162,22 @@ class Checkpoints:
     else raises BadInput, and all of them stay.
     """
     faults: dict[int, str] = {}
-    while step := distributed.from_main(self._newest(faults) if self._main else 0):
-      restored, why = self._read(step, like)
+    while step := distributed.from_main(
+      (newest(self.directory, thorough=True, faults=faults) or 0) if self._main else 0
+    ):
+      folder = self.directory / str(step)
+      state, why = _read(folder, like)
+      try:
+        progress = stored.progress(folder)
+      except BadInput as error:
+        why = why or str(error)
       if distributed.everywhere(not why):
-        if self._main and not (self.directory / str(step) / stored.DIGESTS).exists():
-          log.warning(
-            "%s has no digests: its bytes are taken as they are", self.directory / str(step)
-          )
+        if self._main and not (folder / stored.DIGESTS).exists():
+          log.warning("%s has no digests: its bytes are taken as they are", folder)
         self._set_aside(faults, f"going on from step {step}")
-        self.step, self.progress = step, restored["progress"]
-        return restored["state"]
-      if self._main:
-        faults[step] = why or "another process cannot read it"
+        self.step, self.progress = step, progress
+        return state
+      faults |= {step: why or "another process cannot read it"} if self._main else {}
     if not anew:
       raise BadInput(none_sound(self.directory, faults))
     self._set_aside(faults, "beginning anew")
@@ -188,29 +187,6 @@ class Checkpoints:
     for step, why in faults.items():
       files.set_aside(self.directory / str(step), why, instead)
 
-  def _newest(self, faults: dict[int, str]) -> int:
-    """The newest step without a fault, 0 where there is none; adds what it finds to `faults`."""
-    for step in stored.steps(self.directory):
-      if step not in faults:
-        why = stored.fault(self.directory / str(step))
-        if not why:
-          return step
-        faults[step] = why
-    return 0
-
-  def _read(self, step: int, like: Any) -> tuple[Any, str]:
-    """(what is stored, "") or (None, why it cannot be used)."""
-    try:
-      restored = self._saver.restore(
-        self.directory / str(step),
-        args=_Items(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()),
-      )
-    except Exception as error:  # whatever it is: the step before may be better
-      return None, _why(error)
-    if not isinstance(restored["progress"], dict):
-      return None, "its progress is no JSON object"
-    return restored, "" if is_finite(restored["state"]) else "its numbers are not finite"
-
   def close(self) -> None:
     """Finishes the save under way and releases threads."""
     try:
@@ -219,18 +195,20 @@ class Checkpoints:
       self._saver.close()
 
 
-def _why(error: Exception) -> str:
-  # tensorstore: "… See full TensorStore details: <bound method …>"
-  return first_line(error).partition(". See full")[0]
+def _read(step: Path, like: Any, part: bool = False) -> tuple[Any, str]:
+  """(what a step stores, onto the tree `like`; "") or (None, why it cannot be used).
 
-
-def none_sound(directory: Path, faults: Mapping[int, str]) -> str:
-  """The line that says why no step of a phase's folder can be used, and what to do about it."""
-  found = "; ".join(f"{step}: {why}" for step, why in faults.items())
-  return (
-    f"{directory} holds no sound checkpoint ({found}); put one back, or remove the folder to begin "
-    "the phase anew"
-  )
+  part: `like` is a part of what is stored, and no more is read.
+  """
+  places = ocp.checkpoint_utils.construct_restore_args(like)
+  args = ocp.args.PyTreeRestore(item=like, restore_args=places, partial_restore=part)
+  try:
+    with ocp.PyTreeCheckpointer() as reader:
+      found = reader.restore(step / "state", args=args)
+  except Exception as error:  # whatever it is: the step before may be better
+    # tensorstore: "… See full TensorStore details: <bound method …>"
+    return None, first_line(error).partition(". See full")[0]
+  return (found, "") if is_finite(found) else (None, "its numbers are not finite")
 
 
 def save_params(directory: Path, step: int, params: Any, progress: dict[str, Any]) -> None:
@@ -239,34 +217,6 @@ def save_params(directory: Path, step: int, params: Any, progress: dict[str, Any
     if not distributed.agree(newest(directory, thorough=True) == step):
       checkpoints.progress = progress
       checkpoints.save(step, params)
-
-
-def find(
-  root: Path, which: str | int | None, faults: dict[int, str] | None = None
-) -> tuple[Path, int]:
-  """(folder of the phase, step) of a stored policy under the folder `checkpoints`.
-
-  which: None = the newest of GRPO, else of SFT; "best" = the best evaluated one; "sft" = the newest
-  of SFT; an int = that GRPO step. faults: what is known of damaged steps; more are added. Nothing
-  is changed: damaged steps are told and passed over. Raises BadInput where no step is left.
-  """
-  faults = {} if faults is None else faults
-  if isinstance(which, str):
-    phases: tuple[str, ...] = (which,)
-  else:
-    phases = ("grpo", "sft") if which is None else ("grpo",)
-  for phase in phases:
-    steps = [n for n in stored.steps(root / phase) if not isinstance(which, int) or n == which]
-    for step in steps:
-      if step not in faults and not (why := stored.fault(root / phase / str(step))):
-        return root / phase, step
-      if step not in faults:
-        faults[step] = why
-        log.warning("%s is damaged: %s", root / phase / str(step), why)
-    if steps:
-      raise BadInput(none_sound(root / phase, faults))
-  found = {each.name: newest(each) for each in sorted(root.glob("*"))}
-  raise BadInput(f"{root} holds no {which or 'finished'} checkpoint (newest by phase: {found})")
 
 
 def load_policy(workdir: str | Path, which: str | int | None = None) -> models.Policy:
@@ -289,26 +239,20 @@ def load_policy(workdir: str | Path, which: str | int | None = None) -> models.P
   like = policy.params
   if config.policy.lora_rank:
     like = jax.eval_shape(lambda: lora.init(policy.config, jax.random.key(0), config.policy))
-  like = jax.tree.map(_on_default_device, like)
-  while (params := _read_params(directory, step, like, faults)) is None:
+  alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone), like)
+  while True:
+    whole = directory.name == "best"  # a step of a phase holds moments as well
+    found, why = _read(directory / str(step), like if whole else {"params": like}, part=True)
+    if not why:
+      break
+    faults[step] = why
+    log.warning("%s is damaged: %s", directory / str(step), why)
     directory, step = find(root / "checkpoints", which, faults)
+  params = found if whole else found["params"]
   if config.policy.lora_rank:
     params = lora.merge(policy.params, params, config.policy)
   return dataclasses.replace(policy, params=params)
-
-
-def _read_params(directory: Path, step: int, like: Any, faults: dict[int, str]) -> Any:
-  """`restore_params`, or None and a fault more where they cannot be used."""
-  try:
-    params = restore_params(directory, step, like)
-    why = "" if is_finite(params) else "its numbers are not finite"
-  except Exception as error:  # as in Checkpoints.restore_latest
-    why = _why(error)
-  if not why:
-    return params
-  faults[step] = why
-  log.warning("%s is damaged: %s", directory / str(step), why)
-  return None
 
 
 def keep_frame(workdir: Path, arch: Arch, tokenizer: Any, eos_ids: Sequence[int]) -> None:
@@ -334,25 +278,6 @@ def _frame(root: Path, config: Config) -> models.Policy:
     ) from error
 
 
-def _on_default_device(x: Any) -> jax.ShapeDtypeStruct:
-  alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone)
-
-
-def restore_params(directory: Path, step: int, like: Any) -> Any:
-  """Trainable parameters of a stored step onto the tree `like`; moments are not read."""
-  item = like if directory.name == "best" else {"params": like}
-  restored = ocp.PyTreeCheckpointer().restore(
-    directory / str(step) / "state",
-    args=ocp.args.PyTreeRestore(
-      item=item,
-      restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-      partial_restore=True,
-    ),
-  )
-  return restored if directory.name == "best" else restored["params"]
-
-
 def committed(workdir: Path) -> dict[str, int]:
   """Newest complete step of each phase, 0 where there is none; sizes are looked at, not bytes.
 
@@ -368,14 +293,3 @@ def position(workdir: Path, warm_up: int) -> dict[str, int]:
   reached = committed(workdir)
   sft = min(reached["sft"], warm_up)
   return {"sft": sft, "grpo": reached["grpo"], "warm": int(sft == warm_up)}
-
-
-def stored_config(workdir: Path) -> dict[str, Any] | None:
-  """The config that the newest sound checkpoint was saved under; None where none says it."""
-  for phase in ("grpo", "sft"):
-    folder = workdir / "checkpoints" / phase
-    step = newest(folder, thorough=True)
-    if step is not None:
-      # of orbax's own making, but its JSON handler reads no item without its checkpointer
-      return jsonl.read_object(folder / str(step) / "progress" / "metadata").get("config")
-  return None

@@ -114,21 +114,20 @@ def _opened(config: Config, scored: bool = True) -> Iterator[tuple[Setup, Servic
   with (
     distributed.Interrupts() as interrupts,
     distributed.blaming(),
-    preflight.claimed(config, main) as workdir,
+    preflight.claimed(config) as workdir,
   ):
     clock = Clock(workdir, main)
     try:
       with clock.phase("load"):
         records = setup.records(config)
-        preflight.check(config, records, main, scored)
-        preflight.check_chains(config)
-        read = preflight.check_contents(config, records, main)
+        preflight.check(config, records, scored)
+        read = preflight.check_contents(config, records)
         run, policy = setup.load(config, mesh.make(config.mesh), records)
-        preflight.check_disk(config, policy.params, main)
+        preflight.check_disk(config, policy.params)
     except BaseException:
       clock.stop()
       raise
-    preflight.claim(config, read, main)
+    preflight.claim(config, read)
     if main:
       checkpoint.keep_frame(workdir, run.arch, run.tokenizer, run.eos_ids)
     with clock, services.opened(config, run, clock, interrupts) as tools:

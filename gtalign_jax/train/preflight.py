@@ -2,8 +2,8 @@
 
 `claimed` takes the work directory (place, lock, identity), `check` looks at records and judge
 before a model is loaded, `check_prompts` and `check_disk` at what was loaded, and `claim` writes
-config.json as the last step. A first start that ends before `claim` leaves nothing behind. What
-needs all hosts to agree is decided by the main process.
+config.json as the last step. A first start that ends before `claim` leaves nothing behind. The
+main process alone looks and writes, and all hear what it found.
 """
 
 from __future__ import annotations
@@ -30,19 +30,15 @@ from gtalign_jax.rewards import judges, tasks
 from gtalign_jax.rewards.tasks import accuracy
 from gtalign_jax.sections import DataConfig, RewardConfig
 from gtalign_jax.synthesize import sft_data
-from gtalign_jax.train import checkpoint, contents, lock
+from gtalign_jax.train import checkpoint, contents, lock, stored
 
 log = logging.getLogger(__name__)
 GIB = 2**30
+Records = Mapping[str, Sequence[Record]]  # by split
 MOMENT_BYTES = 4  # float32; for bfloat16 parameters an upper bound
 
 
 # ---------------------------------------------------------------- the work directory
-
-
-def is_done(workdir: str | Path) -> bool:
-  """True where a run has ended; such a directory is left as it is."""
-  return (Path(workdir) / "DONE").exists()
 
 
 def is_finished(config: Config) -> bool:
@@ -52,37 +48,32 @@ def is_finished(config: Config) -> bool:
   BadInput where the directory holds another run.
   """
   workdir = Path(config.workdir)
-  if not is_done(workdir):
+  if not (workdir / "DONE").exists():
     return False
   try:
     old = jsonl.read_object(workdir / "config.json")
   except BadInput:
     # nobody knows what ended here, unless its checkpoints say it (see `_stored_config`)
-    return not checkpoint.stored_config(workdir)
+    return not stored.stored_config(workdir)
   check_identity(config, old)
   if configs.is_extended(old, config):
     return False
-  log.info(
-    "workdir=%s is finished (sft.steps=%d, grpo.steps=%d): nothing to do; more steps would go on",
-    workdir,
-    config.sft.steps,
-    config.grpo.steps,
-  )
+  steps = f"sft.steps={config.sft.steps}, grpo.steps={config.grpo.steps}"
+  log.info("workdir=%s is finished (%s): nothing to do; more steps would go on", workdir, steps)
   return True
 
 
 @contextlib.contextmanager
-def claimed(config: Config, main: bool = True) -> Iterator[Path]:
+def claimed(config: Config) -> Iterator[Path]:
   """Holds the work directory of `config` for this start, until the block ends.
 
-  main: whether this process writes; it alone looks and locks, and all processes hear what it found.
   Raises BadInput where the directory cannot be used, is in use, or holds a run of another identity.
   """
   workdir = Path(config.workdir)
   with contextlib.ExitStack() as stack:
 
     def take() -> None:
-      check_place(config.workdir)
+      files.check_folder(config.workdir, "workdir")
       stack.enter_context(lock.held(workdir))
       # under the lock: nobody else is about to write here
       for folder in (workdir, workdir / "eval", workdir / "samples"):
@@ -90,43 +81,31 @@ def claimed(config: Config, main: bool = True) -> Iterator[Path]:
       if (old := _stored_config(workdir)) is not None:
         check_identity(config, old)
 
-    _by_main(take, main)
+    _by_main(take)
     yield workdir
 
 
-def claim(config: Config, found: Mapping[str, str], main: bool = True) -> None:
+def claim(config: Config, found: Mapping[str, str]) -> None:
   """Makes the held directory a run of `config`: writes config.json, whole or not at all.
 
   found: of `contents.read`, written first. From here on a failed start leaves the directory, and
   only this identity may go on in it.
   """
-  texts = {contents.NAME: contents.text(found), "config.json": configs.stored(config)}
-  if not main:
+  if not distributed.is_main():
     return
+  texts = {contents.NAME: contents.text(found), "config.json": configs.stored(config)}
   try:
     # before the new number of steps is written, which would pass for one that was reached
     (Path(config.workdir) / "DONE").unlink(missing_ok=True)
     for name, text in texts.items():
-      stored = Path(config.workdir) / name
+      path = Path(config.workdir) / name
       # written again where the placement changed, so that the report tells what runs now
-      if not stored.exists() or stored.read_text(encoding="utf-8") != text:
-        files.replace(stored, text)  # atomically: half a config.json would lock everybody out
+      if not path.exists() or path.read_text(encoding="utf-8") != text:
+        files.replace(path, text)  # atomically: half a config.json would lock everybody out
   except OSError as error:
     raise BadInput(
       f"workdir={config.workdir} cannot be written: {error.strerror}; choose another"
     ) from error
-
-
-def check_place(workdir: str) -> None:
-  """Raises BadInput where `workdir` is no place on a file system for a folder to be."""
-  if "://" in workdir:  # Path() would take it for a relative folder, one on each host
-    raise BadInput(
-      f"workdir={workdir} is no local path, and buckets are not written to; mount the bucket "
-      "(gcsfuse, s3fs) and name the mounted folder"
-    )
-  parent = _existing(Path(workdir))
-  if not parent.is_dir():
-    raise BadInput(f"workdir={workdir} cannot be written: {parent} is no folder; choose another")
 
 
 def _stored_config(workdir: Path) -> dict[str, Any] | None:
@@ -141,7 +120,7 @@ def _stored_config(workdir: Path) -> dict[str, Any] | None:
   try:
     return jsonl.read_object(path)
   except BadInput as error:
-    kept = checkpoint.stored_config(workdir)
+    kept = stored.stored_config(workdir)
     if kept is None:
       raise BadInput(
         f"{error}, and nothing else says of which run workdir={workdir} is; put the file back, or "
@@ -173,12 +152,10 @@ def check_identity(config: Config, old: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------- what the run will need
 
 
-def check(
-  config: Config, records: Mapping[str, Sequence[Record]], main: bool = True, scored: bool = True
-) -> None:
+def check(config: Config, records: Records, scored: bool = True) -> None:
   """What can be told before the model is loaded: every record's task and label, and the judge.
 
-  records: by split. scored: False where nothing is judged (the warm start by itself), so that no
+  scored: False where nothing is judged (the warm start by itself), so that no
   judge is needed, and of labels only that those given are none that chains would misread. Raises
   BadInput, or RunFailure where the same command may succeed later.
   """
@@ -186,41 +163,33 @@ def check(
     _check_each(records, tasks.check_label)
   if scored:
     check_records(records, config.rewards)
-    _by_main(lambda: judges.check(config.rewards.judge), main)
+    _by_main(lambda: judges.check(config.rewards.judge))
     if config.rewards.judge.kind == "rule":
       sources = {each.data_source for part in records.values() for each in part}
       log.info("%s", accuracy.of_rules(sources, config.rewards.tasks))
 
 
-def check_chains(config: Config) -> None:
-  """Raises BadInput where `sft.data` will be read and cannot be.
-
-  It is read again where the warm start begins; before that, the start policy is evaluated.
-  """
-  done = checkpoint.committed(Path(config.workdir)).get("sft", 0)
-  if config.sft.data and done < config.sft.steps:
-    sft_data.rows(config.sft.data)
-
-
-def check_contents(
-  config: Config, records: Mapping[str, Sequence[Record]], main: bool = True
-) -> dict[str, str]:
+def check_contents(config: Config, records: Records) -> dict[str, str]:
   """Raises BadInput where files that the run has read hold something else by now.
 
-  Returns what they hold, for `claim`; nothing on processes that do not write.
+  And where `sft.data` will be read and cannot be: that would else come out when the warm start
+  begins, after the evaluation of the start policy. Returns what the files hold, for `claim`;
+  nothing on processes that do not write.
   """
   found: dict[str, str] = {}
 
   def look() -> None:
-    done = checkpoint.committed(Path(config.workdir)).get("sft", 0)
-    found.update(contents.read(config, records, chains=done < config.sft.steps))
+    ahead = checkpoint.committed(Path(config.workdir))["sft"] < config.sft.steps
+    if config.sft.data and ahead:
+      sft_data.rows(config.sft.data)
+    found.update(contents.read(config, records, chains=ahead))
     contents.check(config.workdir, found)
 
-  _by_main(look, main)
+  _by_main(look)
   return found
 
 
-def check_records(records: Mapping[str, Sequence[Record]], rewards: RewardConfig) -> None:
+def check_records(records: Records, rewards: RewardConfig) -> None:
   """Every record has a task, and a label that the task knows.
 
   Raises BadInput for the first one that has not, and says how many more there are.
@@ -234,21 +203,18 @@ def check_records(records: Mapping[str, Sequence[Record]], rewards: RewardConfig
   _check_each(records, lambda row, where: tasks.check(row, own, mode, where, kind))
 
 
-def _check_each(
-  records: Mapping[str, Sequence[Record]], check: Callable[[dict[str, Any], str], None]
-) -> None:
-  first, bad = "", 0
+def _check_each(records: Records, check: Callable[[dict[str, Any], str], None]) -> None:
+  bad: list[str] = []
   # all of them, not up to the first bad one: whether it is one row or a whole source decides what
   # the user does about it
   for split, each in ((split, each) for split, part in records.items() for each in part):
-    row = {**each._asdict(), "prompt": each.messages}
     try:
-      check(row, f"split {split!r}, record {each.id!r}")
+      check(each._asdict() | {"prompt": each.messages}, f"split {split!r}, record {each.id!r}")
     except BadInput as error:
-      first, bad = first or str(error), bad + 1
+      bad.append(str(error))
   if bad:
-    more = f" (and {bad - 1} more record{'s' * (bad > 2)})" if bad > 1 else ""
-    raise BadInput(first + more)
+    more = f" (and {len(bad) - 1} more record{'s' * (len(bad) > 2)})" if len(bad) > 1 else ""
+    raise BadInput(bad[0] + more)
 
 
 def check_prompts(encoded: Mapping[str, Encoded], data_config: DataConfig) -> None:
@@ -269,28 +235,25 @@ def check_prompts(encoded: Mapping[str, Encoded], data_config: DataConfig) -> No
       )
 
 
-def check_disk(config: Config, params: Any, main: bool = True, free: int | None = None) -> None:
+def check_disk(config: Config, params: Any, free: int | None = None) -> None:
   """Raises RunFailure, on every process, where the checkpoints of the run will not fit on the disk.
 
   params: trained parameters, or their shapes. free: bytes; by default those of the disk of workdir.
   """
-  _by_main(lambda: _check_disk(config, params, free), main)
+  workdir, needed = Path(config.workdir), checkpoint_bytes(config, params)
 
+  def look() -> None:
+    there = [each for each in (workdir / "checkpoints").rglob("*") if each.is_file()]
+    room = shutil.disk_usage(_existing(workdir)).free if free is None else free
+    room += sum(each.stat().st_size for each in there)  # which later checkpoints replace
+    if needed > room:
+      raise RunFailure(
+        f"workdir={config.workdir}: checkpoints need up to {needed / GIB:.2f} GiB, and "
+        f"{room / GIB:.2f} GiB are free; free some, lower "
+        f"checkpoint.keep={config.checkpoint.keep}, or choose another disk"
+      )
 
-def _check_disk(config: Config, params: Any, free: int | None) -> None:
-  workdir = Path(config.workdir)
-  needed = checkpoint_bytes(config, params)
-  if free is None:
-    free = shutil.disk_usage(_existing(workdir)).free
-  there = sum(
-    each.stat().st_size for each in (workdir / "checkpoints").rglob("*") if each.is_file()
-  )
-  if needed > free + there:  # earlier checkpoints of this run are replaced by later ones
-    raise RunFailure(
-      f"workdir={config.workdir}: checkpoints need up to {needed / GIB:.2f} GiB, and "
-      f"{(free + there) / GIB:.2f} GiB are free; free some, lower "
-      f"checkpoint.keep={config.checkpoint.keep}, or choose another disk"
-    )
+  _by_main(look)
 
 
 def checkpoint_bytes(config: Config, params: Any) -> int:
@@ -315,13 +278,13 @@ def _existing(path: Path) -> Path:
   return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
 
 
-def _by_main(check: Callable[[], None], main: bool) -> None:
+def _by_main(check: Callable[[], None]) -> None:
   """Runs `check` on the main process; where it fails, all processes end alike.
 
   A process that went on alone would wait in its next collective until the heartbeats give up.
   """
   error: BadInput | RunFailure | None = None
-  if main:
+  if distributed.is_main():
     try:
       check()
     except (BadInput, RunFailure) as caught:

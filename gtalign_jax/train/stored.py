@@ -10,8 +10,9 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -89,7 +90,68 @@ def _fault(step: Path, thorough: bool) -> str:
   return ""
 
 
-def newest(directory: Path, thorough: bool = False) -> int | None:
-  """The newest step of a phase that can be used; None where there is none."""
-  directory = Path(directory)
-  return next((n for n in steps(directory) if not fault(directory / str(n), thorough)), None)
+def newest(
+  directory: Path,
+  thorough: bool = False,
+  faults: dict[int, str] | None = None,
+  only: int | None = None,
+) -> int | None:
+  """The newest step of a phase (or `only` one) that can be used; None where there is none.
+
+  faults: steps that are known to be damaged, and why; more are added.
+  """
+  faults = {} if faults is None else faults
+  for step in steps(directory):
+    if step not in faults and only in (None, step):
+      why = fault(Path(directory) / str(step), thorough)
+      if not why:
+        return step
+      faults[step] = why
+  return None
+
+
+def none_sound(directory: Path, faults: Mapping[int, str]) -> str:
+  """The line that says why no step of a phase's folder can be used, and what to do about it."""
+  found = "; ".join(f"{step}: {why}" for step, why in faults.items())
+  return (
+    f"{directory} holds no sound checkpoint ({found}); put one back, or remove the folder to begin "
+    "the phase anew"
+  )
+
+
+def find(
+  root: Path, which: str | int | None, faults: dict[int, str] | None = None
+) -> tuple[Path, int]:
+  """(folder of the phase, step) of a stored policy under the folder `checkpoints`.
+
+  which: None = the newest of GRPO, else of SFT; "best" = the best evaluated one; "sft" = the newest
+  of SFT; an int = that GRPO step. faults: what is known of damaged steps; more are added. Nothing
+  is changed: damaged steps are told and passed over. Raises BadInput where no step is left.
+  """
+  faults = {} if faults is None else faults
+  only = which if isinstance(which, int) else None
+  phases = (which,) if isinstance(which, str) else ("grpo", "sft") if which is None else ("grpo",)
+  for folder in (root / phase for phase in phases):
+    known = len(faults)
+    step = newest(folder, thorough=True, faults=faults, only=only)
+    for each, why in list(faults.items())[known:]:
+      log.warning("%s is damaged: %s", folder / str(each), why)
+    if step is not None:
+      return folder, step
+    if faults:
+      raise BadInput(none_sound(folder, faults))
+  found = {each.name: newest(each) for each in sorted(root.glob("*"))}
+  raise BadInput(f"{root} holds no {which or 'finished'} checkpoint (newest by phase: {found})")
+
+
+def progress(step: Path) -> dict[str, Any]:
+  """What was counted when a step was saved; orbax reads it only with its own checkpointer."""
+  return jsonl.read_object(step / "progress" / "metadata")
+
+
+def stored_config(workdir: Path) -> dict[str, Any] | None:
+  """The config that the newest sound checkpoint was saved under; None where none says it."""
+  for folder in (workdir / "checkpoints" / phase for phase in ("grpo", "sft")):
+    if (step := newest(folder, thorough=True)) is not None:
+      return progress(folder / str(step)).get("config")
+  return None

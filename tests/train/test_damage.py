@@ -207,18 +207,18 @@ def test_numbers_that_are_not_finite(folder, monkeypatch):
 
 def test_finding_a_policy_changes_nothing(folder, caplog):
   root = folder.parent
-  assert checkpoint.find(root, None) == (folder, 6)
+  assert stored.find(root, None) == (folder, 6)
   flip(shard(folder / "6"), 7)
   (folder / "999").mkdir()
-  assert checkpoint.find(root, None) == (folder, 4)
+  assert stored.find(root, None) == (folder, 4)
   assert [line.partition(" is damaged: ")[0] for line in warnings(caplog)] == [
     str(folder / "999"), str(folder / "6")
   ]  # fmt: skip
-  assert checkpoint.find(root, 2) == (folder, 2)
+  assert stored.find(root, 2) == (folder, 2)
   with pytest.raises(BadInput, match=r"6: state/.* is not what was saved"):
-    checkpoint.find(root, 6)
+    stored.find(root, 6)
   with pytest.raises(BadInput, match="holds no 3 checkpoint"):
-    checkpoint.find(root, 3)
+    stored.find(root, 3)
   assert sorted(os.listdir(folder)) == ["2", "4", "6", "999"]
 
 

@@ -149,10 +149,12 @@ def test_claimed_then_claim(tmp_path):
   assert everything(workdir) == ["config.json", "contents.json"]
 
 
-def test_other_processes_than_the_main_one_touch_nothing(tmp_path):
+def test_other_processes_than_the_main_one_touch_nothing(tmp_path, monkeypatch):
   run = config(tmp_path / "run")
-  with preflight.claimed(run, main=False):
-    preflight.claim(run, {}, main=False)
+  monkeypatch.setattr(preflight.distributed, "is_main", lambda: False)
+  monkeypatch.setattr(preflight.distributed, "agree", lambda _: True)  # what the main one found
+  with preflight.claimed(run):
+    preflight.claim(run, {})
   assert everything(tmp_path) == []
 
 
@@ -166,10 +168,10 @@ def test_a_config_that_cannot_be_read(tmp_path, text):
 def test_places_that_are_none(tmp_path):
   (tmp_path / "file").write_text("kept")
   for place, said in (
-    ("gs://bucket/run", "workdir=gs://bucket/run is no local path"),
-    (tmp_path / "file", "cannot be written: .*file is no folder"),
-    (tmp_path / "file" / "run", "cannot be written: .*file is no folder"),
-    ("/proc/gtalign/run", "workdir=/proc/gtalign/run cannot be written: "),
+    ("gs://bucket/run", "workdir 'gs://bucket/run' is no local path"),
+    (tmp_path / "file", "cannot be a folder: .*file is no folder"),
+    (tmp_path / "file" / "run", "cannot be a folder: .*file is no folder"),
+    ("/proc/gtalign/run", "workdir '/proc/gtalign/run': cannot be written "),
   ):
     with pytest.raises(BadInput, match=said), preflight.claimed(config(place)):
       pass
@@ -181,12 +183,6 @@ def test_a_cache_in_a_bucket_is_refused(tmp_path):
   judge = ("kind=http", "base_url=http://127.0.0.1:1/v1", "model=m", "cache=s3://bucket/c.sqlite")
   with pytest.raises(BadInput, match=r"rewards\.judge\.cache='s3://bucket/c\.sqlite' is no local"):
     config(tmp_path, *(f"rewards.judge.{each}" for each in judge))
-
-
-def test_is_done(tmp_path):
-  assert not preflight.is_done(tmp_path)
-  (tmp_path / "DONE").write_text("")
-  assert preflight.is_done(str(tmp_path))
 
 
 # ---------------------------------------------------------------- records and prompts
