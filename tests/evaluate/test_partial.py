@@ -254,7 +254,8 @@ def test_a_run_notices_prompts_that_changed_in_place(tmp_path):
   }
   for split in ("train", "test"):
     (data / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
-  (tmp_path / "chains.jsonl").write_text("{}\n")
+  chain = json.dumps(row | {"completion": "a chain"})
+  (tmp_path / "chains.jsonl").write_text(f"{chain}\n")
   given = [f"workdir={tmp_path / 'run'}", f"data.root={tmp_path / 'data'}", "sft.steps=2",
            f"sft.data={tmp_path / 'chains.jsonl'}"]  # fmt: skip
   config = configs.load(TINY, given)
@@ -273,7 +274,7 @@ def test_a_run_notices_prompts_that_changed_in_place(tmp_path):
     start()
   (data / "train.jsonl").write_text(" " + json.dumps(row) + "\n\n")  # the same prompt
   start()
-  (tmp_path / "chains.jsonl").write_text("{} \n")
+  (tmp_path / "chains.jsonl").write_text(f"{chain} \n")
   with pytest.raises(BadInput, match=r"sft\.data: what it holds has changed"):
     start()
   (tmp_path / "run" / read_by_runs.NAME).write_text("{broken")
