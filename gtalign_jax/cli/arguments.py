@@ -7,7 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from gtalign_jax import config, files, hints, jsonl, translate
 from gtalign_jax.errors import BadInput
@@ -15,32 +15,29 @@ from gtalign_jax.errors import BadInput
 # runs/lr=1e-4/out.jsonl is a path: what stands before its sign is no key
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 _FLAG = re.compile(r"--(?P<key>[A-Za-z_][\w.-]*)(?P<value>=.*)?", re.S)
-LARGEST = 2**24  # of a count: larger ones overflow the sizes of arrays, in XLA without a word
+BITS = 24  # of a count: larger ones overflow the sizes of arrays, in XLA without a word
 
 
-def config_file(parser: argparse.ArgumentParser) -> None:
-  """CONFIG.py, the first argument of most commands; `load` reads it."""
-  parser.add_argument("config", metavar="CONFIG.py", help="e.g. configs/quickstart.py")
-
-
-def overrides(parser: argparse.ArgumentParser, metavar: str = "key=value") -> None:
-  """Any number of `key=value`, after the other positional arguments."""
+# what several commands take; `add` declares it
+SHARED: dict[str, dict[str, Any]] = {
+  "config": {"metavar": "CONFIG.py", "help": "e.g. configs/quickstart.py"},
+  "output": {"metavar": "OUT.jsonl", "help": "the file to write"},
   # main parses intermixed, else argparse would take them only in one piece before the flags
-  parser.add_argument("overrides", nargs="*", metavar=metavar, help="changes to the config")
+  "overrides": {"nargs": "*", "metavar": "key=value", "help": "changes to the config"},
+  "--model": {"required": True, "help": "HF directory, hub id, .gguf file or random:tiny"},
+  "--overwrite": {"action": "store_true", "help": "replace the file of another job, else kept"},
+  "--template-arguments": {
+    "default": "{}",
+    "metavar": "JSON",
+    "help": 'of the model\'s chat template, e.g. {"enable_thinking": false}',
+  },
+}
 
 
-def model_flag(parser: argparse.ArgumentParser, required: bool = True) -> None:
-  """--model."""
-  parser.add_argument(
-    "--model", required=required, help="HF directory, hub id, .gguf file or random:tiny"
-  )
-
-
-def json_flag(parser: argparse.ArgumentParser) -> None:
-  """--json."""
-  parser.add_argument(
-    "--json", action="store_true", help="print one JSON object as the last line of stdout"
-  )
+def add(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
+  """Declares the arguments of `SHARED` with these names, each with `changes`."""
+  for name in names:
+    parser.add_argument(name, **SHARED[name] | changes)
 
 
 def load(args: argparse.Namespace) -> config.Config:
@@ -57,32 +54,10 @@ def is_override(argument: str) -> bool:
   return _OVERRIDE.match(argument) is not None
 
 
-def output(parser: argparse.ArgumentParser) -> None:
-  """OUT.jsonl."""
-  parser.add_argument("output", metavar="OUT.jsonl", help="the file to write")
-
-
-def template_flag(parser: argparse.ArgumentParser) -> None:
-  """--template-arguments, for commands that take no key of a config."""
-  parser.add_argument(
-    "--template-arguments",
-    default="{}",
-    metavar="JSON",
-    help='of the model\'s chat template, e.g. {"enable_thinking": false}',
-  )
-
-
 def template_arguments(args: argparse.Namespace) -> config.Table:
   """What --template-arguments says, checked as the key of a config is."""
   given = [f"data.template_arguments={args.template_arguments}"]
   return config.override(config.Config(), given).data.template_arguments
-
-
-def overwrite_flag(parser: argparse.ArgumentParser) -> None:
-  """--overwrite."""
-  parser.add_argument(
-    "--overwrite", action="store_true", help="replace the file of another job, which else is kept"
-  )
 
 
 def spelled(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
@@ -96,12 +71,12 @@ def spelled(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
   out = []
   for each in argv:
     found = _FLAG.fullmatch(each)
+    key = found["key"].replace("-", "_") if found else ""
     if found is None or any(flag.startswith(f"--{found['key']}") for flag in known):
       out.append(each)
     elif found["value"]:
-      out.append(found["key"].replace("-", "_") + found["value"])
+      out.append(key + found["value"])
     else:
-      key = found["key"].replace("-", "_")
       known_keys = config.keys(config.Config())
       hint = key if key in known_keys else hints.near_key(key, known_keys)
       raise BadInput(
@@ -115,17 +90,18 @@ def spelled(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
 def check(args: argparse.Namespace, **lowest: float) -> None:
   """Raises BadInput where a number is below its lowest value, infinite, or too large for arrays."""
   for name, low in lowest.items():
-    value = getattr(args, name)
+    value, bits = getattr(args, name), 63 if name == "seed" else BITS
     if value is None:
       continue
-    shown = f"--{name.replace('_', '-')}={value}"
+    fault = ""
     if not value >= low:  # not `<`: NaN is refused as well
-      raise BadInput(f"{shown}: must be at least {low}")
-    highest, text = (2**63, "2**63") if name == "seed" else (LARGEST, "2**24")
-    if isinstance(value, int) and value >= highest:
-      raise BadInput(f"{shown}: must be below {text}")
-    if math.isinf(value):
-      raise BadInput(f"{shown}: must be a finite number")
+      fault = f"at least {low}"
+    elif isinstance(value, int) and value >= 2**bits:
+      fault = f"below 2**{bits}"
+    elif math.isinf(value):
+      fault = "a finite number"
+    if fault:
+      raise BadInput(f"--{name.replace('_', '-')}={value}: must be {fault}")
 
 
 def only(overrides: Sequence[str], allowed: Sequence[str], command: str) -> None:
@@ -141,22 +117,13 @@ def only(overrides: Sequence[str], allowed: Sequence[str], command: str) -> None
       raise BadInput(f"{each}: gtalign {command} reads only {', '.join(allowed)}; leave it out")
 
 
-def show(args: argparse.Namespace, text: str, result: Mapping[str, Any]) -> None:
-  """Prints `text` for people and then, with --json, `result` as the last line."""
-  _for_people(args).write(text)
+def show(
+  args: argparse.Namespace, text: str, result: Mapping[str, Any], alone: bool = False
+) -> None:
+  """Prints `text` for people and, with --json, `result` as the last line, or `alone`."""
+  if not (args.json and alone):
+    # the rows of OUT=/dev/stdout stand there alone, for the program that reads them
+    rows = files.is_stdout(getattr(args, "output", ""))
+    (sys.stderr if rows else sys.stdout).write(text)
   if args.json:  # jsonl.dumps: NaN is null, which every parser of JSON reads
     sys.stdout.write(jsonl.dumps(result) + "\n")
-
-
-def show_one(args: argparse.Namespace, text: str, result: Mapping[str, Any]) -> None:
-  """Prints `result` alone with --json, else the line `text`."""
-  if args.json:
-    sys.stdout.write(jsonl.dumps(result) + "\n")
-  else:
-    _for_people(args).write(f"{text}\n")
-
-
-def _for_people(args: argparse.Namespace) -> TextIO:
-  # the rows of OUT=/dev/stdout stand there alone, for the program that reads them
-  rows = files.is_stdout(getattr(args, "output", ""))
-  return sys.stderr if rows else sys.stdout

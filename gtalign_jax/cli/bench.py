@@ -8,40 +8,31 @@ from gtalign_jax import sections
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 
+# flag -> default; micro_prompts: prompts per gradient slice
+COUNTS = {
+  "prompts": 4, "group_size": 8, "prompt_tokens": 236, "new_tokens": 128, "micro_prompts": 1,
+  "repeats": 3,
+}  # fmt: skip
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  arguments.model_flag(parser)
-  parser.add_argument("--prompts", type=int, default=4)
-  parser.add_argument("--group-size", type=int, default=8)
-  parser.add_argument("--prompt-tokens", type=int, default=236)
-  parser.add_argument("--new-tokens", type=int, default=128)
-  parser.add_argument("--micro-prompts", type=int, default=1, help="prompts per gradient slice")
+  arguments.add(parser, "--model")
+  for name, default in COUNTS.items():
+    parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
   parser.add_argument("--dtype", default="float32", choices=sections.DTYPES)
   parser.add_argument("--remat", default="none", choices=sections.REMATS)
-  parser.add_argument("--repeats", type=int, default=3)
-  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
   """Measures and prints."""
-  counts = ("prompts", "group_size", "prompt_tokens", "new_tokens", "micro_prompts", "repeats")
-  arguments.check(args, **dict.fromkeys(counts, 1))
+  arguments.check(args, **dict.fromkeys(COUNTS, 1))
   if args.prompts % args.micro_prompts:
     raise BadInput(f"--micro-prompts={args.micro_prompts} does not divide --prompts={args.prompts}")
   from gtalign_jax.train import bench
 
-  work = bench.Work(
-    args.prompts,
-    args.group_size,
-    args.prompt_tokens,
-    args.new_tokens,
-    args.micro_prompts,
-    args.dtype,
-    args.remat,
-  )
+  work = bench.Work(*(getattr(args, name) for name in bench.Work._fields))
   result = bench.run(args.model, work, args.repeats)
-  numbers = {name: value for name, value in result.items() if isinstance(value, float)}
-  lines = [f"{name:>22} {value:10.3f}\n" for name, value in numbers.items()]
+  lines = [f"{k:>22} {v:10.3f}\n" for k, v in result.items() if isinstance(v, float)]
   arguments.show(args, "".join(lines), result)
   return 0

@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--bootstrap", type=int, default=2000, help="resamples behind each confidence interval"
   )
   parser.add_argument("--plots", metavar="DIR", help="write a PNG of every pair of runs there")
-  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
     from gtalign_jax.evaluate.plots import save_pairs  # deferred: matplotlib
 
     comparison["plots"] = [str(path) for path in save_pairs(runs, args.plots)]
-  arguments.show_one(args, table(comparison), comparison)
+  arguments.show(args, f"{table(comparison)}\n", comparison, alone=True)
   return 0

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="CONFIG.py OUT.jsonl | OUT.jsonl",
     help="key=value overrides may follow; flags count as overrides too",
   )
-  arguments.model_flag(parser, required=False)
+  arguments.add(parser, "--model", required=False)
   parser.add_argument("--data", help="prompts: a file or folder; '' = the sample set")
   parser.add_argument("--split", help="of the prompts (default: test, or the config's)")
   parser.add_argument("--prompts", type=int, help="at most so many, over all sources")

@@ -20,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default="latest",
     help="latest (the default), best, sft (the policy before GRPO) or the number of a stored step",
   )
-  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
   out = export.save(
     policy.config, policy.params, policy.tokenizer, args.out, eos_ids=policy.eos_ids
   )
-  arguments.show_one(args, f"wrote {out}", {"out": str(out), "step": args.step})
+  arguments.show(args, f"wrote {out}\n", {"out": str(out), "step": args.step}, alone=True)
   return 0
 
 

@@ -26,8 +26,7 @@ def sampling_arguments(parser: argparse.ArgumentParser, of_config: bool = False)
   parser.add_argument("--template", choices=sections.TEMPLATES, help="(default: compact)")
   if not of_config:
     parser.set_defaults(group_size=1, temperature=1.0, seed=0, template="compact")
-  arguments.overwrite_flag(parser)
-  arguments.json_flag(parser)
+  arguments.add(parser, "--overwrite")
 
 
 def check(args: argparse.Namespace) -> None:
@@ -37,10 +36,8 @@ def check(args: argparse.Namespace) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  arguments.model_flag(parser)
+  arguments.add(parser, "--model", "output", "--template-arguments")
   parser.add_argument("--prompts", required=True, metavar="IN.jsonl", help="prompt records")
-  arguments.output(parser)
-  arguments.template_flag(parser)
   parser.add_argument("--ignore-eos", action="store_true", help="decode the whole budget")
   sampling_arguments(parser)
 
@@ -58,15 +55,16 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.progress import progress
 
   records = sources.read_file(args.prompts)
-  changes = {"data.root": args.prompts, "data.template": args.template}
-  changes["data.template_arguments"] = arguments.template_arguments(args)
-  changes |= {
+  changes = {
+    "data.root": args.prompts,
+    "data.template": args.template,
+    "data.template_arguments": arguments.template_arguments(args),
     "rollout.max_new_tokens": args.max_new_tokens,
     "rollout.prompts_at_once": args.prompts_at_once,
     "policy.dtype": args.dtype,
   }
-  changes = {key: value for key, value in changes.items() if value is not None}
-  config = configs.vary(offline.config_for(args.model), changes)
+  given = {key: value for key, value in changes.items() if value is not None}
+  config = configs.vary(offline.config_for(args.model), given)
   options = offline.Options(args.group_size, args.temperature, args.seed, args.ignore_eos)
   with offline.Job(config, options, scored=False) as job, progress("generate") as advance:
     merge = offline.by_record(rows, records)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import functools
 import inspect
-import io
 import re
 import textwrap
-import tokenize
 from typing import Any, NamedTuple
 
 from gtalign_jax import config as configs
@@ -41,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar="CONFIG.py key=value",
     help="without CONFIG.py, the defaults are shown",
   )
-  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,21 +105,16 @@ def _names(found: re.Match[str]) -> str:
 def _comments(section: Any) -> dict[str, str]:
   """Field -> comment behind it, else above it, of a dataclass: its source is its one document."""
   found: dict[str, str] = {}
-  source = inspect.getsource(section)
-  behind: dict[int, str] = {}
-  alone: dict[int, str] = {}
-  for token in tokenize.generate_tokens(io.StringIO(source).readline):
-    if token.type == tokenize.COMMENT:
-      whole_line = token.line.lstrip().startswith("#")
-      (alone if whole_line else behind)[token.start[0]] = token.string.lstrip("# ")
-  (body,) = ast.parse(source).body
-  assert isinstance(body, ast.ClassDef)
-  for node in body.body:
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-      above: list[str] = []
-      line = node.lineno - 1
-      while line in alone:
-        above.insert(0, alone[line])
-        line -= 1
-      found[node.target.id] = behind.get(node.end_lineno or node.lineno) or " ".join(above)
+  above: list[str] = []
+  name = ""
+  for line in inspect.getsource(section).partition("\n  def ")[0].splitlines():
+    if line.startswith("  # "):
+      above.append(line[4:])
+      continue
+    if declared := re.match(r"  (\w+): ", line):
+      name = declared[1]
+      found[name] = " ".join(above)
+    if behind := re.search(r"  # (.*)", line):
+      found[name] = behind[1]
+    above = []
   return found

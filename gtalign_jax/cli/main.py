@@ -26,7 +26,7 @@ COMMANDS = {
   "train": ("train", "the main job: warm start, rollout, reward, GRPO, checkpoints, report"),
   "config": ("keys", "print every key of a config with its value, default and meaning"),
   "prepare": ("prepare", "write the prompts of a config as a TFDS data set in ArrayRecord"),
-  "sft": ("sft", "run the supervised warm start alone"),
+  "sft": ("train", "run the supervised warm start alone"),
   "synthesize": ("synthesize", "write chains for the warm start, from labels or by a teacher"),
   "score": ("score", "score a file of completions"),
   "normalize": ("normalize", "put the scores of all sources on one scale"),
@@ -109,18 +109,22 @@ def _one_line(text: str) -> str:
 
 
 def command(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
-  """The module of a command and the parser of its arguments."""
+  """The module of a command and the parser of its arguments; they hold the name as `command`."""
   module = importlib.import_module(f"gtalign_jax.cli.{COMMANDS[name][0]}")
   parser = _Parser(prog=f"gtalign {name}", description=COMMANDS[name][1])
+  parser.set_defaults(command=name)
   module.add_arguments(parser)
+  parser.add_argument(
+    "--json", action="store_true", help="print one JSON object as the last line of stdout"
+  )
   return module, parser
 
 
 def _run(argv: list[str]) -> int:
-  if not argv or argv[0] in ("-h", "--help"):
+  name, *rest = argv or [""]
+  if name in ("", "-h", "--help"):
     sys.stdout.write(_overview() + "\n")
     return 0 if argv else 2  # no command at all is a mistake, asking for help is none
-  name, *rest = argv
   if name == "--version":
     sys.stdout.write(__version__ + "\n")
     return 0

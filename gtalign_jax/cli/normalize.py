@@ -17,9 +17,8 @@ LARGEST = 1e150  # squares of scores, of which spreads are made, stay finite
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
   parser.add_argument("input", metavar="IN.jsonl", help="rows with source (or data_source), score")
-  arguments.output(parser)  # may be IN.jsonl: the rows stay, with one column more
+  arguments.add(parser, "output")  # may be IN.jsonl: the rows stay, with one column more
   parser.add_argument("--method", required=True, choices=SOURCE_NORMS, help="how to normalise")
-  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,6 +47,6 @@ def run(args: argparse.Namespace) -> int:
   jsonl.write(args.output, rows)
   invalid, count = sum(map(math.isnan, scores)), len(set(sources))
   found = {"rows": len(rows), "invalid": invalid, "sources": count, "method": args.method}
-  text = f"{len(rows)} rows of {count} sources, {invalid} invalid -> {args.output}"
-  arguments.show_one(args, text, found)
+  text = f"{len(rows)} rows of {count} sources, {invalid} invalid -> {args.output}\n"
+  arguments.show(args, text, found, alone=True)
   return 0

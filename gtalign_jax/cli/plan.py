@@ -11,15 +11,13 @@ from gtalign_jax.cli import arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  arguments.config_file(parser)
-  arguments.overrides(parser)
+  arguments.add(parser, "config", "overrides")
   parser.add_argument(
     "--topology", required=True, help="v4|v5e|v5p|v6e and chips, e.g. v5e:4x4; or cpu:8"
   )
   parser.add_argument(
     "--arch", metavar="FILE.json", help="a Hugging Face config.json, instead of that of `model`"
   )
-  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,8 +39,8 @@ def table(result: dict[str, Any]) -> str:
   """The programs, one a line, and the verdict."""
   names = ("argument", "output", "temp", "alias", "resident", "total")
   width = max(map(len, result["programs"]))
-  lines = [f"{'GiB per device':<{width}} " + "".join(f"{name:>10}" for name in names)]
-  lines[0] += f"{'compile':>10}  collectives of one execution"
+  heads = "".join(f"{name:>10}" for name in (*names, "compile"))
+  lines = [f"{'GiB per device':<{width}} {heads}  collectives of one execution"]
   for name, each in result["programs"].items():
     cells = [each.get(f"{part}_gib") for part in names]
     numbers = "".join(f"{'-':>10}" if x is None else f"{x:10.3f}" for x in cells)
@@ -50,14 +48,8 @@ def table(result: dict[str, Any]) -> str:
       f"{kind} {found['count']}x {found['bytes'] / 2**30:.3f} GiB"
       for kind, found in each.get("collectives", {}).items()
     )
-    lines.append(
-      f"{name:<{width}} {numbers}{each['compile_s']:8.0f} s  {each.get('error') or moved}"
-    )
-  limit = result["hbm_gib"]
-  of = "" if limit is None else f" of {limit:g} GiB"
-  verdict = "fits" if result["fits"] else "does NOT fit"
-  lines.append(
-    f"{result['topology']}, {result['devices']} devices: "
-    f"peak {result['peak_gib']:.2f}{of}, {verdict}"
-  )
-  return "\n".join(lines) + "\n"
+    said = each.get("error") or moved
+    lines.append(f"{name:<{width}} {numbers}{each['compile_s']:8.0f} s  {said}")
+  of = "" if result["hbm_gib"] is None else f" of {result['hbm_gib']:g} GiB"
+  verdict = f"peak {result['peak_gib']:.2f}{of}, {'fits' if result['fits'] else 'does NOT fit'}"
+  return "\n".join([*lines, f"{result['topology']}, {result['devices']} devices: {verdict}\n"])

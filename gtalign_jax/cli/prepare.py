@@ -10,10 +10,9 @@ from gtalign_jax.cli import arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  arguments.config_file(parser)
+  arguments.add(parser, "config")
   parser.add_argument("out_dir", metavar="OUT_DIR", help="folder to write; pass it as data.root=")
-  arguments.overrides(parser)
-  arguments.json_flag(parser)
+  arguments.add(parser, "overrides")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -37,8 +37,8 @@ SHOWN = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
   parser.add_argument("input", metavar="IN.jsonl", help="rows with id, data_source, completion, …")
-  arguments.output(parser)
-  arguments.overrides(parser, "rewards.key=value")
+  arguments.add(parser, "output")
+  arguments.add(parser, "overrides", metavar="rewards.key=value")
   # the config checks the values of the three flags; it has their lists
   parser.add_argument("--mode", default="corrected", help="corrected (the default) or paper")
   parser.add_argument(
@@ -55,13 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "rewards.judge.model=…",
   )
   parser.add_argument(
-    "--set",
-    action="append",
-    default=[],
-    metavar="rewards.key=value",
-    help="the same as rewards.key=value; may be repeated",
+    "--set", action="append", default=[], metavar="rewards.key=value", help="the same, as a flag"
   )
-  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,7 +84,10 @@ def run(args: argparse.Namespace) -> int:
   asked = [each for row, each in zip(rows, scored) if "judge_score" not in row]
   check_verdicts(asked, settings, str(args.input))
   jsonl.write(args.output, map(_written, rows, scored))
-  arguments.show_one(args, _line(numbers), numbers)
+  shown = [f"{name} {numbers[key]:.4f}" for name, key in SHOWN.items() if rows]
+  arguments.show(
+    args, f"{len(rows)} rows{': ' * bool(rows)}{', '.join(shown)}\n", numbers, alone=True
+  )
   return 0
 
 
@@ -112,10 +110,3 @@ def _overrides(args: argparse.Namespace) -> list[str]:
   if log:
     flags.append(f"judge.log={log}")
   return [*(f"rewards.{each}" for each in flags), *given]
-
-
-def _line(numbers: dict[str, float]) -> str:
-  if not numbers["rows"]:
-    return "0 rows"
-  shown = ", ".join(f"{name} {numbers[key]:.4f}" for name, key in SHOWN.items())
-  return f"{numbers['rows']} rows: {shown}"

@@ -15,7 +15,7 @@ TRIES = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  arguments.model_flag(parser)
+  arguments.add(parser, "--model", "--template-arguments")
   parser.add_argument(
     "--pricing",
     required=True,
@@ -38,8 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help=f"chains sampled at most, until the payoffs of one parse (default: {TRIES})",
   )
   parser.add_argument("--template", default="compact", choices=("compact", "full"))
-  arguments.template_flag(parser)
-  arguments.json_flag(parser)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -17,9 +17,7 @@ READ = ("workdir", "seed", "data.", "teacher.", "rewards.")  # of the config; la
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the command's arguments."""
-  arguments.config_file(parser)
-  arguments.output(parser)
-  arguments.overrides(parser)
+  arguments.add(parser, "config", "output", "overrides", "--overwrite")
   parser.add_argument(
     "--limit", type=int, default=0, metavar="N", help="only N prompts, spread over all sources"
   )
@@ -37,8 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--concurrency", metavar="N", help="requests at a time")
   parser.add_argument("--tries", metavar="N", help="samples per prompt until one is fit")
-  arguments.overwrite_flag(parser)
-  arguments.json_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
