@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from gtalign_jax.game import payoff
-from gtalign_jax.report.labels import ACTION_WORDS, TYPE_WORDS, label
+from gtalign_jax.report.labels import TYPE_WORDS
 from gtalign_jax.report.results import Row
 from gtalign_jax.rewards import chain, features
-from gtalign_jax.types import ACTIONS, USER_TYPES
+from gtalign_jax.types import USER_TYPES
 
 SCORES = (
   ("utility", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
@@ -19,24 +19,15 @@ SCORES = (
 )  # fmt: skip
 
 
-def samples(rows: Mapping[str, Sequence[Row]], mode: str) -> str:
+def samples(rows: Mapping[str, Sequence[Row]], mode: str) -> list[dict[str, Any]]:
   """Three chains of the newest policy: highest, middle and lowest welfare among those that parse.
 
   rows: policy -> rows of `gtalign eval`, newest policy first. mode: how chains are read, strict or
   paper. Where fewer than three prompts have a chain that parses, others follow as they are, with
   the reason they were refused.
   """
-  if not rows:
-    return ""
-  policy = next(iter(rows))
-  picked = pick(rows[policy])
-  note = (
-    f"Of {html.escape(label(policy))}: the chains of highest, middle and lowest welfare among "
-    "those that parse, one a prompt. The outlined cell is the one the analysis names; the rule's "
-    "choice is the Pareto-optimal cell of largest sum for the user type that the chain declares."
-  )
-  articles = "".join(_article(title, row, mode) for title, row in picked)
-  return f'<p class="soft">{note}</p>{articles}'
+  newest = next(iter(rows.values()), [])
+  return [_sample(title, row, mode) for title, row in pick(newest)]
 
 
 def pick(rows: Sequence[Row]) -> list[tuple[str, Row]]:
@@ -64,33 +55,27 @@ def named_cell(read: chain.Chain) -> int | None:
   return cell if cell >= 0 else None
 
 
-def _article(title: str, row: Row, mode: str) -> str:
+def _sample(title: str, row: Row, mode: str) -> dict[str, Any]:
+  """What the page shows of one row, by the names that the template has for it."""
   read = chain.parse(row["completion"], mode)
   numbers = [(name, row.get(key)) for name, key in SCORES]
-  # null where the judge gave no verdict, absent where the mode has no such term
-  scores = [f"{name} {value:.3g}" for name, value in numbers if isinstance(value, (int, float))]
-  source = html.escape(str(row.get("data_source", "")))
-  head = f"<h3>{title} <span class='soft'>· {source}</span></h3>"
-  head += f'<p class="soft">{html.escape(" · ".join(scores))}</p>'
-  head += _block("prompt", question(row))
+  texts = {key: getattr(read, key) or "" for key in ("thinking", "analyze", "response")}
+  found = {
+    "title": title,
+    "source": row.get("data_source", ""),
+    # null where the judge gave no verdict, absent where the mode has no such term
+    "scores": [f"{name} {value:.3g}" for name, value in numbers if isinstance(value, (int, float))],
+    "question": _question(row).strip(),
+    **{key: text.strip() for key, text in texts.items()},
+  }
   if read.payoff is None:
     reason = row.get("parse_error") or read.error or "no reason given"
-    return f"<article>{head}{_block(f'completion, refused: {reason}', row['completion'])}</article>"
-  # words on the left; on the right the matrix, and what came of it
-  left = _block("thinking", read.thinking) + _block("analyze", read.analyze)
-  grid = matrix(read.payoff, named_cell(read), features.user_type(read.thinking or ""))
-  right = f'<div class="block"><b>payoff</b>{grid}</div>' + _block("response", read.response)
-  return f'<article>{head}<div class="chain"><div>{left}</div><div>{right}</div></div></article>'
+    return found | {"refused": reason, "completion": row["completion"].strip()}
+  user_type = features.user_type(texts["thinking"])
+  return found | {"matrix": matrix(read.payoff, named_cell(read), user_type)}
 
 
-def _block(name: str, text: str | None) -> str:
-  return (
-    f'<div class="block"><b>{html.escape(name)}</b>'
-    f'<div class="text">{html.escape((text or "").strip())}</div></div>'
-  )
-
-
-def question(row: Row) -> str:
+def _question(row: Row) -> str:
   """What the user last said to the assistant."""
   prompt = row.get("prompt")  # chat messages, or plain text in files of other tools
   if isinstance(prompt, Sequence) and not isinstance(prompt, str):
@@ -99,24 +84,18 @@ def question(row: Row) -> str:
   return str(prompt or "")
 
 
-def matrix(payoff_UAR: np.ndarray, named: int | None, user_type: int) -> str:
-  """The matrix as an HTML table; `named` (cell index or None) is outlined.
+def matrix(
+  payoff_UAR: np.ndarray, named: int | None, user_type: int
+) -> list[tuple[str, list[dict[str, Any]]]]:
+  """(question type, its cells) of each row of a matrix, as the page shows them.
 
-  user_type: 0 DQ, 1 VQ, -1 undeclared; decides which cells the rule chooses from.
+  named: index of the cell that the chain names. user_type: 0 DQ, 1 VQ, -1 undeclared; decides which
+  cells the rule chooses from.
   """
   choice = int(payoff.front(payoff_UAR[None], np.asarray([user_type])).choice[0])
-  head = "".join(f'<th scope="col">{ACTION_WORDS[action]}</th>' for action in ACTIONS)
-  lines = []
-  for u, kind in enumerate(USER_TYPES):
-    cells = "".join(_cell(payoff_UAR[u, a], 3 * u + a, named, choice) for a in range(len(ACTIONS)))
-    lines.append(f'<tr><th scope="row">{TYPE_WORDS[kind]}</th>{cells}</tr>')
-  rows = f'<tr><th scope="col">question</th>{head}</tr>{"".join(lines)}'
-  return f'<div class="wide"><table class="matrix">{rows}</table></div>'
-
-
-def _cell(pair_R: np.ndarray, cell: int, named: int | None, choice: int) -> str:
-  tags = '<span class="tag n">named</span>' * (cell == named)
-  tags += '<span class="tag r">rule\'s choice</span>' * (cell == choice)
-  mark = ' class="named"' if cell == named else ""
-  # :g writes the numbers as chains do, 3 and 2.5
-  return f"<td{mark}>LLM {pair_R[0]:g}<br>user {pair_R[1]:g}{tags}</td>"
+  cells = [
+    # :g writes the numbers as chains do, 3 and 2.5
+    {"llm": f"{llm:g}", "user": f"{user:g}", "named": cell == named, "rule": cell == choice}
+    for cell, (llm, user) in enumerate(payoff_UAR.reshape(-1, 2))
+  ]
+  return [(TYPE_WORDS[kind], cells[3 * u : 3 * u + 3]) for u, kind in enumerate(USER_TYPES)]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gtalign_jax import config as configs
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import paired
@@ -57,21 +58,17 @@ def load(workdir: str | Path) -> Report:
       lines[name] = rows
     except BadInput as error:
       log.warning("the report leaves out %s: %s", name, error)
-  settings = config.get("eval")
+  metrics = [row for _, row in _sound(workdir / "metrics.jsonl")]
+  # the run's own number of resamples; a run of an older version may not have the key
+  resamples = configs.flat(config).get("eval.bootstrap", 2000)
   return Report(
     workdir=workdir,
     config=config,
     # a run without GRPO steps and one without timings still have something to show
-    metrics=[
-      row for _, row in _sound(workdir / "metrics.jsonl") if {"phase", "step"} <= row.keys()
-    ],
+    metrics=[row for row in metrics if {"phase", "step"} <= row.keys()],
     rows={name: [row for _, row in each] for name, each in lines.items()},
     runs=runs,
-    # the run's own number of resamples; a run of an older version may not have the key
-    compared=_compared(
-      list(runs.values()),
-      settings.get("bootstrap", 2000) if isinstance(settings, dict) else 2000,
-    ),
+    compared=_compared(list(runs.values()), resamples),
     seconds=_seconds(workdir / "timings.json"),
   )
 
@@ -134,25 +131,16 @@ FEWEST = 8  # prompts that a finding needs: fewer differ by which ones they happ
 
 def policies(report: Report) -> list[PolicyMeans]:
   """The means of every policy, oldest first."""
-  return [_policy(name, report) for name in reversed(report.rows)]
-
-
-def _policy(name: str, report: Report) -> PolicyMeans:
-  rows, run = report.rows[name], report.runs[name]
-  columns = per_point(*paired.points(run).T) if run.places else {}
-  means = {key: float(column.mean()) for key, column in columns.items()}
-  return PolicyMeans(
-    name=name,
-    prompts=len(run.places),
-    completions=len(rows),
-    parse=_mean(rows, "parsed"),
-    welfare=means.get("welfare"),
-    user=means.get("user"),
-    llm=means.get("llm"),
-    decision=_mean(rows, "decision"),
-    answer=_mean(rows, "answer_reward"),
-    length=_mean(rows, "completion_tokens"),
-  )
+  found = []
+  for name in reversed(report.rows):
+    rows, run = report.rows[name], report.runs[name]
+    columns = per_point(*paired.points(run).T) if run.places else {}
+    W, U, L = (columns[key].mean() if columns else None for key in ("welfare", "user", "llm"))
+    keys = ("parsed", "decision", "answer_reward", "completion_tokens")
+    parse, decision, answer, length = (_mean(rows, key) for key in keys)
+    counts = len(run.places), len(rows)
+    found.append(PolicyMeans(name, W, U, L, parse, decision, answer, length, *counts))
+  return found
 
 
 def _mean(rows: Sequence[Row], key: str) -> float | None:
@@ -199,8 +187,7 @@ class Difference(NamedTuple):
 
   def _claim(self, interval: Mapping[str, float], measure: str) -> str:
     moved = "rose" if interval["mean"] > 0 else "fell"
-    found = f"The interval excludes zero: {measure} {moved}."
-    return self._doubt(interval, measure) or found
+    return self._doubt(interval, measure) or f"The interval excludes zero: {measure} {moved}."
 
   @property
   def words(self) -> str:
@@ -221,21 +208,14 @@ class Difference(NamedTuple):
 def differences(report: Report) -> list[Difference]:
   """Each policy against the one before it, newest first."""
   # GRPO against base would count the warm start's gain a second time
-  neighbours = set(itertools.pairwise(report.rows))
-  pairs = report.compared["pairs"] if report.compared else []
-  means = report.compared["runs"] if report.compared else {}
-  return [
-    Difference(
-      p["a"],
-      p["b"],
-      p["n_shared"],
-      p["difference"]["welfare"],
-      p["difference"].get("parse"),
-      (means[p["a"]]["parse"], means[p["b"]]["parse"]),
-    )
-    for p in pairs
-    if (p["a"], p["b"]) in neighbours
-  ]
+  neighbours, found = set(itertools.pairwise(report.rows)), []
+  compared = report.compared or {"pairs": []}
+  for pair in compared["pairs"]:
+    a, b, gain = pair["a"], pair["b"], pair["difference"]
+    if (a, b) in neighbours:
+      rates = compared["runs"][a]["parse"], compared["runs"][b]["parse"]
+      found.append(Difference(a, b, pair["n_shared"], gain["welfare"], gain.get("parse"), rates))
+  return found
 
 
 def table(workdir: str | Path) -> str:

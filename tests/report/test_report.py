@@ -370,12 +370,12 @@ def test_samples_are_of_different_prompts_and_span_the_welfare():
 def test_the_matrix_marks_the_named_cell_and_the_rules_choice():
   payoff_UAR = np.zeros((2, 3, 2))
   payoff_UAR[0, 0], payoff_UAR[1, 1] = (3, 4), (5, 5)
-  text = chains.matrix(payoff_UAR, named=0, user_type=1)
-  marked = re.findall(r"<td[^>]*>.*?</td>", text)
-  assert len(marked) == 6
-  assert 'class="named"' in marked[0] and "LLM 3<br>user 4" in marked[0]
-  assert "rule's choice" in marked[4] and "named" not in marked[4]
-  assert 'class="named"' not in chains.matrix(payoff_UAR, named=None, user_type=-1)
+  (definite, top), (_, bottom) = chains.matrix(payoff_UAR, named=0, user_type=1)
+  assert definite == "definite (DQ)" and [each["named"] for each in top] == [True, False, False]
+  assert (top[0]["llm"], top[0]["user"]) == ("3", "4")
+  assert [each["rule"] for each in bottom] == [False, True, False]
+  none = chains.matrix(payoff_UAR, named=None, user_type=-1)
+  assert not any(each["named"] for _, cells in none for each in cells)
 
 
 def test_action_shares_count_every_completion():
