@@ -105,20 +105,16 @@ def _reference(record: Record) -> str:
 def topic(record: Record, most: int = 3) -> list[str]:
   """Words that say what the user's turns are about, the last turn's first."""
   found: dict[str, str] = {}  # stem -> the word as it was written, one per stem
-  for text in reversed(_said(record)):
+  for text in reversed(_said(record, "user")):
     for word in _WORD.findall(text):
       for stem in subject(word) - _FILLER:
         found.setdefault(stem, word)
   return [clean(word) for word in list(found.values())[:most]]
 
 
-def _said(record: Record) -> list[str]:
+def _said(record: Record, *roles: str) -> list[str]:
   turns = prompts.conversation(record)[1]
-  return [turn["content"] for turn in turns if turn["role"] == "user"]
-
-
-def _conversation(record: Record) -> str:
-  return " ".join(turn["content"] for turn in prompts.conversation(record)[1])
+  return [turn["content"] for turn in turns if not roles or turn["role"] in roles]
 
 
 def is_complete(record: Record) -> bool:
@@ -126,7 +122,7 @@ def is_complete(record: Record) -> bool:
   whole = record.extra_info.get("single_turn_prompt")
   if not isinstance(whole, str) or not whole:
     return True  # what was said is all there is
-  whole, said = _without_drawings(whole), _conversation(record)
+  whole, said = _without_drawings(whole), " ".join(_said(record))
   numbers = set(_NUMBER.findall(whole)) <= set(_NUMBER.findall(said))
   return numbers and share(subject(whole), subject(said)) >= STATED
 
@@ -146,9 +142,12 @@ def _by_source(record: Record, rng: random.Random) -> Draft:
   if record.data_source == "advbench" or truth == "harmful":
     return _refusal(record, rng)
   if truth == "unharmful":
-    return _help(record, rng)
+    text = _reference(record)
+    return _statement("help", rng, text=text) if text else _focus(record, rng)
   if truth.startswith("singleAnswer###"):
-    return _answer(truth, rng)
+    known = truth.partition("###")[2].strip().rstrip(".")
+    answer = rng.choice(WORDINGS["answer"]["answer"]).format(truth=known)
+    return _statement("answer", rng, answer=answer)
   if truth.startswith("multipleQAs###"):
     return _meanings(record, truth, rng)
   if record.data_source == "medium" and truth:
@@ -164,13 +163,6 @@ def _solution(record: Record, truth: str, rng: random.Random) -> Draft:
   working = _reference(record) or rng.choice(words["working"])
   answer = words["answer"].format(working=working, truth=truth.strip("$"))  # some come in dollars
   return _statement("solve", rng, answer=answer, truth=truth)
-
-
-def _answer(truth: str, rng: random.Random) -> Draft:
-  words = WORDINGS["answer"]
-  known = truth.partition("###")[2].strip().rstrip(".")
-  answer = rng.choice(words["answer"]).format(truth=known)
-  return _statement("answer", rng, answer=answer)
 
 
 def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
@@ -224,14 +216,9 @@ def _refusal(record: Record, rng: random.Random) -> Draft:
   return _statement("refuse", rng, text=text)
 
 
-def _help(record: Record, rng: random.Random) -> Draft:
-  text = _reference(record)
-  return _statement("help", rng, text=text) if text else _focus(record, rng)
-
-
 def _focus(record: Record, rng: random.Random) -> Draft:
   """A harmless request for which the record holds no answer: ask where to begin."""
-  asked = subject(_conversation(record))
+  asked = subject(" ".join(_said(record)))
   # about an eighth of what was said, so that a long request is not asked back in three words
   named = topic(record, most=min(max(3, -(-len(asked) // 8)), 7))
   words = WORDINGS["open"]
@@ -246,20 +233,15 @@ def _writing(record: Record, truth: str, rng: random.Random) -> Draft:
   excerpt = _excerpt(truth, MAX_WORDS)
   if is_complete(record) and excerpt:
     return _draft("write", "DA", excerpt=excerpt)
-  words, form = WORDINGS["draft"], _form(record)
+  words, form = WORDINGS["draft"], _FORM.search(" ".join(reversed(_said(record, "user"))))
   about = [word for word in topic(record) if not _FORM.fullmatch(word)][:1]
-  named = f"the {form} about {about[0]}" if about else f"the {form}"
+  kind = form[0].lower() if form else "text"  # as far as the user has said it
+  named = f"the {kind} about {about[0]}" if about else f"the {kind}"
   question = rng.choice(words["ask"]).format(named=named)
   opening = _excerpt(truth, most=20)  # a taste of it: what the reply asks is the point
   if opening and rng.random() < words["answer_first"]:
     return _draft("draft", "AQ", opening=opening, question=question)
   return _draft("draft", "CQ", question=question)
-
-
-def _form(record: Record) -> str:
-  """The kind of text that the user asked for, as far as it was said."""
-  found = _FORM.search(" ".join(reversed(_said(record))))
-  return found[0].lower() if found else "text"
 
 
 def _unstated(record: Record, rng: random.Random) -> Draft:
@@ -279,8 +261,7 @@ def _no_question(text: str) -> str:
 def _inner(meaning: str) -> str:
   """A meaning as part of a question: no end mark, no capital that a sentence start gave it."""
   text = _no_question(meaning).strip(" .!")
-  words = text.split()
-  lower = words and words[0].lower() in WORDINGS["starts"]
+  lower = text.split()[:1] and text.split()[0].lower() in WORDINGS["starts"]
   return text[:1].lower() + text[1:] if lower else text
 
 

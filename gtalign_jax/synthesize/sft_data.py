@@ -40,7 +40,10 @@ def examples(
   else:
     texts = [labels.chain(record, seed) for record in encoded.records]  # those that fit
   end = tokenizer.eos_token_id
-  completions = _completions(texts, tokenizer, end if end in eos_ids or not eos_ids else eos_ids[0])
+  end = end if end in eos_ids or not eos_ids else eos_ids[0]
+  # labels and questions are quoted in chains: a control token in them is text there as well
+  ids = prompts.text_ids(texts, tokenizer)
+  completions = [np.asarray([*each, end], np.int32) for each in ids]
   pairs = [
     (prompt, completion)
     for prompt, completion in zip(encoded.ids, completions, strict=True)
@@ -79,10 +82,3 @@ def _from_file(
   numbered = [record._replace(id=str(index)) for index, (record, _) in enumerate(found)]
   encoded = prompts.encode(numbered, tokenizer, data_config)
   return encoded, [found[int(record.id)][1] for record in encoded.records]
-
-
-def _completions(texts: list[str], tokenizer: Any, end: int) -> list[np.ndarray]:
-  """Token ids of each chain, `end` appended, int32."""
-  # labels and questions are quoted in chains: a control token in them is text there as well
-  ids = prompts.text_ids(texts, tokenizer)
-  return [np.asarray([*each, end], np.int32) for each in ids]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from gtalign_jax import files, finished, jsonl
+from gtalign_jax import finished, jsonl
 from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.endpoint.background import Loop
@@ -69,7 +69,8 @@ def distil(
     from gtalign_jax.endpoint.client import Endpoint  # deferred: httpx2, which labels do without
 
     endpoint = Endpoint(teacher)  # first: a start that fails leaves no part file behind
-    with _opened(part, job, fresh=not answers) as file:
+    jsonl.write(part, [job, *answers.values()])
+    with part.open("a", encoding="utf-8") as file:
       failed = _ask(wanted, endpoint, teacher, limits, file, answers, len(records), on_done)
   by_id = {record.id: record for record in records}  # in the order of the prompts
   fit = {i: each["completion"] for i, each in answers.items() if each["fault"] is None}
@@ -100,31 +101,13 @@ def _job(records: Sequence[Record], teacher: TeacherConfig) -> dict[str, Any]:
 
 
 def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
-  """Answers of an earlier run by id; a last line that broke off is dropped."""
-  # a process that was killed while it wrote leaves half a line
-  text = part.read_text(encoding="utf-8") if part.exists() else ""
-  whole = text[: text.rfind("\n") + 1]
-  if whole.count("\n") < 2:  # no answers: of a first try with a wrong model, say
+  """Answers of an earlier run by id; a line that a kill broke off is dropped, and asked again."""
+  rows = [row for _, row in jsonl.read_sound(part, [])] if part.exists() else []
+  if len(rows) < 2:  # no answers: of a first try with a wrong model, say
     return {}
-  if whole != text:
-    files.replace(part, whole)
-  lines = [each for _, each in jsonl.read(part)]
-  if lines[:1] != [job]:
-    raise BadInput(
-      f"{part} belongs to another job ({lines[:1]}); remove it or choose another output"
-    )
-  return {each["id"]: each for each in lines[1:]}
-
-
-def _opened(part: Path, job: dict[str, Any], fresh: bool) -> TextIO:
-  """The part file, to write answers at its end. fresh: it begins with what names the job."""
-  try:
-    file = part.open("w" if fresh else "a", encoding="utf-8")
-    if fresh:
-      file.write(json.dumps(job) + "\n")
-    return file
-  except OSError as error:
-    raise BadInput(f"{part}: cannot be written ({error.strerror})") from error
+  if rows[0] != job:
+    raise BadInput(f"{part} belongs to another job ({rows[0]}); remove it or choose another output")
+  return {each["id"]: each for each in rows[1:]}
 
 
 def _ask(
