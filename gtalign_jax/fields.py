@@ -11,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
@@ -132,32 +132,32 @@ def _convert(value: Any, kind: Any) -> Any:
 # ---------------------------------------------------------------- rules for keys of one section
 
 
+def _each(
+  section: str, config: Any, keys: Sequence[str], fits: Callable[[Any], bool], rule: str
+) -> None:
+  for key in keys:
+    if not fits(getattr(config, key)):
+      raise BadInput(f"{section}.{key}={getattr(config, key)}: must {rule}")
+
+
 def at_least(section: str, config: Any, low: float, *keys: str) -> None:
   """No key lies below `low`. Raises BadInput."""
-  for key in keys:
-    if getattr(config, key) < low:
-      raise BadInput(f"{section}.{key}={getattr(config, key)}: must be at least {low}")
+  _each(section, config, keys, lambda value: value >= low, f"be at least {low}")
 
 
 def at_most(section: str, config: Any, high: float, *keys: str) -> None:
   """No key lies above `high`. Raises BadInput."""
-  for key in keys:
-    if getattr(config, key) > high:
-      raise BadInput(f"{section}.{key}={getattr(config, key)}: must be at most {high:g}")
+  _each(section, config, keys, lambda value: value <= high, f"be at most {high:g}")
 
 
 def positive(section: str, config: Any, *keys: str) -> None:
   """Every key is above 0. Raises BadInput."""
-  for key in keys:
-    if getattr(config, key) <= 0:
-      raise BadInput(f"{section}.{key}={getattr(config, key)}: must be positive")
+  _each(section, config, keys, lambda value: value > 0, "be positive")
 
 
 def fraction(section: str, config: Any, *keys: str) -> None:
   """Every key lies in [0, 1]. Raises BadInput."""
-  for key in keys:
-    if not 0.0 <= getattr(config, key) <= 1.0:
-      raise BadInput(f"{section}.{key}={getattr(config, key)}: must lie in [0, 1]")
+  _each(section, config, keys, lambda value: 0.0 <= value <= 1.0, "lie in [0, 1]")
 
 
 def band(section: str, config: Any, *keys: str) -> None:

@@ -52,11 +52,9 @@ class Shown:
 
   def words(self) -> list[str]:
     """What it is, how far it is, what it is doing, and the time: those that are known."""
-    count = f"{self.done}/{self.total}" if self.total else ""
+    count = f" {self.done}/{self.total}" if self.total else ""
     spent = f"{clock(time.monotonic() - self._began)} so far"
-    return [
-      each for each in (f"{self.label} {count}".strip(), self.doing, spent, self.left()) if each
-    ]
+    return [each for each in (f"{self.label}{count}", self.doing, spent, self.left()) if each]
 
 
 @contextlib.contextmanager
@@ -69,16 +67,13 @@ def progress(label: str, first: int = 0, seconds: float = SECONDS) -> Iterator[S
   _open.append(shown)
   # only the main process of several logs at INFO, so there is one display for all of them
   wanted = len(_open) == 1 and log.isEnabledFor(logging.INFO)
-  display = contextlib.nullcontext() if not wanted else _bars() if _terminal() else _lines(seconds)
+  terminal = sys.stderr is not None and sys.stderr.isatty()
+  display = contextlib.nullcontext() if not wanted else _bars() if terminal else _lines(seconds)
   try:
     with display:
       yield shown
   finally:
     _open.remove(shown)
-
-
-def _terminal() -> bool:
-  return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
@@ -134,38 +129,28 @@ def _picture() -> Table:
 
 def clock(seconds: float) -> str:
   """A duration as people read it: `42 s`, `3 min 20 s`, `2 h 05 min`."""
-  whole = round(seconds)
-  if whole < 60:
-    return f"{whole} s"
-  if whole < 3600:
-    return f"{whole // 60} min {whole % 60:02d} s"
-  return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+  minutes, rest = divmod(round(seconds), 60)
+  if not minutes:
+    return f"{rest} s"
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 class WorkLog(Protocol):
-  """What long work on a device tells of itself while it is under way."""
+  """What long work on a device tells of itself while it is under way; by default nothing."""
 
   def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
     """Books the time inside the block to `name`."""
-
-  def flush(self) -> None:
-    """Called once the device is busy: the moment to fetch and write what is pending."""
-
-  def doing(self, what: str) -> None:
-    """Tells what the open phase is at, e.g. `rollout 3/8`, until told otherwise."""
-
-
-class Quiet:
-  """A `WorkLog` that keeps nothing."""
-
-  def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
-    """Does nothing."""
-    del name
     return contextlib.nullcontext()
 
   def flush(self) -> None:
-    """Does nothing."""
+    """Called once the device is busy: the moment to fetch and write what is pending."""
+    return None
 
   def doing(self, what: str) -> None:
-    """Does nothing."""
-    del what
+    """Tells what the open phase is at, e.g. `rollout 3/8`, until told otherwise."""
+    return None
+
+
+class Quiet(WorkLog):
+  """A `WorkLog` that keeps nothing."""

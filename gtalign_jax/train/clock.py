@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import jax
@@ -56,34 +56,31 @@ def _read(path: Path, main: bool) -> dict[str, float]:
     return {}
 
 
-class Clock:
+class Clock(AbstractContextManager):
   """Adds up wall seconds by phase; compilation is counted apart wherever it happens.
 
   Kept in `<workdir>/timings.json`, so that a resumed run goes on counting; only the main process
-  writes. A host resource.
+  writes. A host resource; leaving it saves.
   """
 
   def __init__(self, workdir: Path, main: bool = True):
     self._path, self._main = Path(workdir) / "timings.json", main
     self.seconds = dict.fromkeys(PHASES, 0.0)
     self.seconds |= _read(self._path, main)
-    install = os.environ.get("GTALIGN_INSTALL_SECONDS")
-    if install:
+    if install := os.environ.get("GTALIGN_INSTALL_SECONDS"):
       self.seconds["install"] = float(install)
     self._open = ExitStack()
     self._compile = self._open.enter_context(compiling())
     self._last = time.perf_counter()
-    self._inside: list[str] = []
+    self._inside = ["other"]
 
   def _settle(self) -> None:
-    now = time.perf_counter()
-    phase = self._inside[-1] if self._inside else "other"
-    elapsed = now - self._last
+    began, self._last = self._last, time.perf_counter()
+    elapsed = self._last - began
     compiled = min(sum(self._compile), elapsed)
-    self.seconds["compile"] += compiled
-    self.seconds[phase] += elapsed - compiled
     self._compile.clear()
-    self._last = now
+    self.seconds["compile"] += compiled
+    self.seconds[self._inside[-1]] += elapsed - compiled
 
   @contextmanager
   def phase(self, name: str) -> Iterator[None]:
@@ -107,14 +104,7 @@ class Clock:
     except OSError as error:  # no reason to end a run, or to hide what has ended it
       log.warning("%s is not written: %s", self._path, error.strerror)
 
-  def __enter__(self) -> Clock:
-    return self
-
   def __exit__(self, *_: object) -> None:
-    self.close()
-
-  def close(self) -> None:
-    """Saves and stops listening."""
     self.save()
     self.stop()
 

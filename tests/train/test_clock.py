@@ -14,12 +14,10 @@ def compile_something(size):
 
 
 def test_compilation_is_booked_apart(tmp_path):
-  clock = Clock(tmp_path)
-  with clock.phase("update"):
+  with Clock(tmp_path) as clock, clock.phase("update"):
     time.sleep(0.05)
     with compiling() as heard:
       compile_something(5)
-  clock.close()
   stored = json.loads((tmp_path / "timings.json").read_text())
   assert 0 < sum(heard) <= clock.seconds["compile"] + 1e-6
   assert stored["compile"] > 0 and 0.05 <= stored["update"] < 5
