@@ -107,10 +107,15 @@ def set_aside(path: Path, why: str, instead: str) -> None:
 def clean(folder: Path, pattern: str = TEMPORARY) -> None:
   """Removes what kills left half-written in a folder that nobody else writes to."""
   for each in folder.glob(pattern):
-    if each.is_dir() and not each.is_symlink():
-      shutil.rmtree(each, ignore_errors=True)
-    else:
-      each.unlink(missing_ok=True)
+    remove(each)
+
+
+def remove(path: Path) -> None:
+  """Removes a file, or a folder with all that is in it; of a link only the link."""
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def is_stream(path: str | Path) -> bool:

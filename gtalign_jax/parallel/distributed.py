@@ -45,9 +45,9 @@ def initialize() -> None:
     jax.distributed.initialize(coordinator, count, index, initialization_timeout=join + 60)
   if jax.process_count() > 1:
     peers.Watch(global_state.client, jax.process_index(), jax.process_count(), patience)
-  if jax.process_count() > 1 and jax.default_backend() == "cpu":
-    # a bf16 update that gloo joins hangs once it is read back from the cache (jax 0.10.2)
-    jax.config.update("jax_enable_compilation_cache", False)
+    if jax.default_backend() == "cpu":
+      # a bf16 update that gloo joins hangs once it is read back from the cache (jax 0.10.2)
+      jax.config.update("jax_enable_compilation_cache", False)
   if not is_main():
     logging.getLogger("gtalign_jax").setLevel(logging.WARNING)
 

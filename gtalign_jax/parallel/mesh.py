@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -20,13 +21,10 @@ def sizes(config: MeshConfig, devices: int) -> tuple[int, int, int]:
   Raises BadInput where the sizes do not multiply to `devices`.
   """
   wanted = [config.data, config.fsdp, config.tensor]
-  fixed = 1
-  for size in wanted:
-    fixed *= size if size != -1 else 1
+  fixed = math.prod(size for size in wanted if size != -1)
   if -1 in wanted and devices % fixed == 0:
     wanted[wanted.index(-1)] = devices // fixed
-    fixed = devices
-  if fixed != devices:
+  if math.prod(wanted) != devices:
     shape = ", ".join(f"mesh.{axis}={size}" for axis, size in zip(AXES, wanted))
     raise BadInput(
       f"{shape}: does not divide {devices} devices; choose sizes whose product is {devices}"

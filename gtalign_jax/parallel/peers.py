@@ -31,15 +31,12 @@ def leave(message: str) -> None:
 def joined_within(seconds: float, index: int | None, count: int | None) -> Iterator[None]:
   """Ends this process where the block, which waits for all others, takes longer than that."""
   who = "this process" if index is None else f"process {index} of {count}"
-  timer = threading.Timer(
-    seconds,
-    leave,
-    [
-      f"{who} on {socket.gethostname()} has waited {seconds:.0f} s for the others "
-      "(GTALIGN_JOIN_SECONDS); see that all hosts have started, that they reach the coordinator, "
-      "and that GTALIGN_PROCESSES is their number"
-    ],
+  message = (
+    f"{who} on {socket.gethostname()} has waited {seconds:.0f} s for the others "
+    "(GTALIGN_JOIN_SECONDS); see that all hosts have started, that they reach the coordinator, "
+    "and that GTALIGN_PROCESSES is their number"
   )
+  timer = threading.Timer(seconds, leave, [message])
   timer.daemon = True
   timer.start()
   try:

@@ -68,10 +68,8 @@ def _cpu(name: str, shape: str) -> Topology:
 
 
 def _tpu(name: str, kind: str, shape: str) -> Topology:
-  wellformed = re.fullmatch(r"[1-9]\d*(x\d+)+", shape)
-  sizes = [int(size) for size in shape.split("x")] if wellformed else []
   axes = _AXES[kind]
-  if len(sizes) != axes:
+  if not re.fullmatch(rf"[1-9]\d*(x\d+){{{axes - 1}}}", shape):
     example = "x".join("2" * axes)
     raise BadInput(
       f"--topology {name}: {kind} slices have {axes} axes of chips; write e.g. {kind}:{example}"
@@ -91,7 +89,9 @@ def _tpu(name: str, kind: str, shape: str) -> Topology:
     raise BadInput(f"--topology {name}: {_reason(error)}") from error
   devices = list(found.devices)
   # per device, not per chip: libtpu may show a chip as two devices
-  return Topology(name, devices, HBM_GIB[kind] * math.prod(sizes) / len(devices))
+  return Topology(
+    name, devices, HBM_GIB[kind] * math.prod(map(int, shape.split("x"))) / len(devices)
+  )
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,6 @@ config.json holds names; a resumed run would mix two sets of prompts, or two mod
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,18 +50,12 @@ def check(workdir: str | Path, found: Mapping[str, str]) -> None:
     # it holds nothing that the run needs: no reason to lock a run out
     log.warning("%s; whether prompts and model are those of the run cannot be told", error)
     return
-  same = old.items() & found.items()
+  same = dict(old.items() & found.items()).keys()
   # after the warm start its chains may go
-  changed = (old.keys() | found.keys()) - dict(same).keys() - ({CHAINS} - found.keys())
-  if changed:
+  if changed := (old.keys() | found.keys()) - same - ({CHAINS} - found.keys()):
     first, more = min(changed), len(changed) - 1
     also = f" (and {more} more)" if more else ""
     raise BadInput(
       f"{first}: what it holds has changed since the run in workdir={workdir} began{also}; put it "
       "back, or choose another workdir="
     )
-
-
-def text(found: Mapping[str, str]) -> str:
-  """The text of contents.json."""
-  return json.dumps(found, indent=2) + "\n"

@@ -8,13 +8,13 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gtalign_jax import files
 from gtalign_jax.errors import BadInput
 
 log = logging.getLogger(__name__)
@@ -47,20 +47,13 @@ def held(workdir: Path) -> Iterator[None]:
     # All of this under the lock, and the name goes before the lock does: whoever waits for the old
     # file then sees that it has no name any more, and nobody's new file is removed.
     if made and not begun:
-      _empty(workdir)
+      for each in workdir.iterdir():
+        if each.name != "lock":
+          files.remove(each)
     (workdir / "lock").unlink(missing_ok=True)
     if not begun:
       _remove(made)
     os.close(handle)
-
-
-def _empty(workdir: Path) -> None:
-  """Removes what a start has left in the folder that it made, except the lock."""
-  for each in workdir.iterdir():
-    if each.is_dir() and not each.is_symlink():
-      shutil.rmtree(each, ignore_errors=True)
-    elif each.name != "lock":
-      each.unlink(missing_ok=True)
 
 
 def _remove(folders: Iterable[Path]) -> None:
@@ -91,52 +84,42 @@ def _lock(handle: int, path: Path) -> None:
     # flock, not a file with a pid: it goes with the process, after kill -9 too
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError as error:
-    if error.errno in WITHOUT_LOCKS:
-      _check_alive(handle, path)
-    elif error.errno in HELD:
-      raise BadInput(_in_use(_holder(handle), path)) from None
-    else:
+    holder = _holder(handle)
+    if error.errno in HELD or (error.errno in WITHOUT_LOCKS and _is_alive(holder)):
+      who = f"process {holder.get('pid')} on {holder.get('host')}" if holder else "another process"
+      raise BadInput(
+        f"workdir={path.parent} is in use by {who}; it runs since {holder.get('since', 'now')}: "
+        "wait for it, stop it, or choose another workdir="
+      ) from None
+    if error.errno not in WITHOUT_LOCKS:
       raise
+    log.warning("%s: no locks on this file system; start one run at a time", path)
 
 
-def _in_use(holder: dict[str, Any], path: Path) -> str:
-  who = "another process"
-  if holder:
-    who = f"process {holder.get('pid')} on {holder.get('host')}"
-  since = holder.get("since", "now")
-  return (
-    f"workdir={path.parent} is in use by {who}; it runs since {since}: wait for it, stop it, "
-    "or choose another workdir="
-  )
-
-
-def _check_alive(handle: int, path: Path) -> None:
-  """Without locks: refuses where the holder is a process of this host that still runs."""
-  holder = _holder(handle)
+def _is_alive(holder: dict[str, Any]) -> bool:
+  """Whether the holder is another process of this host that still runs."""
   pid = holder.get("pid")
   if holder.get("host") == socket.gethostname() and isinstance(pid, int) and pid != os.getpid():
     with contextlib.suppress(ProcessLookupError, PermissionError):
       os.kill(pid, 0)
-      raise BadInput(_in_use(holder, path))
-  log.warning("%s: no locks on this file system; start one run at a time", path)
+      return True
+  return False
 
 
 def _is_at(handle: int, path: Path) -> bool:
-  try:
+  with contextlib.suppress(FileNotFoundError):
     return os.path.samestat(os.fstat(handle), os.stat(path))
-  except FileNotFoundError:
-    return False
+  return False
 
 
 def _sign(handle: int, path: Path) -> None:
   """Writes who holds the lock, and says whose it was where that one left without a word."""
-  before = _holder(handle)
-  if before:
+  if before := _holder(handle):
     log.info("%s: process %s has ended; taking over", path.parent, before.get("pid"))
   os.ftruncate(handle, 0)
   since = time.strftime("%Y-%m-%d %H:%M:%S")
-  text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
-  os.pwrite(handle, text.encode(), 0)
+  mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+  os.pwrite(handle, json.dumps(mine).encode(), 0)
 
 
 def _holder(handle: int) -> dict[str, Any]:

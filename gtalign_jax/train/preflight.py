@@ -93,7 +93,7 @@ def claim(config: Config, found: Mapping[str, str]) -> None:
   """
   if not distributed.is_main():
     return
-  texts = {contents.NAME: contents.text(found), "config.json": configs.stored(config)}
+  texts = {contents.NAME: json.dumps(found, indent=2) + "\n", "config.json": configs.stored(config)}
   try:
     # before the new number of steps is written, which would pass for one that was reached
     (Path(config.workdir) / "DONE").unlink(missing_ok=True)
