@@ -19,8 +19,7 @@ def explain(error: Exception) -> tuple[int, str]:
     traceback.print_exception(error)
   if isinstance(error, OSError) and _no_folder():
     return 2, "the current folder is not there any more; change to another one"
-  variable = _variable(error)
-  if variable:
+  if variable := _variable(error):
     value = f"{variable}={os.environ[variable]!r}"
     if variable == "JAX_PLATFORMS":
       return 2, f"{value}: this machine has no such platform; unset it, or name another, e.g. cpu"
@@ -31,9 +30,8 @@ def explain(error: Exception) -> tuple[int, str]:
     return 1, f"{place}{error.strerror}{kept}"
   if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
     return 1, f"out of memory: {first_line(error)}; use a smaller batch, or more devices"
-  return 1, f"internal error, please report it: {type(error).__name__}: {first_line(error)}" + (
-    _kept(error)
-  )
+  said = f"{type(error).__name__}: {first_line(error)}"
+  return 1, f"internal error, please report it: {said}{_kept(error)}"
 
 
 def _variable(error: Exception) -> str:

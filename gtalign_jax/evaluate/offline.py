@@ -52,16 +52,17 @@ class Job:
     policy = models.load(config.model, dtype=config.policy.dtype, mesh=self.mesh)
     self.params, self.tokenizer = policy.params, policy.tokenizer
     self.judge = judges.make(config.rewards.judge, verdicts) if scored else None
+    ends = () if options.ignore_eos else policy.eos_ids
+    stops = () if options.ignore_eos else config.rollout.stop
     sampling = generate.sampling_of(
       config.rollout,
       policy.config,
-      () if options.ignore_eos else policy.eos_ids,
+      ends,
       policy.eos_ids[0],
       config.policy.dtype,
       group_size=options.group_size,
       temperature=options.temperature,
     )
-    stops = () if options.ignore_eos else config.rollout.stop
     table = stop.stop_table(policy.tokenizer, stops, policy.config.vocab_size)
     table = distributed.to_device(table, sharding.replicated(self.mesh))
     shards, rows = row_shards(self.mesh), 0 if jax.default_backend() == "cpu" else ROWS

@@ -79,13 +79,14 @@ def opened(
           "another file, or replace it with --overwrite"
         )
       lines = []
-    kept = lines[1 : 1 + (len(lines) - 1) // size * size] if lines[:1] == [first] else []
+    begun = lines[:1] == [first]
+    kept = lines[1 : 1 + (len(lines) - 1) // size * size] if begun else []
     if kept and not kept[-1].endswith(b"\n"):  # a start was killed while it wrote
       kept = kept[:-size]
     rows = [_row(line, f"{path}:{number}") for number, line in enumerate(kept, start=2)]
     # only the end is cut off: a kill between emptying and writing again would cost hours of rows
-    file.truncate(len(first) + sum(map(len, kept)) if lines[:1] == [first] else 0)
-    if lines[:1] != [first]:
+    file.truncate(len(first) + sum(map(len, kept)) if begun else 0)
+    if not begun:
       file.write(first)
       file.flush()
     if kept:
@@ -103,10 +104,9 @@ def _lock(file: IO[bytes], path: Path) -> None:
 
 def _header(line: bytes) -> dict[str, Any]:
   """The job that a first line names; nothing where it names none."""
-  try:
+  with contextlib.suppress(ValueError, TypeError, RecursionError):
     return dict(json.loads(line))
-  except (ValueError, TypeError, RecursionError):
-    return {}
+  return {}
 
 
 def _row(line: bytes, where: str) -> dict:
