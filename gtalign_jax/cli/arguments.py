@@ -17,27 +17,23 @@ _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 _FLAG = re.compile(r"--(?P<key>[A-Za-z_][\w.-]*)(?P<value>=.*)?", re.S)
 BITS = 24  # of a count: larger ones overflow the sizes of arrays, in XLA without a word
 
-
-# what several commands take; `add` declares it
-SHARED: dict[str, dict[str, Any]] = {
-  "config": {"metavar": "CONFIG.py", "help": "e.g. configs/quickstart.py"},
-  "output": {"metavar": "OUT.jsonl", "help": "the file to write"},
+# Arguments by name, with what argparse is told of them. Each command has its own `ARGUMENTS`; those
+# of several commands stand here, and the command's entry adds to it.
+Declared = dict[str, dict[str, Any]]
+SHARED: Declared = {
+  "config": dict(metavar="CONFIG.py", help="e.g. configs/quickstart.py"),
+  "output": dict(metavar="OUT.jsonl", help="the file to write"),
   # main parses intermixed, else argparse would take them only in one piece before the flags
-  "overrides": {"nargs": "*", "metavar": "key=value", "help": "changes to the config"},
-  "--model": {"required": True, "help": "HF directory, hub id, .gguf file or random:tiny"},
-  "--overwrite": {"action": "store_true", "help": "replace the file of another job, else kept"},
-  "--template-arguments": {
-    "default": "{}",
-    "metavar": "JSON",
-    "help": 'of the model\'s chat template, e.g. {"enable_thinking": false}',
-  },
+  "overrides": dict(nargs="*", metavar="key=value", help="changes to the config"),
+  "--model": dict(required=True, help="HF directory, hub id, .gguf file or random:tiny"),
+  "--overwrite": dict(action="store_true", help="replace the file of another job, else kept"),
+  "--template-arguments": dict(
+    default="{}",
+    metavar="JSON",
+    help='of the model\'s chat template, e.g. {"enable_thinking": false}',
+  ),
+  "--json": dict(action="store_true", help="print one JSON object as the last line of stdout"),
 }
-
-
-def add(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
-  """Declares the arguments of `SHARED` with these names, each with `changes`."""
-  for name in names:
-    parser.add_argument(name, **SHARED[name] | changes)
 
 
 def load(args: argparse.Namespace) -> config.Config:

@@ -15,13 +15,12 @@ COUNTS = {
 }  # fmt: skip
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  arguments.add(parser, "--model")
-  for name, default in COUNTS.items():
-    parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
-  parser.add_argument("--dtype", default="float32", choices=sections.DTYPES)
-  parser.add_argument("--remat", default="none", choices=sections.REMATS)
+ARGUMENTS: arguments.Declared = {
+  "--model": {},
+  **{f"--{k.replace('_', '-')}": dict(type=int, default=v) for k, v in COUNTS.items()},
+  "--dtype": dict(default="float32", choices=sections.DTYPES),
+  "--remat": dict(default="none", choices=sections.REMATS),
+}
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,23 +9,17 @@ from gtalign_jax.cli import arguments
 from gtalign_jax.evaluate.compare import read_runs, table
 from gtalign_jax.game.paired import compare_runs
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  parser.add_argument(
-    "files", nargs="+", help="scored rows (gtalign score, gtalign eval), one file per run"
-  )
-  parser.add_argument(
-    "--epsilon",
+ARGUMENTS: arguments.Declared = {
+  "files": dict(nargs="+", help="scored rows (gtalign score, gtalign eval), one file per run"),
+  "--epsilon": dict(
     type=float,
     default=0.05,
     help="how far from the common front a point may lie and still count as covered, as a share "
     "of the range of both runs",
-  )
-  parser.add_argument(
-    "--bootstrap", type=int, default=2000, help="resamples behind each confidence interval"
-  )
-  parser.add_argument("--plots", metavar="DIR", help="write a PNG of every pair of runs there")
+  ),
+  "--bootstrap": dict(type=int, default=2000, help="resamples behind each interval"),
+  "--plots": dict(metavar="DIR", help="write a PNG of every pair of runs there"),
+}
 
 
 def run(args: argparse.Namespace) -> int:

@@ -33,19 +33,19 @@ READ = (
 )  # fmt: skip
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  parser.add_argument(
-    "arguments",
+ARGUMENTS: arguments.Declared = {
+  "arguments": dict(
     nargs="+",
     metavar="CONFIG.py OUT.jsonl | OUT.jsonl",
     help="key=value overrides may follow; flags count as overrides too",
-  )
-  arguments.add(parser, "--model", required=False)
-  parser.add_argument("--data", help="prompts: a file or folder; '' = the sample set")
-  parser.add_argument("--split", help="of the prompts (default: test, or the config's)")
-  parser.add_argument("--prompts", type=int, help="at most so many, over all sources")
-  generate.sampling_arguments(parser, of_config=True)
+  ),
+  "--model": dict(required=False),
+  "--data": dict(help="prompts: a file or folder; '' = the sample set"),
+  "--split": dict(help="of the prompts (default: test, or the config's)"),
+  "--prompts": dict(type=int, help="at most so many, over all sources"),
+  **generate.SAMPLING,
+  "--overwrite": {},
+}
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,18 +8,14 @@ from gtalign_jax import files
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  parser.add_argument(
-    "--checkpoint", required=True, help="the workdir of a run, or its checkpoints folder"
-  )
-  parser.add_argument("--out", required=True, help="directory to write; it must not hold files")
-  parser.add_argument(
-    "--step",
+ARGUMENTS: arguments.Declared = {
+  "--checkpoint": dict(required=True, help="the workdir of a run, or its checkpoints folder"),
+  "--out": dict(required=True, help="directory to write; it must not hold files"),
+  "--step": dict(
     default="latest",
-    help="latest (the default), best, sft (the policy before GRPO) or the number of a stored step",
-  )
+    help="latest (the default), best, sft (the policy before GRPO) or the number of a step",
+  ),
+}
 
 
 def run(args: argparse.Namespace) -> int:

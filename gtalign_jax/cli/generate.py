@@ -10,36 +10,33 @@ from gtalign_jax import files, finished, jsonl, sections
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 
-
-def sampling_arguments(parser: argparse.ArgumentParser, of_config: bool = False) -> None:
-  """Flags shared by `generate` and `eval`. of_config: what is not given is left to the config."""
-  parser.add_argument("--group-size", type=int, help="completions per prompt (default: 1)")
-  parser.add_argument("--max-new-tokens", type=int, help="of a completion (default: 320)")
-  parser.add_argument("--temperature", type=float, help="0 = greedy (default: 1)")
-  parser.add_argument("--seed", type=int, help="of the draws (default: 0)")
-  parser.add_argument(
-    "--prompts-at-once",
-    type=int,
-    help="prompts decoded together (default: 8; 64 rows on a GPU or TPU)",
-  )
-  parser.add_argument("--dtype", choices=sections.DTYPES, help="of the model (default: float32)")
-  parser.add_argument("--template", choices=sections.TEMPLATES, help="(default: compact)")
-  if not of_config:
-    parser.set_defaults(group_size=1, temperature=1.0, seed=0, template="compact")
-  arguments.add(parser, "--overwrite")
+# flags of `eval` as well, where what is not given is left to the config
+SAMPLING: arguments.Declared = {
+  "--group-size": dict(type=int, help="completions per prompt (default: 1)"),
+  "--max-new-tokens": dict(type=int, help="of a completion (default: 320)"),
+  "--temperature": dict(type=float, help="0 = greedy (default: 1)"),
+  "--seed": dict(type=int, help="of the draws (default: 0)"),
+  "--prompts-at-once": dict(
+    type=int, help="prompts decoded together (default: 8; 64 rows on a GPU or TPU)"
+  ),
+  "--dtype": dict(choices=sections.DTYPES, help="of the model (default: float32)"),
+  "--template": dict(choices=sections.TEMPLATES, help="(default: compact)"),
+}
+DEFAULTS = {"--group-size": 1, "--temperature": 1.0, "--seed": 0, "--template": "compact"}
+ARGUMENTS: arguments.Declared = {
+  "--model": {},
+  "--prompts": dict(required=True, metavar="IN.jsonl", help="prompt records"),
+  "output": {},
+  "--template-arguments": {},
+  "--ignore-eos": dict(action="store_true", help="decode the whole budget"),
+  **{flag: options | {"default": DEFAULTS.get(flag)} for flag, options in SAMPLING.items()},
+  "--overwrite": {},
+}
 
 
 def check(args: argparse.Namespace) -> None:
   """Raises BadInput on numbers out of range."""
   arguments.check(args, group_size=1, max_new_tokens=1, temperature=0, seed=0, prompts_at_once=1)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  arguments.add(parser, "--model", "output", "--template-arguments")
-  parser.add_argument("--prompts", required=True, metavar="IN.jsonl", help="prompt records")
-  parser.add_argument("--ignore-eos", action="store_true", help="decode the whole budget")
-  sampling_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,14 +30,11 @@ class Key(NamedTuple):
   meaning: str
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  parser.add_argument(
-    "arguments",
-    nargs="*",
-    metavar="CONFIG.py key=value",
-    help="without CONFIG.py, the defaults are shown",
-  )
+ARGUMENTS: arguments.Declared = {
+  "arguments": dict(
+    nargs="*", metavar="CONFIG.py key=value", help="without CONFIG.py, the defaults are shown"
+  ),
+}
 
 
 def run(args: argparse.Namespace) -> int:

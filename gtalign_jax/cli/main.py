@@ -113,10 +113,8 @@ def command(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
   module = importlib.import_module(f"gtalign_jax.cli.{COMMANDS[name][0]}")
   parser = _Parser(prog=f"gtalign {name}", description=COMMANDS[name][1])
   parser.set_defaults(command=name)
-  module.add_arguments(parser)
-  parser.add_argument(
-    "--json", action="store_true", help="print one JSON object as the last line of stdout"
-  )
+  for each, options in {**module.ARGUMENTS, "--json": {}}.items():
+    parser.add_argument(each, **arguments.SHARED.get(each, {}) | options)
   return module, parser
 
 

@@ -14,11 +14,11 @@ from gtalign_jax.sections import SOURCE_NORMS
 LARGEST = 1e150  # squares of scores, of which spreads are made, stay finite
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  parser.add_argument("input", metavar="IN.jsonl", help="rows with source (or data_source), score")
-  arguments.add(parser, "output")  # may be IN.jsonl: the rows stay, with one column more
-  parser.add_argument("--method", required=True, choices=SOURCE_NORMS, help="how to normalise")
+ARGUMENTS: arguments.Declared = {
+  "input": dict(metavar="IN.jsonl", help="rows with source (or data_source), score"),
+  "output": {},  # may be IN.jsonl: the rows stay, with one column more
+  "--method": dict(required=True, choices=SOURCE_NORMS, help="how to normalise"),
+}
 
 
 def run(args: argparse.Namespace) -> int:

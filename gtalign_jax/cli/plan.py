@@ -8,16 +8,14 @@ from typing import Any
 
 from gtalign_jax.cli import arguments
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  arguments.add(parser, "config", "overrides")
-  parser.add_argument(
-    "--topology", required=True, help="v4|v5e|v5p|v6e and chips, e.g. v5e:4x4; or cpu:8"
-  )
-  parser.add_argument(
-    "--arch", metavar="FILE.json", help="a Hugging Face config.json, instead of that of `model`"
-  )
+ARGUMENTS: arguments.Declared = {
+  "config": {},
+  "overrides": {},
+  "--topology": dict(required=True, help="v4|v5e|v5p|v6e and chips, e.g. v5e:4x4; or cpu:8"),
+  "--arch": dict(
+    metavar="FILE.json", help="a Hugging Face config.json, instead of that of `model`"
+  ),
+}
 
 
 def run(args: argparse.Namespace) -> int:

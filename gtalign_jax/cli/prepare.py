@@ -7,12 +7,11 @@ import argparse
 from gtalign_jax import files
 from gtalign_jax.cli import arguments
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  arguments.add(parser, "config")
-  parser.add_argument("out_dir", metavar="OUT_DIR", help="folder to write; pass it as data.root=")
-  arguments.add(parser, "overrides")
+ARGUMENTS: arguments.Declared = {
+  "config": {},
+  "out_dir": dict(metavar="OUT_DIR", help="folder to write; pass it as data.root="),
+  "overrides": {},
+}
 
 
 def run(args: argparse.Namespace) -> int:

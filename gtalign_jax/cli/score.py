@@ -34,29 +34,27 @@ SHOWN = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  parser.add_argument("input", metavar="IN.jsonl", help="rows with id, data_source, completion, …")
-  arguments.add(parser, "output")
-  arguments.add(parser, "overrides", metavar="rewards.key=value")
+ARGUMENTS: arguments.Declared = {
+  "input": dict(metavar="IN.jsonl", help="rows with id, data_source, completion, …"),
+  "output": {},
+  "overrides": dict(metavar="rewards.key=value"),
   # the config checks the values of the three flags; it has their lists
-  parser.add_argument("--mode", default="corrected", help="corrected (the default) or paper")
-  parser.add_argument(
-    "--variant",
+  "--mode": dict(default="corrected", help="corrected (the default) or paper"),
+  "--variant": dict(
     default="cobb_douglas",
     help="what the score is: cobb_douglas (the default), user, llm, linear; with --mode paper "
     "also pareto",
-  )
-  parser.add_argument(
-    "--judge",
+  ),
+  "--judge": dict(
     default="rule",
     metavar="rule|http|recorded:FILE",
     help="who judges rows without judge_score; http needs rewards.judge.base_url=… and "
     "rewards.judge.model=…",
-  )
-  parser.add_argument(
-    "--set", action="append", default=[], metavar="rewards.key=value", help="the same, as a flag"
-  )
+  ),
+  "--set": dict(
+    action="append", default=[], metavar="rewards.key=value", help="the same, as a flag"
+  ),
+}
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,31 +13,26 @@ from gtalign_jax.types import CELLS
 TRIES = 4
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  arguments.add(parser, "--model", "--template-arguments")
-  parser.add_argument(
-    "--pricing",
+ARGUMENTS: arguments.Declared = {
+  "--model": {},
+  "--pricing": dict(
     required=True,
     action="append",
     metavar="NAME|FILE",
     help="free, subscription, pay_per_token or a .toml file; may be repeated",
-  )
-  parser.add_argument("--question", required=True, help="what the user asks")
-  parser.add_argument(
-    "--max-new-tokens",
-    type=int,
-    default=320,
-    help="token budget up to the payoffs, and the same again after them",
-  )
-  parser.add_argument("--temperature", type=float, default=1.0, help="0 = greedy")
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument(
-    "--tries",
-    type=int,
-    help=f"chains sampled at most, until the payoffs of one parse (default: {TRIES})",
-  )
-  parser.add_argument("--template", default="compact", choices=("compact", "full"))
+  ),
+  "--question": dict(required=True, help="what the user asks"),
+  "--max-new-tokens": dict(
+    type=int, default=320, help="token budget up to the payoffs, and the same again after them"
+  ),
+  "--temperature": dict(type=float, default=1.0, help="0 = greedy"),
+  "--seed": dict(type=int, default=0),
+  "--tries": dict(
+    type=int, help=f"chains sampled at most, until the payoffs of one parse (default: {TRIES})"
+  ),
+  "--template": dict(default="compact", choices=("compact", "full")),
+  "--template-arguments": {},
+}
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -15,26 +15,22 @@ from gtalign_jax.data.records import Record
 READ = ("workdir", "seed", "data.", "teacher.", "rewards.")  # of the config; labels need no limits
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  arguments.add(parser, "config", "output", "overrides", "--overwrite")
-  parser.add_argument(
-    "--limit", type=int, default=0, metavar="N", help="only N prompts, spread over all sources"
-  )
-  parser.add_argument(
-    "--teacher",
+ARGUMENTS: arguments.Declared = {
+  "config": {},
+  "output": {},
+  "overrides": {},
+  "--limit": dict(type=int, default=0, metavar="N", help="only N prompts, spread over all sources"),
+  "--teacher": dict(
     metavar="URL",
     help="OpenAI-compatible endpoint that writes the chains; without it the labels do",
-  )
-  parser.add_argument("--model", metavar="NAME", help="name of the teacher at the endpoint")
-  parser.add_argument(
-    # the name of a variable, not the key: arguments show in `ps` and in the shell's history
-    "--api-key-env",
-    metavar="VARIABLE",
-    help="variable with its key (default OPENAI_API_KEY)",
-  )
-  parser.add_argument("--concurrency", metavar="N", help="requests at a time")
-  parser.add_argument("--tries", metavar="N", help="samples per prompt until one is fit")
+  ),
+  "--model": dict(required=False, metavar="NAME", help="name of the teacher at the endpoint"),
+  # the name of a variable, not the key: arguments show in `ps` and in the shell's history
+  "--api-key-env": dict(metavar="VARIABLE", help="variable with its key (default OPENAI_API_KEY)"),
+  "--concurrency": dict(metavar="N", help="requests at a time"),
+  "--tries": dict(metavar="N", help="samples per prompt until one is fit"),
+  "--overwrite": {},
+}
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,10 +6,7 @@ import argparse
 
 from gtalign_jax.cli import arguments
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Declares the command's arguments."""
-  arguments.add(parser, "config", "overrides")
+ARGUMENTS: arguments.Declared = {"config": {}, "overrides": {}}
 
 
 def run(args: argparse.Namespace) -> int:

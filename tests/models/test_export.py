@@ -1,6 +1,5 @@
 """Hugging Face directories out, and in again."""
 
-import argparse
 import dataclasses
 import json
 import os
@@ -15,6 +14,7 @@ import pytest
 
 from gtalign_jax import models
 from gtalign_jax.cli import export as command
+from gtalign_jax.cli import main
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.models import export
 
@@ -175,8 +175,7 @@ def test_command(tmp_path, monkeypatch, capsys):
 
   stored = types.SimpleNamespace(load_policy=load_policy)
   monkeypatch.setitem(sys.modules, "gtalign_jax.train.checkpoint", stored)
-  parser = argparse.ArgumentParser()
-  command.add_arguments(parser)
+  _, parser = main.command("export")
   for i, (words, step) in enumerate(
     [([], None), (["--step", "best"], "best"), (["--step", "40"], 40), (["--step", "sft"], "sft")]
   ):
