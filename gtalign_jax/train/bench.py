@@ -11,7 +11,7 @@ import numpy as np
 
 from gtalign_jax import models
 from gtalign_jax.algorithms.update import update
-from gtalign_jax.config import Config
+from gtalign_jax.config import Config, vary
 from gtalign_jax.models import decoder
 from gtalign_jax.models.flops import matmul_gflops, uniform_flops
 from gtalign_jax.parallel import distributed, sharding
@@ -21,7 +21,7 @@ from gtalign_jax.rollout import engine as engines
 from gtalign_jax.rollout import stop
 from gtalign_jax.rollout.engine import QUIET
 from gtalign_jax.rollout.generate import DecodeInputs
-from gtalign_jax.sections import GRPOConfig, MeshConfig, OptimConfig, PolicyConfig, RolloutConfig
+from gtalign_jax.sections import MeshConfig
 from gtalign_jax.train import programs
 from gtalign_jax.train import state as states
 from gtalign_jax.train.clock import compiling
@@ -43,23 +43,19 @@ class Work(NamedTuple):
 
 def config_of(spec: str, work: Work) -> Config:
   """The config whose steps do `work`; nothing ends a row but its budget."""
-  return Config(
-    model=spec,
-    policy=PolicyConfig(dtype=work.dtype, remat=work.remat),
-    rollout=RolloutConfig(
-      group_size=work.group_size,
-      max_new_tokens=work.new_tokens,
-      prompt_buckets=(max(work.prompt_tokens, 256),),
-      segment=work.new_tokens,
-      stop=(),
-    ),
-    grpo=GRPOConfig(
-      prompts_per_step=work.prompts,
-      micro_prompts=work.micro_prompts,
-      length_buckets=(work.new_tokens,),
-    ),
-    optim=OptimConfig(lr=1e-6),
-  )
+  changes = {
+    "policy.dtype": work.dtype,
+    "policy.remat": work.remat,
+    "rollout.group_size": work.group_size,
+    "rollout.max_new_tokens": work.new_tokens,
+    "rollout.prompt_buckets": (max(work.prompt_tokens, 256),),
+    "rollout.segment": work.new_tokens,
+    "rollout.stop": (),
+    "grpo.prompts_per_step": work.prompts,
+    "grpo.micro_prompts": work.micro_prompts,
+    "grpo.length_buckets": (work.new_tokens,),
+  }
+  return vary(Config(model=spec), changes)
 
 
 class _Bench:
@@ -169,9 +165,7 @@ def run(spec: str, work: Work, repeats: int) -> dict[str, Any]:
   median = {name: float(np.median([step[name] for step in steps])) for name in steps[0]}
   tokens = work.prompts * work.group_size * work.new_tokens
   rate = matmul_gflops(work.dtype)
-  flops = uniform_flops(
-    bench.setup.arch, work.prompts, work.group_size, work.prompt_tokens, work.new_tokens
-  )
+  flops = uniform_flops(bench.setup.arch, *work[:4])
   return {
     "rollout_tokens_per_s": tokens / median["rollout_s"],
     "decode_tokens_per_s": (tokens - tokens // work.new_tokens) / median["decode_s"],
