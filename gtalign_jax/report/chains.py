@@ -11,7 +11,7 @@ from gtalign_jax.game import payoff
 from gtalign_jax.report.labels import TYPE_WORDS
 from gtalign_jax.report.results import Row
 from gtalign_jax.rewards import chain, features
-from gtalign_jax.types import USER_TYPES
+from gtalign_jax.types import BLOCKS, USER_TYPES
 
 SCORES = (
   ("utility", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
@@ -59,7 +59,7 @@ def _sample(title: str, row: Row, mode: str) -> dict[str, Any]:
   """What the page shows of one row, by the names that the template has for it."""
   read = chain.parse(row["completion"], mode)
   numbers = [(name, row.get(key)) for name, key in SCORES]
-  texts = {key: getattr(read, key) or "" for key in ("thinking", "analyze", "response")}
+  texts = {key: getattr(read, key) or "" for key in BLOCKS if key != "payoff"}
   found = {
     "title": title,
     "source": row.get("data_source", ""),
