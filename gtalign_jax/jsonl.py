@@ -97,6 +97,12 @@ def number(row: dict[str, Any], key: str, where: str) -> float:
   return value
 
 
+def read_numbers(path: Path) -> dict[str, float]:
+  """The numbers of the JSON object that `path` holds; {} without a file. Raises BadInput."""
+  found = read_object(path) if path.exists() else {}
+  return {name: number(found, name, str(path)) for name in found}
+
+
 def dumps(row: Any) -> str:
   """One line of strict JSON: NaN and infinities are null; ASCII, so lone surrogates survive."""
   try:

@@ -10,19 +10,15 @@ from gtalign_jax import files, finished
 from gtalign_jax.cli import arguments, generate
 from gtalign_jax.errors import BadInput
 
-# flag -> the key of a config that says the same
 KEYS = {
+  **generate.KEYS,
   "model": "model",
   "data": "data.root",
   "split": "data.eval_split",
   "prompts": "eval.prompts",
   "group_size": "eval.group_size",
-  "max_new_tokens": "rollout.max_new_tokens",
   "temperature": "eval.temperature",
   "seed": "seed",
-  "prompts_at_once": "rollout.prompts_at_once",
-  "dtype": "policy.dtype",
-  "template": "data.template",
 }
 # what an evaluation reads of a config; rollout.temperature and rollout.group_size are training's
 READ = (
@@ -67,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.rollout import collect
   from gtalign_jax.train import preflight
 
-  flags = {key: getattr(args, name) for name, key in KEYS.items()}
-  given = {key: value for key, value in flags.items() if value is not None}
+  given = generate.given(args, KEYS)
   config = configs.vary(config or offline.config_for(args.model), given)
   config = configs.override(config, overrides)
   # without a config, all prompts unless a number is given

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gtalign_jax import config as configs
 from gtalign_jax import files, finished, jsonl, sections
@@ -34,9 +36,24 @@ ARGUMENTS: arguments.Declared = {
 }
 
 
+# flag -> the key of a config that says the same
+KEYS = {
+  "max_new_tokens": "rollout.max_new_tokens",
+  "prompts_at_once": "rollout.prompts_at_once",
+  "dtype": "policy.dtype",
+  "template": "data.template",
+}
+
+
 def check(args: argparse.Namespace) -> None:
   """Raises BadInput on numbers out of range."""
   arguments.check(args, group_size=1, max_new_tokens=1, temperature=0, seed=0, prompts_at_once=1)
+
+
+def given(args: argparse.Namespace, keys: Mapping[str, str]) -> dict[str, Any]:
+  """Keys of a config with the values that flags give them. keys: flag -> key."""
+  found = {key: getattr(args, flag) for flag, key in keys.items()}
+  return {key: value for key, value in found.items() if value is not None}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,16 +69,9 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.progress import progress
 
   records = sources.read_file(args.prompts)
-  changes = {
-    "data.root": args.prompts,
-    "data.template": args.template,
-    "data.template_arguments": arguments.template_arguments(args),
-    "rollout.max_new_tokens": args.max_new_tokens,
-    "rollout.prompts_at_once": args.prompts_at_once,
-    "policy.dtype": args.dtype,
-  }
-  given = {key: value for key, value in changes.items() if value is not None}
-  config = configs.vary(offline.config_for(args.model), given)
+  changes = given(args, {"prompts": "data.root", **KEYS})
+  changes["data.template_arguments"] = arguments.template_arguments(args)
+  config = configs.vary(offline.config_for(args.model), changes)
   options = offline.Options(args.group_size, args.temperature, args.seed, args.ignore_eos)
   with offline.Job(config, options, scored=False) as job, progress("generate") as advance:
     merge = offline.by_record(rows, records)

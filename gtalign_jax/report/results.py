@@ -84,8 +84,7 @@ def _sound(path: Path) -> list[tuple[int, Row]]:
 
 def _seconds(path: Path) -> dict[str, float]:
   try:
-    found = jsonl.read_object(path) if path.exists() else {}
-    return {name: jsonl.number(found, name, str(path)) for name in found}
+    return jsonl.read_numbers(path)
   except BadInput as error:
     log.warning("the report does not tell where the time went: %s", error)
     return {}

@@ -48,8 +48,7 @@ def compiling() -> Iterator[list[float]]:
 def _read(path: Path, main: bool) -> dict[str, float]:
   """The sums of earlier starts; {} where there are none, or they are damaged."""
   try:
-    found = jsonl.read_object(path) if path.exists() else {}
-    return {name: jsonl.number(found, name, str(path)) for name in PHASES if name in found}
+    return {name: value for name, value in jsonl.read_numbers(path).items() if name in PHASES}
   except BadInput as error:
     if main:
       set_aside(path, first_line(error), "time is counted anew")
