@@ -286,8 +286,9 @@ def test_the_process_survives_what_it_is_asked():
   assert equal("2", "2", "", spent) is False
   worker = children(before)[0]
   child().kill()
-  wait_for(lambda: is_gone(worker))
+  child().wait()
   assert equal("2", "2") is True and child().pid != before
+  wait_for(lambda: is_gone(worker))
 
 
 def test_a_process_that_hangs_is_no_verdict(monkeypatch):

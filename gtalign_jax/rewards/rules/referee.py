@@ -4,8 +4,8 @@ Reads lines of JSON [truth, found, tolerance, seconds] and answers [same, second
 process that has loaded sympy (it takes seconds) forks a worker that compares. The kernel ends a
 worker that takes more than its `seconds` of CPU, also inside one long C function, which no Python
 timer interrupts; its comparison is false, and another worker is forked in milliseconds. Nothing
-runs on after the run is gone: a worker ends by its timer, at the end of its input or with the
-process that forked it, and that process with its worker.
+runs on after the run is gone: a worker ends by its timer or at the end of its input, and with it
+the process that forked it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import json
 import logging
 import os
 import random
-import select
 import signal
+import sys
 import time
 
 MEMORY = 1 << 30  # bytes of address space; libraries take half of it
@@ -139,9 +139,9 @@ def related(gold, pred) -> bool:
   return constant and len(kinds) == 1 and ("<" not in kinds.pop() or first.real > 0)
 
 
-def serve(forker: int) -> None:
-  """Answers questions until the input ends or the process that forked this one is gone."""
-  while line := question(forker):
+def serve() -> None:
+  """Answers questions until the input ends."""
+  for line in sys.stdin:
     truth, found, tolerance, seconds = json.loads(line)
     began, verdict = time.process_time(), False
     # what math-verify cannot read equals nothing
@@ -155,25 +155,13 @@ def serve(forker: int) -> None:
     say([verdict, time.process_time() - began])
 
 
+def say(answer: object) -> None:
+  os.write(1, json.dumps(answer).encode() + b"\n")
+
+
 def limit(seconds: float) -> None:
   """The kernel ends this process after so many seconds of CPU; 0 lifts the limit."""
   signal.setitimer(signal.ITIMER_PROF, seconds)
-
-
-def question(forker: int) -> bytes:
-  """The next line; empty at the end of the input, and of the pipe `forker` to who forked this."""
-  line = b""
-  while not line.endswith(b"\n"):
-    ready = select.select([0, forker], [], [])[0]
-    piece = b"" if forker in ready else os.read(0, 1 << 16)
-    if not piece:
-      return b""
-    line += piece
-  return line
-
-
-def say(answer: object) -> None:
-  os.write(1, json.dumps(answer).encode() + b"\n")
 
 
 def main() -> None:
@@ -188,16 +176,14 @@ def main() -> None:
       same(latex, latex, "")
   value.cache_clear()
   say("ready")
-  ended, alive = os.pipe()  # nothing is ever written: it ends with this process
   while True:
     worker = os.fork()
     if worker == 0:
-      os.close(alive)
-      serve(ended)
+      serve()
       os._exit(0)
     if os.waitpid(worker, 0)[1] == 0:
       return
-    say([False, 1e9])  # it was ended by the kernel; the answer that it owes
+    say([False, 1e9])  # what a worker owed that the kernel has ended
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Verifier:
     with self._lock:
       for _ in range(2):  # a child that someone killed is replaced, and asked again
         try:
-          if self.process is None:
+          if self.process is None or self.process.poll() is not None:
             self._start()
           same, seconds = json.loads(self._say(question, DEADLINE_S))
         except TimeoutError:
@@ -66,6 +66,7 @@ class Verifier:
       self._stop()
 
   def _start(self) -> None:
+    self._stop()  # the worker of a child that is gone ends with its input
     self.process = subprocess.Popen(
       # -P: the folder of the script holds no modules of ours for it
       [sys.executable, "-P", str(Path(__file__).with_name("referee.py"))],
