@@ -50,8 +50,10 @@ def translate(changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
   given = {key: value for key, value in changes.items() if key in _BY_NAME}
   ours = {key: value for key, value in changes.items() if key not in _BY_NAME}
   by = {key: f"{key}={value}" for key, value in ours.items()}
-  idle = _idle(given)
-  meant = {key: {} if key in idle else _meaning(key, value) for key, value in given.items()}
+  together = _together(given)
+  meant = {
+    key: together[key] if key in together else _meaning(key, value) for key, value in given.items()
+  }
   told: dict[str, list[str]] = {key: [] for key in given}
   for key, mark, value, option in _hard_first(meant):
     if mark and key in ours:
@@ -75,8 +77,8 @@ def _hard_first(meant: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, s
   return sorted(flat, key=lambda each: each[1])
 
 
-def _idle(given: Mapping[str, Any]) -> set[str]:
-  """Options that others make idle. Raises BadInput where one makes another mean otherwise."""
+def _together(given: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+  """What options mean that others make idle, or change. Raises BadInput where that is refused."""
   named = {_name(_BY_NAME[key]): key for key in given}
   said = {name: _text(given[key]) for name, key in named.items()}
   names = [name for switch in SWITCHES if said.get(switch) == "false" for name in SWITCHES[switch]]
@@ -93,7 +95,11 @@ def _idle(given: Mapping[str, Any]) -> set[str]:
         )
     if said.get("importance_sampling_level") == "token":
       names.append("importance_sampling_level")
-  return {key for key in given if _name(_BY_NAME[key]) in names}
+  found: dict[str, Mapping[str, Any]] = {key: {} for key in given if _name(_BY_NAME[key]) in names}
+  mini, batch = named.get("ppo_mini_batch_size"), named.get("train_batch_size")
+  if mini and batch and given[mini] == given[batch]:
+    found[mini] = {"grpo.minibatch_prompts": 0}  # the size itself would say what 0 says
+  return found
 
 
 def _name(alias: Alias) -> str:

@@ -325,6 +325,14 @@ def test_names_are_told_apart():
       "loss_type=cispo importance_sampling_level=token grpo.clip_high=4.0",
       "grpo.clip_high=4.0 grpo.kind=cispo grpo.aggregation=token-mean grpo.clip_low=1.0",
     ),
+    (
+      "train_batch_size=64 actor.ppo_mini_batch_size=64",
+      "grpo.prompts_per_step=64 grpo.minibatch_prompts=0",
+    ),
+    (
+      "train_batch_size=64 ppo_mini_batch_size=16",
+      "grpo.prompts_per_step=64 grpo.minibatch_prompts=16",
+    ),
     # the same thing twice
     ("beta=0.1 grpo.kl_coef=0.1", "grpo.kl_coef=0.1"),
     ("loss_type=dapo importance_sampling_level=sequence", "grpo.aggregation=token-mean grpo.kind=gspo"),
