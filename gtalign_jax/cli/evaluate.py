@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
   finished.check_free(out, args.overwrite)
   config = configs.load(file[0]) if file else None
   from gtalign_jax.data import batches, sources
-  from gtalign_jax.evaluate import offline, overview
+  from gtalign_jax.evaluate import compare, offline
   from gtalign_jax.progress import progress
   from gtalign_jax.rewards import judges
   from gtalign_jax.rollout import collect
@@ -78,6 +78,6 @@ def run(args: argparse.Namespace) -> int:
     if limited:
       encoded = batches.held_out(encoded, config.eval.prompts, config.data.seed)
     rows = offline.write(job, encoded, Path(out), lambda row: row, advance, args.overwrite)
-  text = overview.table(rows, out) + f"{len(rows)} completions in {out}\n"
+  text = compare.overview(rows, out) + f"{len(rows)} completions in {out}\n"
   arguments.show(args, text, {"rows": len(rows)} | collect.summary(rows))
   return 0

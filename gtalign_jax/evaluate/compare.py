@@ -1,16 +1,19 @@
-"""`gtalign compare`: reads files of scored rows, and writes the comparison as text for people.
+"""Scored rows as text for people: runs side by side (`compare`), or one by source (`eval`).
 
 Pairing, means and intervals are in `game.paired`, which the report of a run uses as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
-from gtalign_jax.game.paired import LEVEL, ScoredRun, scored_run
+from gtalign_jax.game.paired import LEVEL, ScoredRun, intervals, restricted, scored_run
 
 # columns of the table of runs; the JSON has a few more
 SHOWN = (
@@ -48,12 +51,15 @@ def _block(title: str, comparison: dict, epsilon: float) -> str:
   """One section of the text: a table of runs, then lines per pair."""
   rows = [["run", *SHOWN]]
   rows += [[name, *(_cell(run[c]) for c in SHOWN)] for name, run in comparison["runs"].items()]
-  widths = [max(map(len, column)) for column in zip(*rows)]
-  lines = [f"== {title}"]
-  lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+  lines = [f"== {title}", *_aligned(rows)]
   for pair in comparison["pairs"]:
     lines += ["", *_pair_lines(pair, epsilon)]
-  return "\n".join(line.rstrip() for line in lines)
+  return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+  widths = [max(map(len, column)) for column in zip(*rows)]
+  return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _pair_lines(pair: dict, epsilon: float) -> list[str]:
@@ -74,3 +80,32 @@ def _pair_lines(pair: dict, epsilon: float) -> list[str]:
 
 def _cell(value: float | int | None) -> str:
   return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+# ---------------------------------------------------------------- one run, by source
+
+RESAMPLES = 2000  # of the intervals, prompts drawn with replacement
+MEASURES = {"welfare": "W", "user": "U", "llm": "L", "parse": "parsed"}
+
+
+def overview(rows: Sequence[dict[str, Any]], path: str) -> str:
+  """A line per source and one for all, over prompts whose rows have a verdict.
+
+  rows: of `gtalign eval`. path: of their file, for errors.
+  """
+  run = scored_run(path, list(enumerate(rows, start=1)), path)
+  sources = sorted({each for each in run.source if each is not None})
+  parts = {source: restricted(run, source) for source in sources}
+  grid = [["source", *MEASURES.values(), "answer", "prompts"]]
+  for name, part in {**parts, "all": run}.items():
+    found = intervals(part, RESAMPLES) if part.places else {}
+    answer = part.columns["answer_reward"]
+    mean = f"{answer.mean():.3f}" if len(answer) and not np.isnan(answer).any() else "-"
+    grid.append([name, *(_range(found.get(key)) for key in MEASURES), mean, str(len(part.places))])
+  lost = sum(not row["valid"] for row in rows)
+  said = [f"{lost} of {len(rows)} completions have no verdict and count nowhere"] * (lost > 0)
+  return "\n".join([*_aligned(grid), *said]) + "\n"
+
+
+def _range(interval: Mapping[str, float] | None) -> str:
+  return "-" if interval is None else "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**interval)

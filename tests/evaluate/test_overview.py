@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gtalign_jax.cli.main import main
-from gtalign_jax.evaluate import overview
+from gtalign_jax.evaluate import compare
 from gtalign_jax.jsonl import read
 
 RNG = np.random.default_rng(0)
@@ -23,7 +23,7 @@ def row(prompt, sample, source, valid=True):
 def test_each_source_has_means_with_intervals_and_its_number_of_prompts():
   rows = [row(f"p{p}", s, ("medium", "math-hard")[p % 2]) for p in range(12) for s in range(2)]
   lost = [row("lost", s, "medium", valid=False) for s in range(2)]
-  lines = overview.table(rows + lost, "out.jsonl").splitlines()
+  lines = compare.overview(rows + lost, "out.jsonl").splitlines()
   assert lines[0].split() == ["source", "W", "U", "L", "parsed", "answer", "prompts"]
   names = [line.split()[0] for line in lines[1:4]]
   assert names == ["math-hard", "medium", "all"] and len(lines) == 5
@@ -32,7 +32,7 @@ def test_each_source_has_means_with_intervals_and_its_number_of_prompts():
   user = np.mean([each["user_reward"] for each in rows])
   assert f"{user:.3f} [" in lines[3]
   assert lines[4] == "2 of 26 completions have no verdict and count nowhere"
-  only = overview.table(lost, "out.jsonl").splitlines()
+  only = compare.overview(lost, "out.jsonl").splitlines()
   assert only[1].split() == ["all", "-", "-", "-", "-", "-", "0"]
 
 
