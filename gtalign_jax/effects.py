@@ -136,6 +136,11 @@ RULES = (
     or 0 < values["grpo.minibatch_prompts"] < values["grpo.prompts_per_step"],
     "take 2 or more updates per rollout (that, or a smaller grpo.minibatch_prompts)",
   ),
+  # a critic's advantages differ within a group of equal rewards, too
+  Rule(
+    ("grpo.resample_rounds",), "grpo.advantage", _is_not("grpo.advantage", "gae"),
+    "take another advantage",
+  ),
   Rule(("critic.*",), "grpo.advantage", _is("grpo.advantage", "gae"), "take gae"),
   Rule(
     ("critic.optim.final_lr_frac",),

@@ -257,6 +257,8 @@ class GRPOConfig:
   prompts_per_step: int = 8  # P: prompts per step, over all devices
   train_samples: int = 0  # of each group, those of widest reward spread are trained on; 0 = all
   inner_epochs: int = 1  # passes over one rollout (TRL num_iterations)
+  # further rounds that replace groups whose rewards are all equal (verl max_num_gen_batches - 1)
+  resample_rounds: int = 0
   # prompts per optimiser step (verl ppo_mini_batch_size); 0 = all: one step an inner epoch
   minibatch_prompts: int = 0
   # Slices: gradients add up to those of the whole batch, in another order of sums.
@@ -292,7 +294,7 @@ class GRPOConfig:
     if self.mismatch_mode is not None:
       one_of("grpo.mismatch_mode", self.mismatch_mode, MISMATCH_MODES)
     at_least("grpo", self, 0, "steps", "micro_prompts", "micro_samples", "overlong_buffer")
-    at_least("grpo", self, 0, "minibatch_prompts")
+    at_least("grpo", self, 0, "minibatch_prompts", "resample_rounds")
     at_least("grpo", self, 1, "prompts_per_step", "inner_epochs")
     at_least("grpo", self, 0, "kl_coef", "clip_high")
     if self.train_samples:

@@ -80,27 +80,31 @@ class Rollout(NamedTuple):
 class Experience(NamedTuple):
   """What flows through one GRPO step (train/grpo.py), filled in from left to right; B = P * G.
 
-  collect     prompts, rollout: on the mesh. rows: one row of `gtalign eval` per completion,
+  collect     prompts: token ids of each. rollout. rows: one row of `gtalign eval` per completion,
               prompt-major, all processes' rows. count_PG: tokens of each completion.
   reward      reward_PG: float64, what is maximised; NaN where a row has no verdict. utility_PGC:
               float64, C = (U, L), NaN likewise.
-  select      trained_PG: rows that the update sees. counted_PG: those of them whose tokens the loss
-              counts.
+  resample    dropped_tokens: of completions that gave way to others.
+  select      trained_PG: rows that the update sees. valid_PG: those of them with a verdict, and in
+              a group that carries a signal where others are dropped. counted_PG: those of valid_PG
+              whose tokens the loss counts.
+  on_mesh     prompts: `Prompts`. rollout: on the devices.
   score       f32, None where nothing asks for them: old_logp_BC, ref_logp_BC, of the policy before
               the first update and of the reference; value_BC of the critic.
   advantages  advantage: f32, [B], or [B, C] with a critic; 0 where invalid. mask_BC: tokens that
               the loss counts. return_BC: what values should have been, with a critic. statistics:
               metrics of them, on the device.
-  What ends in PG, and rows, is on the host.
+  What ends in PG, and rows, is on the host; everything is before `on_mesh`.
   """
 
-  prompts: Prompts
+  prompts: Any
   rollout: Rollout
   rows: list[dict[str, Any]]
   count_PG: Any
   reward_PG: Any = None
   utility_PGC: Any = None
   trained_PG: Any = None
+  valid_PG: Any = None
   counted_PG: Any = None
   old_logp_BC: Leaf = None
   ref_logp_BC: Leaf = None
@@ -108,6 +112,7 @@ class Experience(NamedTuple):
   advantage: Leaf = None
   mask_BC: Leaf = None
   return_BC: Leaf = None
+  dropped_tokens: int = 0
   statistics: Any = None
 
 

@@ -49,6 +49,9 @@ OFF = {
   "sft.optim.decay": "constant", "critic.optim.decay": "constant", "eval.temperature": 0.0, "teacher.model": "",
   "rewards.user_length": 0.0, "rewards.llm_length": 0.0, "rewards.user_brief": 0.0,
 }  # fmt: skip
+ADVANTAGE_OFF = {
+  ("grpo.gdpo_weights",): "grpo", ("critic.*",): "grpo", ("grpo.resample_rounds",): "gae",
+}  # fmt: skip
 ALSO_OFF = {
   "teacher.model": {"teacher.base_url": ""},
   "pareto": {"rewards.mode": "paper"},
@@ -102,7 +105,7 @@ def test_each_key_of_a_rule_is_refused_and_taken(rule, key):
   if key in ("grpo.steps", "sft.steps"):
     on = vary(on, {key: 1})
   assert configs.values(vary(on, {key: value}))[key] == value
-  idle = "grpo" if rule.keys in (("grpo.gdpo_weights",), ("critic.*",)) else OFF[rule.switch]
+  idle = ADVANTAGE_OFF.get(rule.keys, OFF[rule.switch])
   switched = {rule.switch: idle} | ALSO_OFF.get(idle, {}) | ALSO_OFF.get(rule.switch, {})
   off = vary(on, switched | (ALSO_OFF.get(key, {}) if rule.switch == "grpo.steps" else {}))
   with pytest.raises(BadInput) as caught:

@@ -37,29 +37,44 @@ def select(experience: Experience, recipe: Recipe) -> Experience:
   trained_PG = np.ones(reward_PG.shape, bool)
   if config.train_samples:
     trained_PG = max_variance_subset(reward_PG, config.train_samples)
-  counted_PG = trained_PG & np.isfinite(reward_PG)
+  valid_PG = trained_PG & np.isfinite(reward_PG)
+  if config.resample_rounds:
+    valid_PG &= carries_signal(experience, recipe)[:, None]
+  counted_PG = valid_PG
   if config.mask_truncated:
     stopped_B = np.asarray([row["finish_reason"] == "stop" for row in experience.rows])
-    counted_PG &= stopped_B.reshape(counted_PG.shape)
+    counted_PG = valid_PG & stopped_B.reshape(valid_PG.shape)
   return experience._replace(
-    reward_PG=reward_PG, utility_PGC=utility_PGC, trained_PG=trained_PG, counted_PG=counted_PG
+    reward_PG=reward_PG,
+    utility_PGC=utility_PGC,
+    trained_PG=trained_PG,
+    valid_PG=valid_PG,
+    counted_PG=counted_PG,
   )
+
+
+def carries_signal(experience: Experience, recipe: Recipe) -> np.ndarray:
+  """Which groups tell their samples apart, bool_P; experience: with its rewards."""
+  reward_PG, utility_PGC = _final_rewards(experience, recipe.grpo)
+  compared = utility_PGC if recipe.grpo.advantage == "gdpo" else reward_PG
+  return np.asarray(signal_mask(compared, np.ones(reward_PG.shape, bool)))
 
 
 def advantages(experience: Experience, recipe: Recipe, programs: Executables) -> Experience:
   """Adds advantages, computed on the device over [P, G], or with a critic over tokens."""
   config = recipe.grpo
   compared = experience.utility_PGC if config.advantage == "gdpo" else experience.reward_PG
-  valid_PG = np.isfinite(experience.reward_PG) & experience.trained_PG
   rows = sharding.rows(programs.mesh)
   # group statistics span the rows of all processes: computed on the mesh, never on one host
   given = distributed.to_device(
-    (compared.astype(np.float32), valid_PG, experience.counted_PG), (rows,) * 3
+    (compared.astype(np.float32), experience.valid_PG, experience.counted_PG), (rows,) * 3
   )
   scored = (experience.old_logp_BC, experience.ref_logp_BC, experience.value_BC)
   if config.advantage != "gae":
     scored = (None,) * 3
-  return experience._replace(**programs["advantages"](*given, experience.rollout.mask_BC, *scored))
+  rated = programs["advantages"](*given, experience.rollout.mask_BC, *scored)
+  statistics = (experience.statistics or {}) | rated.get("statistics", {})
+  return experience._replace(**rated | {"statistics": statistics})
 
 
 def _final_rewards(experience: Experience, config: GRPOConfig) -> tuple[np.ndarray, np.ndarray]:

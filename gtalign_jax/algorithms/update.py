@@ -88,11 +88,10 @@ def minibatches(count: int, config: GRPOConfig, seed: int, step: int) -> Iterato
 
 
 def sizes_of(experience: Experience, prompts: np.ndarray) -> loss.Totals:
-  """Sizes of a mini-batch, int32 on the host: of its trained rows that have a verdict."""
+  """Sizes of a mini-batch, int32 on the host."""
   counted_pG = experience.counted_PG[prompts]
   tokens_pG = experience.count_PG[prompts] * counted_pG
-  trained_pG = np.isfinite(experience.reward_PG[prompts]) & experience.trained_PG[prompts]
-  counts = (tokens_pG.sum(), (tokens_pG > 0).sum(), trained_pG.sum())
+  counts = (tokens_pG.sum(), (tokens_pG > 0).sum(), experience.valid_PG[prompts].sum())
   return loss.Totals(*map(np.int32, counts))
 
 

@@ -25,19 +25,21 @@ class Batch(NamedTuple):
   ids: list[np.ndarray]
 
 
-def batch_at(encoded: Encoded, data_config: DataConfig, prompts_per_step: int, step: int) -> Batch:
-  """The prompts of optimiser batch `step` (from 0).
+def batch_at(
+  encoded: Encoded, data_config: DataConfig, prompts_per_step: int, step: int, round: int = 0
+) -> Batch:
+  """The prompts of rollout `step` (from 0). round: of dynamic sampling, each in another order.
 
   Each source is shuffled anew every epoch (data.seed); sources are mixed by `data.weights`.
   Depends on nothing but the arguments. Raises BadInput on weights of sources that are not there.
   """
-  order = _mixed(encoded, data_config)
+  order = _mixed(encoded, data_config, round)
   first = step * prompts_per_step
   chosen = [int(order[first + k]) for k in range(prompts_per_step)]
   return Batch([encoded.records[i] for i in chosen], [encoded.ids[i] for i in chosen])
 
 
-def _mixed(encoded: Encoded, data_config: DataConfig) -> MapDataset[int]:
+def _mixed(encoded: Encoded, data_config: DataConfig, round: int) -> MapDataset[int]:
   """An endless data set of indices into `encoded`; nothing is drawn before it is indexed."""
   import grain  # deferred: the import takes a second
 
@@ -47,7 +49,8 @@ def _mixed(encoded: Encoded, data_config: DataConfig) -> MapDataset[int]:
   for source in kept:
     # each source in an order of its own, which adding another source leaves as it is. crc32, as
     # Python's hash() of a text differs from process to process
-    seed = zlib.crc32(f"{data_config.seed}/{source}".encode())
+    name = f"{data_config.seed}/{source}" + (f"/{round}" if round else "")
+    seed = zlib.crc32(name.encode())
     parts.append(grain.MapDataset.source(groups[source]).shuffle(seed=seed).repeat())
   return grain.MapDataset.mix(parts, weights=[weights[source] for source in kept])
 

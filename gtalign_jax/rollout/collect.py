@@ -31,15 +31,18 @@ def collect(
   config: RewardConfig,
   judge: Judge,
   log: WorkLog = QUIET,
+  first_row: int = 0,
 ) -> Experience:
-  """Samples G completions for each prompt of `batch` and scores them.
+  """Samples G completions for each prompt of `batch` and scores them; all of it on the host.
 
-  params: as decoding reads them. key, step: of the draws. Completions are scored as they end, while
-  the device decodes the others: a judge behind a network takes as long as a rollout.
+  params: as decoding reads them. key, step: of the draws. first_row: number of the first prompt
+  within the step, likewise. Completions are scored as they end, while the device decodes the
+  others: a judge behind a network takes as long as a rollout.
   """
   rows: dict[int, list[dict]] = {}
   rollouts: dict[int, Rollout] = {}
-  ending = stream(engine, params, batch.ids, key, step, log=log)
+  row_P = np.arange(first_row, first_row + len(batch.ids))
+  ending = stream(engine, params, batch.ids, key, step, row_P=row_P, log=log)
   while len(rows) < len(batch.ids):
     with log.phase("rollout"):
       ended = next(ending)
@@ -47,13 +50,22 @@ def collect(
       rows |= scored_rows(engine, batch, ended, config, judge)
     rollouts |= dict(ended)
     log.doing(f"rollout {len(rows)}/{len(batch.ids)}")
-  order, mesh = range(len(batch.ids)), engine.programs.mesh
+  order = range(len(batch.ids))
   rollout = Rollout(*map(np.concatenate, zip(*(rollouts[p] for p in order))))
   return Experience(
-    prompts=to_device(mesh, batch.ids, order, len(batch.ids), engine.buckets),
-    rollout=distributed.to_device(rollout, Rollout(*[sharding.rows(mesh)] * len(rollout))),
+    prompts=batch.ids,
+    rollout=rollout,
     rows=[row for p in order for row in rows[p]],
     count_PG=rollout.mask_BC.sum(1).reshape(len(order), -1),
+  )
+
+
+def on_mesh(experience: Experience, engine: Engine) -> Experience:
+  """Prompts, padded to the bucket of the longest, and completions go to the devices."""
+  mesh, ids, rollout = engine.programs.mesh, experience.prompts, experience.rollout
+  return experience._replace(
+    prompts=to_device(mesh, ids, range(len(ids)), len(ids), engine.buckets),
+    rollout=distributed.to_device(rollout, Rollout(*[sharding.rows(mesh)] * len(rollout))),
   )
 
 

@@ -16,12 +16,13 @@ from gtalign_jax.algorithms.update import update
 from gtalign_jax.data.batches import batch_at
 from gtalign_jax.progress import progress
 from gtalign_jax.rewards.reward import reward
-from gtalign_jax.rollout.collect import collect
+from gtalign_jax.rollout.collect import collect, on_mesh
 from gtalign_jax.rollout.engine import Engine
 from gtalign_jax.train import programs
 from gtalign_jax.train.checkpoint import Checkpoints, position
 from gtalign_jax.train.evaluation import evaluate_and_keep_best
 from gtalign_jax.train.log import StepLog
+from gtalign_jax.train.resample import resample
 from gtalign_jax.train.services import Services
 from gtalign_jax.train.setup import Setup, training_engine
 from gtalign_jax.train.state import begin, decode_params, end, is_due, make_optimizers, save
@@ -44,9 +45,10 @@ def steps(
     batch = batch_at(setup.train_set, config.data, config.grpo.prompts_per_step, step)
     params = decode_params(setup, compiled, state.params, log)
     experience = collect(engine, params, batch, setup.train_key, step, config.rewards, judge, log)
-    del params  # the update needs the room
     experience = reward(experience, config.rewards, f"step {step + 1}")
-    experience = select(experience, recipe)
+    experience = resample(experience, setup, services, engine, params, step, log)
+    del params  # the update needs the room
+    experience = on_mesh(select(experience, recipe), engine)
     experience = score(state, experience, recipe, compiled, log)
     experience = advantages(experience, recipe, compiled)
     state, metrics = update(state, experience, recipe, compiled, step, log)

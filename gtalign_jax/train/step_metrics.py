@@ -34,23 +34,28 @@ def _mean(values: Sequence[Any]) -> float:
 
 
 class Work(NamedTuple):
-  """What a step computed, in tokens: of each prompt, each completion, each trained completion."""
+  """What a step computed, in tokens: of each prompt, each completion, each trained completion.
+
+  dropped: of completions that dynamic sampling replaced.
+  """
 
   length_P: np.ndarray
   count_PG: np.ndarray
   trained_PK: np.ndarray
+  dropped: int
 
 
 def work(experience: Experience) -> Work:
   """The `Work` of one step."""
   count_PG = experience.count_PG
   length_P = np.asarray([row["prompt_tokens"] for row in experience.rows[:: count_PG.shape[1]]])
-  return Work(length_P, count_PG, count_PG[experience.trained_PG].reshape(len(count_PG), -1))
+  trained_PK = count_PG[experience.trained_PG].reshape(len(count_PG), -1)
+  return Work(length_P, count_PG, trained_PK, experience.dropped_tokens)
 
 
 def tokens(work: Work, progress: dict[str, Any]) -> dict[str, float]:
   """num_tokens, which `progress` goes on counting over the whole run."""
-  new = int(work.length_P.sum() + work.count_PG.sum())
+  new = int(work.length_P.sum() + work.count_PG.sum()) + work.dropped
   progress["num_tokens"] = progress.get("num_tokens", 0) + new
   return {"num_tokens": progress["num_tokens"]}
 
@@ -69,7 +74,7 @@ def throughput(
   names = ("rollout", "reward", "logprob", "update")
   return {
     **{f"timing_s/{name}": seconds[name] for name in names},
-    "perf/rollout_tokens_per_s": int(work.count_PG.sum()) / seconds["rollout"],
+    "perf/rollout_tokens_per_s": (int(work.count_PG.sum()) + work.dropped) / seconds["rollout"],
     "perf/update_tokens_per_s": int(work.trained_PK.sum()) / seconds["update"],
     "perf/mfu": rate / peak / setup.mesh.size,
   }

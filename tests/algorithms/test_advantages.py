@@ -146,8 +146,7 @@ def test_a_row_without_verdict_leaves_loss_kl_entropy_and_counts(kind, aggregati
     )  # fmt: skip
     advantage, mask_BC = rated["advantage"], rated["mask_BC"]
     experience = Experience(
-      None, None, [], cut[0].sum(1).reshape(P, G), reward_PG=np.where(valid, 0.0, np.nan),
-      trained_PG=np.ones((P, G), bool), counted_PG=counted,
+      None, None, [], cut[0].sum(1).reshape(P, G), valid_PG=valid, counted_PG=counted,
     )  # fmt: skip
     totals = update.sizes_of(experience, np.arange(P))
     assert not np.asarray(advantage)[~valid.ravel()].any()
