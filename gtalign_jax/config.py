@@ -40,6 +40,7 @@ from gtalign_jax.sections import (
   RewardConfig,
   RolloutConfig,
   SFTConfig,
+  WatchConfig,
 )
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Config:
   mesh: MeshConfig = field(default_factory=MeshConfig, metadata=PLACEMENT)
   checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig, metadata=PLACEMENT)
   log: LogConfig = field(default_factory=LogConfig, metadata=PLACEMENT)
+  watch: WatchConfig = field(default_factory=WatchConfig, metadata=PLACEMENT)
   teacher: TeacherConfig = field(default_factory=TeacherConfig, metadata=PLACEMENT)
 
   def __post_init__(self):

@@ -43,6 +43,7 @@ def _trains(values: Values) -> bool:
   return values["grpo.steps"] > 0 or values["sft.steps"] > 0
 
 
+_WATCHED = ("window", "distinct_fall", "icc_fall", "parse_fall", "answer_fall", "clipped", "kl")
 _ENDPOINT = (
   "api_key_env", "temperature", "max_tokens", "max_tokens_key", "extra_body", "concurrency",
   "deadline_s", "max_attempts", "breaker_failures", "breaker_cooldown_s",
@@ -54,11 +55,15 @@ RULES = (
     (
       "grpo.*", "optim.*", "critic.*", "rollout.group_size", "rollout.temperature", "data.weights",
       "rewards.source_norm", "checkpoint.every", "eval.every", "log.samples",
+      *(f"watch.{key}" for key in _WATCHED),
     ),
     "grpo.steps", _positive("grpo.steps"), "give GRPO steps",
   ),
   Rule(("sft.*",), "sft.steps", _positive("sft.steps"), "give the warm start steps"),
-  Rule(("policy.remat", "checkpoint.keep"), "grpo.steps", _trains, "train for some steps"),
+  Rule(
+    ("policy.remat", "checkpoint.keep", "watch.skipped"),
+    "grpo.steps", _trains, "train for some steps",
+  ),
   # policy and data
   Rule(
     ("policy.lora_alpha", "policy.lora_rank_stabilised", "policy.lora_targets"),
@@ -147,7 +152,10 @@ RULES = (
     "critic.optim.decay", _is_not("critic.optim.decay", "constant"), "take linear or cosine",
   ),
   Rule(("grpo.dual_clip",), "grpo.kind", _is_not("grpo.kind", "cispo"), "take grpo or gspo"),
-  Rule(("grpo.kl_estimator",), "grpo.kl_coef", _positive("grpo.kl_coef"), "raise it above 0"),
+  Rule(
+    ("grpo.kl_estimator", "watch.kl"),
+    "grpo.kl_coef", _positive("grpo.kl_coef"), "raise it above 0",
+  ),
   Rule(
     ("grpo.mismatch_mode", "grpo.mismatch_bounds"),
     "grpo.mismatch", _is_not("grpo.mismatch", "off"), "take token or sequence",

@@ -431,6 +431,27 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+  """When a run warns that it goes wrong (train/watch.py); a limit of 0 turns it off. Placement."""
+
+  window: int = 10  # GRPO steps whose means are compared
+  # share of its best earlier window by which a mean may fall
+  distinct_fall: float = 0.5  # of game/distinct_frac
+  icc_fall: float = 0.5  # of game/payoff_icc
+  parse_fall: float = 0.25  # of chain/parse_rate
+  answer_fall: float = 0.1  # of rewards/answer/mean, while the reward rises
+  clipped: float = 0.5  # share of completions that may run out of budget
+  kl: float = 0.5  # KL to the start policy, nats a token
+  skipped: int = 5  # updates skipped in a row that end the run, in the warm start too
+
+  def __post_init__(self):
+    settle("watch", self)
+    at_least("watch", self, 2, "window")  # one step has no spread
+    fraction("watch", self, "distinct_fall", "icc_fall", "parse_fall", "answer_fall", "clipped")
+    at_least("watch", self, 0, "kl", "skipped")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogConfig:
   """Where numbers go besides metrics.jsonl. Placement."""
 

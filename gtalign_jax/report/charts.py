@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gtalign_jax.game.metrics import front
 from gtalign_jax.report.labels import ACTION_WORDS, TINTS, colour, label
-from gtalign_jax.report.results import Row
+from gtalign_jax.report.results import Row, warnings
 from gtalign_jax.types import ACTIONS
 
 # Stand-ins that `_svg` turns into CSS values, so that one SVG suits the light and the dark page;
@@ -41,11 +41,13 @@ class Panel(NamedTuple):
 GREY, BLUE, ORANGE, VIOLET, GREEN, PINK = TINTS
 _UTILITIES = (("rewards/user/mean", "U", GREEN), ("rewards/llm/mean", "L", VIOLET))
 _CHAIN = (("rewards/format/mean", "format", GREEN), ("rewards/decision/mean", "decision", ORANGE))
+_MATRICES = (("game/payoff_icc", "by prompt", BLUE), ("game/distinct_frac", "distinct", GREY))
 _LENGTHS = ("completions/min_length", "completions/max_length")
 PANELS = (
   Panel("Welfare W", (("W", "W", ORANGE),), held_out=True),
   Panel("Utilities U (user) and L (LLM)", _UTILITIES, held_out=True),
   Panel("Chain: format, decision", _CHAIN, held_out=True),
+  Panel("Payoffs: variance by prompt (ICC), distinct", _MATRICES, held_out=True),
   Panel("Completion length, tokens", (("completions/mean_length", "mean", BLUE),), band=_LENGTHS),
   Panel("KL to the start policy, nats a token", (("kl", "KL", PINK),)),
   Panel("Entropy, nats a token", (("entropy", "entropy", BLUE),)),
@@ -138,6 +140,8 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
     (step, low), (_, high) = (series(rows, key) for key in panel.band)
     if len(low) == len(high):  # a damaged row may lack one of the two
       axes.fill_between(step, low, high, color=panel.lines[0][2], alpha=0.15, linewidth=0)
+  for update, _ in warnings(rows):
+    axes.axvline(update, color=PINK, linestyle=":", linewidth=1.2)
   axes.set_xlabel("update" if panel.phase == "grpo" else "warm-start update", fontsize=8)
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))  # no update 2.5
   axes.tick_params(length=0, labelsize=8)

@@ -63,6 +63,7 @@ def _facts(report: Report) -> dict[str, Any]:
     "rules": _rules(report),
     "differences": results.differences(report),
     "sources": _sources(report),
+    "warnings": results.warnings(report.metrics),
     "game": _game(report),
     "curves": charts.curves(report.metrics),
     "note": _note(report),
@@ -177,6 +178,8 @@ def _note(report: Report) -> str:
     "0 is the policy that GRPO started from. W as in the table above; other means are over "
     "completions. Shaded: shortest to longest completion."
   )
+  if results.warnings(report.metrics):
+    note += " Dotted lines: a warning."
   # a panel that is missing without a word looks like a fault
   if not any(row.get("kl") is not None for row in report.metrics):
     note += " KL to the start policy was not measured (grpo.kl_coef is 0)."

@@ -217,6 +217,13 @@ def differences(report: Report) -> list[Difference]:
   return found
 
 
+def warnings(metrics: Sequence[Row]) -> list[tuple[int, str]]:
+  """(update, warning) of all that went wrong while the run was at work (train/watch.py)."""
+  # lists alone: a file that somebody has edited stops no report
+  told = [(row["step"], each) for row in metrics if isinstance(each := row.get("watch"), list)]
+  return [(step, str(text)) for step, texts in told for text in texts]
+
+
 def table(workdir: str | Path) -> str:
   """The result of a run for the terminal: policies, findings, where the time went, the report."""
   report = load(workdir)
@@ -229,6 +236,7 @@ def table(workdir: str | Path) -> str:
   if len(grid) == 1:
     lines.append("  no policy was evaluated")
   lines += ["", *(each.words for each in differences(report))]
+  lines += [f"warning at update {step}: {text}" for step, text in warnings(report.metrics)]
   if report.seconds:
     # phases under half a second would read as "0 s"
     spent = [f"{name} {value:.0f} s" for name, value in report.seconds.items() if value >= 0.5]

@@ -30,9 +30,6 @@ from gtalign_jax.types import Experience
 CLOCK = {"sft": {"update": "sft"}, "grpo": {"logprob": "update"}}
 # Judges are not guarded, because users' own tasks may compute what they like; nor is saving.
 GUARDED = ("rollout", "logprob", "update")
-# Updates skipped in a row that end a run. One bad batch may give a gradient that is not finite;
-# five say that the parameters or a coefficient are out of range, and then all others would follow.
-SKIPPED_IN_A_ROW = 5
 
 
 class PendingMetrics(NamedTuple):
@@ -170,9 +167,11 @@ class StepLog:
   def _check_skipped(self, step: int, values: Mapping[str, Any]) -> None:
     """Raises RunFailure, on all processes alike, where the phase has stopped to learn."""
     config, row = self._setup.config, self._progress["skipped_in_a_row"]
-    # a phase that is shorter: all of its updates, or all but the one that broke the parameters
-    limit = min(SKIPPED_IN_A_ROW, max(self._steps * self._updates - 1, 1))
-    if row < limit:
+    # One bad batch may give a gradient that is not finite; some in a row say that the parameters or
+    # a coefficient are out of range, and then all others would follow.
+    # A phase that is shorter: all of its updates, or all but the one that broke the parameters
+    limit = min(config.watch.skipped, max(self._steps * self._updates - 1, 1))
+    if row < limit or not limit:
       return
     found = [name for name in ("loss", "kl", "grad_norm") if not math.isfinite(values.get(name, 0))]
     lower = f"optim.lr={config.optim.lr}"

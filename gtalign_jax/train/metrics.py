@@ -21,8 +21,9 @@ from typing import Any
 
 from gtalign_jax.errors import BadInput
 from gtalign_jax.files import disk, replace, replacing, set_aside
-from gtalign_jax.sections import LogConfig
+from gtalign_jax.sections import LogConfig, WatchConfig
 from gtalign_jax.train.step_line import describe
+from gtalign_jax.train.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ class Writer:
   """Writes the metrics of one run; a context manager. Only the main process touches the disk.
 
   workdir: where metrics.jsonl, samples/, tensorboard/ go. main: False on every process but the
-  first. settings: of the run, for W&B: dotted key -> value, without what leads to a service. Raises
+  first. settings: of the run, for W&B: dotted key -> value, without what leads to a service. watch:
+  when a line warns; it then has the warnings under `watch`, and the log has them too. Raises
   BadInput if a configured extra is not installed, RunFailure if the disk is full.
   """
 
@@ -130,9 +132,12 @@ class Writer:
     config: LogConfig,
     main: bool = True,
     settings: Mapping[str, Any] | None = None,
+    watch: WatchConfig | None = None,
   ):
     self._workdir, self._config, self._main = Path(workdir), config, main
     self._settings = settings or {}
+    self._watched = watch or WatchConfig()
+    self._watch = Watch(self._watched)
     self._path = self._workdir / "metrics.jsonl"
     self._file: int | None = None
     self._evaluated: set[tuple[int, str]] = set()
@@ -166,6 +171,9 @@ class Writer:
         set_aside(self._path, "it is no file", "a new one is begun")
       kept = truncate(self._path, self._position)
       rows = read(self._path)
+    self._watch = Watch(self._watched)
+    for row in rows:
+      self._watch.see(row["phase"], row["step"], row)
     found = {(row["phase"], row["step"], str(row.get("policy", ""))) for row in rows}
     self._evaluated = {(step, policy) for phase, step, policy in found if phase == "eval"}
     if kept and not back:
@@ -191,12 +199,16 @@ class Writer:
       raise ValueError(f"phase {phase!r} is not one of {PHASES}")
     row = {key: _plain(value) for key, value in metrics.items()}
     if self._main and self._is_new(phase, step, row):
+      warnings = self._watch.see(phase, int(step), row)
+      row |= {"watch": warnings} if warnings else {}
       text = json.dumps({"phase": phase, "step": int(step), **row}) + "\n"
       self._append(text.encode())
       # each policy's evaluations by themselves: base and SFT both have step 0
       name = f"eval_{row['policy']}" if phase == "eval" and "policy" in row else phase
       self._mirror(name, step, {k: v for k, v in row.items() if isinstance(v, (int, float))})
       log.info("%s", describe(phase, step, row, of, left))
+      for each in warnings:
+        log.warning("%s step %d: %s", phase, step, each)
 
   def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes the first `log.samples` rows as samples/step_NNNNNN.jsonl, whole or not at all."""

@@ -52,6 +52,8 @@ def opened(
   with contextlib.ExitStack() as stack:
     judge = judges.make(config.rewards.judge, workdir)
     stack.callback(judge.close)
-    writer = metrics.Writer(workdir, config.log, main=main, settings=public(config))
+    writer = metrics.Writer(
+      workdir, config.log, main=main, settings=public(config), watch=config.watch
+    )
     stack.enter_context(writer)
     yield Services(main, workdir, judge, writer, clock, interrupts, programs, evaluator)

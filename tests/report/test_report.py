@@ -103,6 +103,7 @@ def metric_rows(rng, sft=18, grpo=40):
         "reward": noisy["rewards/welfare/mean"],
         "entropy": 0.8 - 0.008 * k + 0.02 * rng.normal(), "kl": 0.0005 * k + 0.001 * rng.random(),
         "grad_norm": 0.6 + 0.1 * rng.random(), "completions/mean_length": length,
+        "game/payoff_icc": 0.4 + 0.1 * rng.random(), "game/distinct_frac": 0.9,
         "completions/min_length": length - 60, "completions/max_length": length + 80,
       } | noisy  # fmt: skip
 
@@ -312,6 +313,24 @@ def test_the_terminal_table(workdir):
   assert [line.split()[0] for line in lines[2:5]] == ["base", "SFT", "GRPO"]
   assert len({len(line) for line in lines[1:5]}) == 1  # aligned
   assert "rollout 412 s" in lines[-2] and lines[-1].endswith("report.html")
+
+
+def test_warnings_of_the_watch_are_marked(workdir, tmp_path):
+  made = shutil.copytree(workdir, tmp_path / "run")
+  rows = [json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()]
+  told = "the matrices become alike: game/distinct_frac fell from 0.9 to 0.4 <b>"
+  for row in rows:
+    if row["phase"] == "grpo" and row["step"] == 30:
+      row["watch"] = [told, "fewer chains can be read"]
+    if row["phase"] == "grpo" and row["step"] == 31:
+      row["watch"] = "an edited file"
+  jsonl(made / "metrics.jsonl", rows)
+  text = report.write(made).read_text()
+  assert f"Update 30: {told.replace('<b>', '&lt;b&gt;')}." in text and "edited file" not in text
+  assert "Dotted lines: a warning." in text
+  assert f"warning at update 30: {told}" in report.table(made)
+  plain = report.write(workdir).read_text()
+  assert "Warnings" not in plain and "Dotted" not in plain
 
 
 def test_invalid_rows_and_missing_parts_leave_a_report(tmp_path):
