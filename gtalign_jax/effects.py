@@ -77,7 +77,7 @@ RULES = (
   Rule(
     (
       "rewards.alpha", "rewards.cq_max_words", "rewards.aq_min_words", "rewards.welfare",
-      "rewards.rho", "rewards.disagreement",
+      "rewards.rho", "rewards.disagreement", "rewards.llm_calibration",
     ),
     "rewards.mode", _is("rewards.mode", "corrected"), "take corrected",
   ),

@@ -169,6 +169,7 @@ class RewardConfig:
   user_brief: float = 0.3  # weight of brief reasoning in U
   llm_format: float = 0.2  # weight of a chain that can be read in L
   llm_decision: float = 0.2  # weight of d (corrected) or pay (paper)
+  llm_calibration: float = 0.0  # how much of it goes to payoffs that come true; 0 = off
   llm_answer: float = 0.4  # weight of the answer in L
   llm_length: float = 0.2  # weight of the band of the completion length in L
   response_words: tuple[int, int] = (20, 500)  # soft band of the response length, words
@@ -209,6 +210,11 @@ class RewardConfig:
     # a negative weight would reward what the term punishes; and the reward is float32 in the end
     at_least("rewards", self, 0, *USER_WEIGHTS, *LLM_WEIGHTS)
     at_most("rewards", self, 1e6, *USER_WEIGHTS, *LLM_WEIGHTS)
+    if not 0 <= self.llm_calibration <= self.llm_decision:
+      raise BadInput(
+        f"rewards.llm_calibration={self.llm_calibration}: is taken from rewards.llm_decision="
+        f"{self.llm_decision}; use a number from 0 to that, or raise llm_decision"
+      )
     if self._all_equal():
       key = "welfare" if self.welfare else "variant"
       lower = ", or lower rewards.disagreement" if self.welfare == "nash" else ""

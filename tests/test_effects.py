@@ -68,7 +68,7 @@ OTHERS = {
   "grpo.mismatch_bounds": (0.5, 2.0), "grpo.mismatch_veto": (1e-4, 1e2), "rewards.variant": "user",
   "rollout.group_size": 4,
   "grpo.inner_epochs": 3, "checkpoint.keep": 3, "rewards.disagreement": (0.1, 0.2),
-  "grpo.minibatch_prompts": 4, "watch.parse_fall": 0.1,
+  "grpo.minibatch_prompts": 4, "watch.parse_fall": 0.1, "rewards.llm_calibration": 0.1,
   "rewards.judge.base_url": "http://localhost:1/v1", "rewards.judge.extra_body": {"a": [1]},
   "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
   "rewards.response_words": (5, 50), "rewards.completion_words": (5, 50),

@@ -11,12 +11,13 @@ from gtalign_jax import config, files, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards import judges, score, tasks
+from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rewards.reward import check_verdicts
 
 # columns of a scored row that training needs and INTERFACES does not promise
 FACTS = (
   "judge_score", "named_cell", "user_type", "type_label", "action", "pareto", "dilemma",
-  "equilibrium_gap", "payoff",
+  "equilibrium_gap", "payoff", "llm_uncalibrated",
 )  # fmt: skip
 # columns of the input that `compare` and `normalize` group by, count or show
 CARRIED = (
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
   # after the rows: a bad line must not cost a verdict
   judge = judges.make(settings.judge, judges.beside(Path(args.output)))
   try:
-    scored = score.score_rows(rows, settings, judge, places)
+    scored = calibrated(score.score_rows(rows, settings, judge, places), settings)
     numbers = {"rows": len(rows)} | score.summarise(rows, scored) | judge.statistics()
   finally:
     judge.close()

@@ -111,12 +111,18 @@ def terms(
     llm = xp.maximum(llm + charge_BR[..., 0], weights.floor)
     user = xp.maximum(user + charge_BR[..., 1], weights.floor)
   alpha = weights.alpha if request.alpha_B is None else request.alpha_B
+  return Terms(user, llm, *worth(user, llm, weights, variant, alpha))
+
+
+def worth(
+  user: Array, llm: Array, weights: RewardConfig, variant: str, alpha: Array | float
+) -> tuple[Array, Array]:
+  """(W, score) of utilities in corrected mode, as `terms` has them."""
   total = welfare("cobb_douglas", user, llm, alpha)
   name = weights.welfare or WELFARE_OF[variant]
   if name == "cobb_douglas":
-    return Terms(user, llm, total, total)
-  score = welfare(name, user, llm, alpha, weights.rho, weights.disagreement)
-  return Terms(user, llm, total, score)
+    return total, total
+  return total, welfare(name, user, llm, alpha, weights.rho, weights.disagreement)
 
 
 def kernel(

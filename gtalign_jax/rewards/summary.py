@@ -48,6 +48,8 @@ def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   parsed = [each for each in valid if each["parsed"]]
   naming = [each for each in parsed if each["named_cell"]]
   out = {f"rewards/{part}/mean": _mean(valid, key) for part, key in PARTS.items()}
+  if any("calibration" in each for each in scored):
+    out["rewards/calibration/mean"] = _mean(valid, "calibration")
   out["judge/invalid_frac"] = _share(len(scored) - len(valid), len(scored))
   out["chain/parse_rate"] = _share(len(parsed), len(valid))
   for reason in ERRORS:
@@ -120,7 +122,11 @@ def prompt_of(row_id: Any) -> str:
 
 def calibrate(judged: Sequence[Mapping[str, Any]]) -> measures.Calibration:
   """Calibration of scored rows that have a matrix and a verdict."""
-  utility_NR = np.array([[each["llm_reward"], each["user_reward"]] for each in judged], np.float64)
+  # L before rewards.llm_calibration: what a row predicts is no part of what actions are worth
+  utility_NR = np.array(
+    [[each.get("llm_uncalibrated", each["llm_reward"]), each["user_reward"]] for each in judged],
+    np.float64,
+  )
   return measures.calibrate(
     matrices(judged),
     np.array([_index(USER_TYPES, each["user_type"]) for each in judged], np.int64),

@@ -16,6 +16,7 @@ from gtalign_jax.models import vocabulary
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.progress import Advance, WorkLog
 from gtalign_jax.rewards import chain, score
+from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream, to_device
 from gtalign_jax.sections import RewardConfig
@@ -55,7 +56,7 @@ def collect(
   return Experience(
     prompts=batch.ids,
     rollout=rollout,
-    rows=[row for p in order for row in rows[p]],
+    rows=calibrated([row for p in order for row in rows[p]], config),
     count_PG=rollout.mask_BC.sum(1).reshape(len(order), -1),
   )
 
@@ -90,7 +91,8 @@ def evaluate(
   for ended in stream(engine, params, batch.ids, key, 0, row_P=row_P):
     rows |= scored_rows(engine, batch, ended, config, judge)
     advance(len(rows), len(batch.ids))
-  return [row for p in range(len(batch.ids)) for row in rows[p]]
+  everyone = [row for p in range(len(batch.ids)) for row in rows[p]]
+  return everyone if judge is None else calibrated(everyone, config)
 
 
 def scored_rows(
