@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 
 class Scale(NamedTuple):
@@ -75,22 +75,6 @@ class Question(NamedTuple):
     return f"{DATA_ONLY.format(begin=begin, end=end)}\n\n{_SLOT.sub(fill, rubric)}"
 
 
-class Judge(Protocol):
-  """Gives verdicts; holds what it needs (a connection, a cache, a log) until closed."""
-
-  def judge(self, questions: Sequence[Question]) -> list[float | None]:
-    """A verdict on each question's scale, or None: no verdict. Does not raise for a bad one.
-
-    Raises RunFailure where an endpoint would refuse every question (a wrong key, a parameter).
-    """
-
-  def statistics(self) -> dict[str, float]:
-    """judge/latency_p50 and _p95 (seconds a verdict), judge/cache_hit_frac, since the last call."""
-
-  def close(self) -> None:
-    """Gives back connections and files."""
-
-
 def accept(question: Question, verdict: float | None) -> float | None:
   """`verdict` if it lies on the question's scale, else None."""
   # a reply may well say VERDICT: nan
@@ -117,3 +101,24 @@ class Stats:
         out[f"judge/latency_{name}"] = ranked[min(int(share * len(ranked)), len(ranked) - 1)]
     self.seconds, self.asked, self.hits = [], 0, 0
     return out
+
+
+class Judge:
+  """Gives verdicts; holds what it needs (a connection, a cache, a log) until closed."""
+
+  def __init__(self) -> None:
+    self._stats = Stats()
+
+  def judge(self, questions: Sequence[Question]) -> list[float | None]:
+    """A verdict on each question's scale, or None: no verdict. Does not raise for a bad one.
+
+    Raises RunFailure where an endpoint would refuse every question (a wrong key, a parameter).
+    """
+    raise NotImplementedError
+
+  def statistics(self) -> dict[str, float]:
+    """judge/latency_p50 and _p95 (seconds a verdict), judge/cache_hit_frac, since the last call."""
+    return self._stats.read()
+
+  def close(self) -> None:
+    """Gives back connections and files."""

@@ -15,7 +15,7 @@ from gtalign_jax.endpoint.background import Loop
 from gtalign_jax.endpoint.client import Endpoint, RequestFault
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
-from gtalign_jax.rewards.judges.base import Question, Stats, accept
+from gtalign_jax.rewards.judges.base import Judge, Question, accept
 from gtalign_jax.rewards.judges.cache import Cache, key
 from gtalign_jax.rewards.judges.verdict import read_verdict
 
@@ -23,20 +23,20 @@ CACHE = "judge_cache.sqlite"
 CHECK_S = 5.0  # to connect and to answer a request that no model has to think about
 
 
-class HttpJudge:
+class HttpJudge(Judge):
   """See the module. Raises BadInput where the endpoint's address or the cache cannot be used.
 
   folder: where the cache lies unless the config names it; None: no cache then.
   """
 
   def __init__(self, config: JudgeConfig, folder: Path | None = None):
+    super().__init__()
     self._cache = _cache(Path(config.cache) if config.cache else folder and folder / CACHE)
     self._endpoint = Endpoint(config)
     # What a verdict depends on. Not the address: the same model may move, and its verdicts with it.
     temperature = None if config.temperature is None else float(config.temperature)
     how = {"temperature": temperature, "extra_body": config.extra_body}
     self._name = f"{config.model} {json.dumps(how, sort_keys=True)}"
-    self._stats = Stats()
     self._loop = Loop()
 
   def judge(self, questions: Sequence[Question]) -> list[float | None]:
@@ -79,9 +79,6 @@ class HttpJudge:
       if self._cache:  # a thread: a file that is locked must not hold up the other verdicts
         await asyncio.to_thread(self._cache.put, name, verdict)
     return verdict
-
-  def statistics(self) -> dict[str, float]:
-    return self._stats.read()
 
   def close(self) -> None:
     self._loop.close(self._endpoint.close())

@@ -8,10 +8,10 @@ from typing import Any
 
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
-from gtalign_jax.rewards.judges.base import Question, Stats, accept
+from gtalign_jax.rewards.judges.base import Judge, Question, accept
 
 
-class RecordedJudge:
+class RecordedJudge(Judge):
   """Reads JSON lines {"id", "judge_score", "pareto_score"?, "completion"?}.
 
   Rows of `gtalign eval` have these keys. A row with a completion answers only for a response that
@@ -20,7 +20,7 @@ class RecordedJudge:
   """
 
   def __init__(self, log: str | Path):
-    self._stats = Stats()
+    super().__init__()
     self._rows: dict[str, list[dict[str, Any]]] = {}
     for number, row in jsonl.read(log):
       where = f"{log}:{number}"
@@ -46,9 +46,3 @@ class RecordedJudge:
         self._stats.hits += 1
         return row[key]
     return None
-
-  def statistics(self) -> dict[str, float]:
-    return self._stats.read()
-
-  def close(self) -> None:
-    pass

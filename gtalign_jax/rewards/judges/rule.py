@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from gtalign_jax.rewards.judges.base import Question, Stats, accept
+from gtalign_jax.rewards.judges.base import Judge, Question, accept
 
 
-class RuleJudge:
+class RuleJudge(Judge):
   """Applies `Question.rule`; a task without a rule gets no verdict."""
-
-  def __init__(self) -> None:
-    self._stats = Stats()
 
   def judge(self, questions: Sequence[Question]) -> list[float | None]:
     return [self._one(question) for question in questions]
@@ -23,9 +20,3 @@ class RuleJudge:
     self._stats.asked += 1
     self._stats.seconds.append(time.perf_counter() - began)
     return accept(question, verdict)
-
-  def statistics(self) -> dict[str, float]:
-    return self._stats.read()
-
-  def close(self) -> None:
-    pass

@@ -136,8 +136,8 @@ def _values(gold: str, pred: str, budget: verifier.Budget) -> bool:
   (gold, unit), (pred, other) = units.split(gold), units.split(pred)
   if not gold or not pred:
     return False
-  kind, kind_found = (each and each.dimensions for each in (unit, other))
-  if unit and other and kind is not None and kind_found is not None:
+  kind, kind_found = unit.dimensions, other.dimensions
+  if kind is not None and kind_found is not None:
     return kind == kind_found and _amounts(gold, pred, budget, other.size / unit.size)
   return _amounts(gold, pred, budget) or (
     # 50% is 50 or 0.5, 90 degrees are 90 or \pi/2

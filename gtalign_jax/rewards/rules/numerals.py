@@ -35,7 +35,7 @@ class Number(NamedTuple):
 
 @functools.lru_cache(maxsize=4096)  # parts of lists are compared with one another
 def number(text: str) -> Number | None:
-  """The number that a canonical text (latex.text) is; None if it is anything more."""
+  """The number that a canonical text (latex.normal) is; None if it is anything more."""
   if len(text) > MAX_LENGTH or not any(map(str.isdigit, text)):
     return None
   unsigned = text[1:] if text[0] in "+-" else text

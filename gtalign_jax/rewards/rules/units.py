@@ -60,7 +60,7 @@ _PIECE = re.compile(r"(?:\\text\{([^{}]+)\}|(\\degree|%|\\\$|/))(?:\^\{(-?\d)\})
 
 
 class Unit(NamedTuple):
-  """What a value is measured in; `dimensions` None where a word is no known unit."""
+  """What a value is measured in; `dimensions` None where nothing that is known is named."""
 
   size: Fraction
   dimensions: frozenset[tuple[str, int]] | None
@@ -74,13 +74,13 @@ def mark(answer: str) -> str:
   return _BARE.sub(lambda match: f" \\text{{{match[0].strip()}}}", answer)
 
 
-def split(answer: str) -> tuple[str, Unit | None]:
+def split(answer: str) -> tuple[str, Unit]:
   """Value and unit of a canonical text; all words at either end of the value go."""
   match = _MEASURED.fullmatch(answer)
   assert match  # its parts may all be empty
   said = (match[2] or "") + match["unit"]
   sign = (match[1] or "") + (match[3] or "")
-  return sign[:1] + match["value"].rstrip("/ "), _unit(said) if said else None
+  return sign[:1] + match["value"].rstrip("/ "), _unit(said)
 
 
 def _unit(said: str) -> Unit:
