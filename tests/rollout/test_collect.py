@@ -97,14 +97,10 @@ def test_a_row_without_verdict_changes_no_mean(whole):
 def test_training_gets_the_same_rows_and_their_arrays():
   """`collect` scores rows while others are decoded; the rows are those of an evaluation."""
   judge = RuleJudge()
-  experience = collect.collect(
-    engine(eos=EOS, slots=2, buckets=(32,)),
-    policy().params,
-    Batch(RECORDS, IDS),
-    KEY,
-    0,
-    RewardConfig(),
-    judge,
+  sampler = engine(eos=EOS, slots=2, buckets=(32,))
+  experience = collect.on_mesh(
+    collect.collect(sampler, policy().params, Batch(RECORDS, IDS), KEY, 0, RewardConfig(), judge),
+    sampler,
   )
   scored = rows(8, judge=judge)
   assert experience.rows == scored and all(row["valid"] for row in scored)
