@@ -289,6 +289,8 @@ class GRPOConfig:
   mismatch_veto: tuple[float, float] | None = None
   overlong_buffer: int = 0  # tokens before the budget in which length is punished; 0 = off
   mask_truncated: bool = False  # leave rows that hit the budget out of the loss
+  # factors of the loss of a token in thinking, payoff, analyze, response; 1 outside of all blocks
+  block_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
 
   def __post_init__(self):
     settle("grpo", self)
@@ -310,6 +312,8 @@ class GRPOConfig:
       raise BadInput(f"grpo.dual_clip={self.dual_clip}: must be more than 1, or none for off")
     given = [key for key in ("mismatch_bounds", "mismatch_veto") if getattr(self, key) is not None]
     band("grpo", self, *given)
+    if min(self.block_weights) < 0 or not any(self.block_weights):
+      raise BadInput(f"grpo.block_weights={self.block_weights}: must be at least 0 and not all 0")
     if min(self.gdpo_weights) < 0 or not any(self.gdpo_weights):
       raise BadInput(f"grpo.gdpo_weights={self.gdpo_weights}: must be at least 0 and not both 0")
     ascending("grpo", self, "length_buckets")

@@ -88,13 +88,15 @@ class Experience(NamedTuple):
   select      trained_PG: rows that the update sees. valid_PG: those of them with a verdict, and in
               a group that carries a signal where others are dropped. counted_PG: those of valid_PG
               whose tokens the loss counts.
-  on_mesh     prompts: `Prompts`. rollout: on the devices.
+  on_mesh     prompts: `Prompts`. rollout: on the devices. block_BC: int8, likewise, the block that
+              holds each token, -1 outside of all. block_PGK: tokens of each completion in each of
+              BLOCKS.
   score       f32, None where nothing asks for them: old_logp_BC, ref_logp_BC, of the policy before
               the first update and of the reference; value_BC of the critic.
   advantages  advantage: f32, [B], or [B, C] with a critic; 0 where invalid. mask_BC: tokens that
               the loss counts. return_BC: what values should have been, with a critic. statistics:
               metrics of them, on the device.
-  What ends in PG, and rows, is on the host; everything is before `on_mesh`.
+  What has PG in its name, and rows, is on the host; everything is before `on_mesh`.
   """
 
   prompts: Any
@@ -106,6 +108,8 @@ class Experience(NamedTuple):
   trained_PG: Any = None
   valid_PG: Any = None
   counted_PG: Any = None
+  block_PGK: Any = None
+  block_BC: Leaf = None
   old_logp_BC: Leaf = None
   ref_logp_BC: Leaf = None
   value_BC: Leaf = None
@@ -123,6 +127,7 @@ class TrainBatch(NamedTuple):
   they are not needed. advantage: [B], or [B, C] with a critic; 0 where invalid. sampler_logp_BC: as
   sampled. old_logp_BC, ref_logp_BC: of the policy before the first update, of the reference.
   value_BC, return_BC: of the critic before the first update, and what it should have said.
+  block_BC: int8, the block of the chain that holds each token, as in Experience.
   """
 
   prompt: Prompts
@@ -134,6 +139,7 @@ class TrainBatch(NamedTuple):
   ref_logp_BC: Leaf = None
   value_BC: Leaf = None
   return_BC: Leaf = None
+  block_BC: Leaf = None
 
 
 class Fixed(NamedTuple):

@@ -151,7 +151,7 @@ def test_rules_are_checked_when_all_changes_are_in():
     "grpo.clip_low=-0.1", "grpo.clip_high=-1", "grpo.dual_clip=1.0", "grpo.micro_samples=-1",
     "grpo.mismatch_bounds=(2.0,0.5)", "grpo.mismatch_bounds=(-1,2)", "grpo.overlong_buffer=-1",
     "grpo.overlong_buffer=321", "grpo.gdpo_weights=(0,0)", "grpo.gdpo_weights=(-1,2)",
-    "grpo.mismatch_veto=(1,0.5)",
+    "grpo.mismatch_veto=(1,0.5)", "grpo.block_weights=(0,0,0,0)", "grpo.block_weights=(1,1,1,-1)",
     "optim.b1=1.0", "optim.b2=1.0", "optim.b2=-0.5", "optim.eps=0", "optim.weight_decay=-1",
     "optim.final_lr_frac=2", "rewards.length_slope=0", "rewards.brief_scale=0",
     "rewards.user_answer=-0.5", "rewards.floor=-1", "rewards.response_words=(500,20)",
@@ -179,7 +179,8 @@ def test_numbers_are_finite(key):
   held = configs._field_type(Config(), key)
   for bad in (math.nan, math.inf, -math.inf):
     with pytest.raises(BadInput, match=rf"^{key}=.*: must be a finite number"):
-      vary(Config(), {key: (bad, 0.5) if str(held).startswith("tuple") else bad})
+      several = (bad, 0.5, 0.5, 0.5)[: str(held).count("float")]
+      vary(Config(), {key: several if str(held).startswith("tuple") else bad})
   section, _, name = key.rpartition(".")
   if section and "tuple" not in str(held):  # a section by itself, as in a config file
     kind = type(functools.reduce(getattr, section.split("."), Config()))

@@ -229,7 +229,7 @@ def policy_loss(
     metrics["kl"] = xp.sum(each["kl"]) / whole.tokens  # exactly 0 at masked tokens
     if kl_coef:
       loss_BT = loss_BT + kl_coef * kl_BT
-  if whole.blocks is not None:
+  if block_BT is not None and whole.blocks is not None:
     metrics |= blocks.metrics(xp, block_BT, keep_BT, each, whole)
   if weighted:
     loss_BT = loss_BT * blocks.token_weights(xp, block_BT, loss_BT, block_weights)

@@ -120,6 +120,7 @@ def train_batch(experience: Experience) -> TrainBatch:
     ref_logp_BC=experience.ref_logp_BC,
     value_BC=experience.value_BC,
     return_BC=experience.return_BC,
+    block_BC=experience.block_BC,
   )
 
 

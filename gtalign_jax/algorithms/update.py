@@ -54,7 +54,7 @@ def update(
   order = list(minibatches(len(experience.count_PG), config, recipe.seed, step))
   with log.phase("update"):
     batch = train_batch(experience)
-    alone = loss.Totals(*[sharding.replicated(programs.mesh)] * 3)
+    alone = loss.Totals(*[sharding.replicated(programs.mesh)] * 4)
     for number, prompts in enumerate(order, start=1):
       which = f"{number}/{len(order)}, " if len(order) > 1 else ""
       cuts = slices.of(experience, config, prompts)
@@ -91,8 +91,10 @@ def sizes_of(experience: Experience, prompts: np.ndarray) -> loss.Totals:
   """Sizes of a mini-batch, int32 on the host."""
   counted_pG = experience.counted_PG[prompts]
   tokens_pG = experience.count_PG[prompts] * counted_pG
-  counts = (tokens_pG.sum(), (tokens_pG > 0).sum(), experience.valid_PG[prompts].sum())
-  return loss.Totals(*map(np.int32, counts))
+  blocks_K = (experience.block_PGK[prompts] * counted_pG[..., None]).sum((0, 1))
+  valid = experience.valid_PG[prompts].sum()
+  counts = (tokens_pG.sum(), (tokens_pG > 0).sum(), valid, blocks_K)
+  return loss.Totals(*(np.asarray(count, np.int32) for count in counts))
 
 
 def gradient_step(
@@ -193,7 +195,7 @@ def _loss(
     return sft_loss.sft_loss(logp_BC, batch.mask_BC, denominator=totals.tokens)
   # one update on fresh samples: the old policy is this one, the ratio exactly 1
   old_BC = batch.old_logp_BC if config.updates > 1 else jax.lax.stop_gradient(logp_BC)
-  value, metrics = loss.policy_loss(
+  return loss.policy_loss(
     logp_BC,
     old_BC,
     batch.advantage,
@@ -212,12 +214,11 @@ def _loss(
     mismatch_mode=config.mismatch_mode,
     mismatch_bounds=config.mismatch_bounds,
     mismatch_veto=config.mismatch_veto,
+    entropy_BT=entropy_BC,
+    block_BT=batch.block_BC,
+    block_weights=config.block_weights,
     totals=totals,
   )
-  mask_BC = batch.mask_BC.astype(logp_BC.dtype)
-  entropy = jnp.sum(jax.lax.stop_gradient(entropy_BC) * mask_BC)
-  metrics["entropy"] = entropy / jnp.maximum(totals.tokens, 1)
-  return value, metrics
 
 
 def add_metrics(one: Metrics, two: Metrics) -> Metrics:

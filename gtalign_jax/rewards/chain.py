@@ -5,7 +5,6 @@ Everything is linear in the length of the text and never raises on a string. FOR
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,11 +12,10 @@ import numpy as np
 
 from gtalign_jax.rewards import paper_text, payoffs
 from gtalign_jax.rewards.blocks import ERRORS, TAGS, Blocks, Numbers, Span, contents
-from gtalign_jax.types import BLOCKS
 
 __all__ = [
-  "ERRORS", "TAGS", "Blocks", "Chain", "as_array", "blocks", "contents", "parse", "token_offsets",
-  "token_spans",
+  "ERRORS", "TAGS", "Blocks", "Chain", "as_array", "blocks", "contents", "parse", "token_blocks",
+  "token_offsets",
 ]  # fmt: skip
 
 
@@ -155,20 +153,23 @@ def _breaks_off(text: str, counts: list[Span]) -> bool:
 # ---------------------------------------------------------------- blocks on token ids
 
 
-def token_spans(chain: Chain, offsets: Sequence[Span]) -> np.ndarray:
-  """int32 [4, 2]: tokens [first, end) of each of BLOCKS, its tags included; (-1, -1) where absent.
+def token_blocks(pieces: Sequence[bytes]) -> np.ndarray:
+  """int8: which of BLOCKS holds the first byte of each token, tags included; -1 outside of all.
 
-  offsets: (start, end) in characters of each token of the text that was parsed, in order. A token
-  that holds the end of one block and the start of the next belongs to the block of its first
-  character, so spans are disjoint.
+  pieces: the bytes of each token, in order. Blocks that occur exactly once count, also where the
+  text is no chain.
   """
-  starts = [start for start, _ in offsets]  # sorted, so that a block is two searches
-  out = np.full((len(BLOCKS), 2), -1, np.int32)
-  for row, ((opening, closing), span) in enumerate(zip(TAGS, chain.spans, strict=True)):
+  # A character a byte: tags are ASCII, so they are found as in the text, and characters that are
+  # split over tokens cannot shift them.
+  text = b"".join(pieces).decode("latin-1")
+  spans = _in_order(text) or _diagnose(text)[0]
+  start_C = np.cumsum([0, *map(len, pieces)])[:-1]
+  out_C = np.full(len(pieces), -1, np.int8)
+  for index, ((opening, closing), span) in enumerate(zip(TAGS, spans, strict=True)):
     if span is not None:
-      first = bisect_left(starts, span[0] - len(opening))
-      out[row] = first, bisect_left(starts, span[1] + len(closing), lo=first)
-  return out
+      around = (span[0] - len(opening), span[1] + len(closing))
+      out_C[slice(*np.searchsorted(start_C, around))] = index
+  return out_C
 
 
 def token_offsets(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> list[Span]:

@@ -19,8 +19,9 @@ from gtalign_jax.rewards import chain, score
 from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream, to_device
+from gtalign_jax.rollout.stop import token_bytes
 from gtalign_jax.sections import RewardConfig
-from gtalign_jax.types import Experience, Rollout
+from gtalign_jax.types import BLOCKS, Experience, Rollout
 
 
 def collect(
@@ -62,11 +63,18 @@ def collect(
 
 
 def on_mesh(experience: Experience, engine: Engine) -> Experience:
-  """Prompts, padded to the bucket of the longest, and completions go to the devices."""
+  """Prompts, padded to the bucket of the longest, and completions go to the devices.
+
+  So do the blocks that their tokens belong to.
+  """
   mesh, ids, rollout = engine.programs.mesh, experience.prompts, experience.rollout
+  rows, block_BC = sharding.rows(mesh), block_ids(engine, rollout)
+  counts = [(block_BC == index).sum(1) for index in range(len(BLOCKS))]
   return experience._replace(
     prompts=to_device(mesh, ids, range(len(ids)), len(ids), engine.buckets),
-    rollout=distributed.to_device(rollout, Rollout(*[sharding.rows(mesh)] * len(rollout))),
+    rollout=distributed.to_device(rollout, Rollout(*[rows] * len(rollout))),
+    block_PGK=np.stack(counts, -1).reshape(len(ids), -1, len(BLOCKS)),
+    block_BC=distributed.to_device(block_BC, rows),
   )
 
 
@@ -155,6 +163,16 @@ def texts(
     }
     for g, (ids, stopped) in enumerate(_rows(rollout))
   ]
+
+
+def block_ids(engine: Engine, rollout: Rollout) -> np.ndarray:
+  """int8 [B, C]: which of BLOCKS holds each token, -1 outside of all; rollout: on the host."""
+  bytes_V = token_bytes(engine.tokenizer, engine.sampling.arch.vocab_size)
+  block_BC = np.full(rollout.tokens_BC.shape, -1, np.int8)
+  for own_C, (ids, _) in zip(block_BC, _rows(rollout), strict=True):
+    body = vocabulary.body(ids, engine.sampling.eos_ids)
+    own_C[: len(body)] = chain.token_blocks([bytes_V[each] for each in body])
+  return block_BC
 
 
 def _rows(rollout: Rollout) -> Iterator[tuple[np.ndarray, bool]]:

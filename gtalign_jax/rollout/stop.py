@@ -7,6 +7,7 @@ beforehand; on the device one table look-up a token remains.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 
 
-def token_bytes(tokenizer: Any, vocab: int) -> list[bytes]:
+@functools.lru_cache(maxsize=4)  # asked for every row
+def token_bytes(tokenizer: Any, vocab: int) -> tuple[bytes, ...]:
   """The bytes that each token id adds to the text (`vocabulary.spell`), special tokens included.
 
   tokenizer: a fast tokenizer (byte level, or sentencepiece with byte fallback). vocab: rows of the
@@ -37,7 +39,7 @@ def token_bytes(tokenizer: Any, vocab: int) -> list[bytes]:
       out[index] = bytes([int(token[3:5], 16)])
     else:
       out[index] = token.replace("▁", " ").encode("utf-8", "replace")
-  return out
+  return tuple(out)
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -26,7 +26,7 @@ from gtalign_jax.train import programs
 from gtalign_jax.train import state as states
 from gtalign_jax.train.clock import compiling
 from gtalign_jax.train.setup import Setup, training_engine
-from gtalign_jax.types import Experience, Fixed, Prompts, Rollout
+from gtalign_jax.types import BLOCKS, Experience, Fixed, Prompts, Rollout
 
 
 class Work(NamedTuple):
@@ -146,6 +146,8 @@ class _Bench:
       rollout=rollout,
       rows=[],
       count_PG=np.full(shape, work.new_tokens),
+      block_PGK=np.full((*shape, len(BLOCKS)), [work.new_tokens, 0, 0, 0]),
+      block_BC=distributed.to_device(np.zeros((B, work.new_tokens), np.int8), rows),
       trained_PG=np.ones(shape, bool),
       valid_PG=np.ones(shape, bool),
       counted_PG=np.ones(shape, bool),

@@ -189,9 +189,11 @@ class StepLog:
 def _of_step(name: str, values: Any) -> float:
   """One number of those of a step's updates: of counts and rates the last, of maxima the largest.
 
-  Of all others the mean, as in verl.
+  Of all others the mean, as in verl; a mini-batch that has no token in a block is left out there.
   """
   values = np.ravel(values)
+  if name.startswith("block/") and not np.isnan(values).all():
+    values = values[~np.isnan(values)]
   if name.endswith("lr"):
     return float(str(values[-1]))  # f32: 0.001, not 0.0010000000474974513
   if name.endswith("skipped_updates"):

@@ -29,7 +29,7 @@ from gtalign_jax.sections import GRPOConfig
 from gtalign_jax.train import state as states
 from gtalign_jax.train.setup import Setup
 from gtalign_jax.train.state import Optimizers
-from gtalign_jax.types import TrainBatch, TrainState
+from gtalign_jax.types import BLOCKS, TrainBatch, TrainState
 
 
 def objective(setup: Setup, grpo: GRPOConfig | None) -> Objective:
@@ -90,6 +90,7 @@ def _grpo_table(
     tokens_BC=rows(mesh, jnp.int32, P * G, C),
     mask_BC=mask_BC,
     sampler_logp_BC=logp_BC,
+    block_BC=rows(mesh, jnp.int8, P * G, C),
   )
   flops = uniform_flops(setup.arch, *slices.size(config, G), bucket, width)
   wanted = scoring.jobs(state, recipe)
@@ -110,7 +111,8 @@ def _grpo_table(
   more = {name: each for name, each in rated.items() if name in TrainBatch._fields}
   batch = batch._replace(**scored, **more)
   part = yield _take("take", setup, state, batch, width)
-  totals = loss.Totals(*[whole(mesh, jnp.int32)] * 3)
+  one = whole(mesh, jnp.int32)
+  totals = loss.Totals(one, one, one, whole(mesh, jnp.int32, len(BLOCKS)))
   places = states.shardings(setup, optimizers, state.params)
   reference, actor = setup.fixed.reference, state._replace(critic=None)
   if optimizers.critic is not None:

@@ -133,11 +133,12 @@ def test_a_row_without_verdict_leaves_loss_kl_entropy_and_counts(kind, aggregati
   reward[:, 3] = np.nan
   mask = np.arange(C) < rng.integers(1, C + 1, (P, G, 1))
   logp, old, ref = rng.normal(size=(3, P, G, C)).astype(np.float32)
+  block = np.where(mask, rng.integers(-1, 4, (P, G, C)), -1)
   stopped = np.ones((P, G), bool)
   stopped[0, 1] = False
 
   def numbers(G):
-    cut = [x[:, :G].reshape(P * G, -1) for x in (mask, logp, old, ref)]
+    cut = [x[:, :G].reshape(P * G, -1) for x in (mask, logp, old, ref, block)]
     valid = np.isfinite(reward[:, :G]).reshape(P, G, -1).all(-1)
     counted = valid & stopped[:, :G]
     rated = advantages.rated(
@@ -145,17 +146,19 @@ def test_a_row_without_verdict_leaves_loss_kl_entropy_and_counts(kind, aggregati
       jnp.asarray(cut[0]), None, None, None,
     )  # fmt: skip
     advantage, mask_BC = rated["advantage"], rated["mask_BC"]
+    in_blocks = np.stack([(cut[4] == each).sum(1) for each in range(4)], -1)
     experience = Experience(
       None, None, [], cut[0].sum(1).reshape(P, G), valid_PG=valid, counted_PG=counted,
+      block_PGK=in_blocks.reshape(P, G, 4),
     )  # fmt: skip
     totals = update.sizes_of(experience, np.arange(P))
     assert not np.asarray(advantage)[~valid.ravel()].any()
     loss, metrics = policy_loss(
       jnp.asarray(cut[1]), jnp.asarray(cut[2]), advantage, mask_BC, aggregation=aggregation,
       max_tokens=C, ref_logp_BT=jnp.asarray(cut[3]), kl_coef=0.1, totals=totals,
+      block_BT=cut[4], block_weights=(0.5, 2.0, 1.0, 1.0),
     )  # fmt: skip
-    counts = {key: count for key, count in totals._asdict().items() if count is not None}
-    return {"loss": loss, **metrics, **counts}
+    return {"loss": loss, **metrics, **totals._asdict()}
 
   with_it, without = numbers(4), numbers(3)
   assert int(with_it["all_rows"]) == 9 and int(with_it["rows"]) == 8

@@ -36,7 +36,8 @@ def batch(seed=0):
   tokens_BC = jnp.asarray(rng.integers(1, 250, (P * G, C)), jnp.int32)
   mask_BC = jnp.asarray(np.arange(C) < count_B[:, None])
   advantage_B = jnp.asarray(rng.standard_normal(P * G), jnp.float32)
-  return TrainBatch(prompt, tokens_BC, mask_BC, advantage_B)
+  block_BC = jnp.asarray(rng.integers(-1, 4, (P * G, C)), jnp.int8)
+  return TrainBatch(prompt, tokens_BC, mask_BC, advantage_B, block_BC=block_BC)
 
 
 def cut(whole, prompts):
@@ -71,8 +72,8 @@ class Updates:
     yield Program("apply", apply, (state, grads), donated=(0,))
 
   def __call__(self, state, parts):
-    counted = [loss.totals(part.mask_BC) for part in parts]
-    totals = jax.tree.map(lambda *each: jnp.int32(sum(each)), *counted)
+    counted = [loss.totals(part.mask_BC, part.block_BC) for part in parts]
+    totals = jax.tree.map(lambda *each: jnp.asarray(sum(each), jnp.int32), *counted)
     self.programs.compile([self.table(state, totals, part) for part in parts])
     return update.gradient_step(state, parts, totals, self.programs, None, Quiet())
 
@@ -129,7 +130,7 @@ def test_shared_prompts_give_the_plain_logprobs_and_gradients():
 @pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-mean"])
 def test_slices_change_neither_loss_nor_parameters(aggregation):
   data = batch()
-  step = updates(config=GRPOConfig(aggregation=aggregation))
+  step = updates(config=GRPOConfig(aggregation=aggregation, block_weights=(0.5, 2.0, 1.0, 0.0)))
   tx = step.tx
   one, metrics = step(fresh(tx), [data])
   two, again = step(fresh(tx), [cut(data, slice(0, 1)), cut(data, slice(1, 4))])
@@ -138,6 +139,17 @@ def test_slices_change_neither_loss_nor_parameters(aggregation):
     np.testing.assert_allclose(metrics[name], again[name], rtol=2e-5, atol=1e-6, err_msg=name)
   # adam divides by tiny second moments: compare the first moments, which are the gradients
   close(one.opt_state[1][0].mu, two.opt_state[1][0].mu, atol=1e-7)
+
+
+def test_a_block_without_weight_is_as_if_it_had_no_advantage():
+  data = batch()
+  kept_BC = data.advantage[:, None] * (data.block_BC != 0)
+  weighted = updates(config=GRPOConfig(block_weights=(0.0, 1.0, 1.0, 1.0)))
+  _, metrics = weighted(fresh(weighted.tx), [data])
+  step = Updates()  # of token advantages, so programs of its own
+  _, other = step(fresh(step.tx), [data._replace(advantage=kept_BC)])
+  for name in ("loss", "grad_norm", "entropy", "block/thinking/entropy", "block/payoff/length"):
+    np.testing.assert_allclose(metrics[name], other[name], rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("remat", ["full", "dots", "names"])

@@ -1,5 +1,6 @@
 """The chain parser: round trips, typed failures, the paper's reading, hostile text, token spans."""
 
+import itertools
 import json
 import re
 import time
@@ -280,28 +281,44 @@ def test_a_megabyte_takes_less_than_50_ms(name, mode):
   assert min(times) < 0.05
 
 
-def test_token_spans_are_disjoint_and_cover_the_blocks():
-  text = chain()
-  read = chains.parse(text)
-  for size in (1, 3, 7):
-    offsets = [(at, min(at + size, len(text))) for at in range(0, len(text), size)]
-    spans = chains.token_spans(read, offsets)
-    assert spans.shape == (4, 2)
-    flat = spans.ravel().tolist()
-    assert flat == sorted(flat)
-    for (start, stop), (first, end) in zip(read.spans, spans, strict=True):
-      covered = text[offsets[first][0] : offsets[end - 1][1]]
-      assert text[start:stop] in covered
-      assert len(covered) < stop - start + len("<thinking></thinking>") + size
-  assert chains.token_spans(read, [(i, i + 1) for i in range(len(text))])[:, 1].tolist() == [
-    text.index(closing) + len(closing) for _, closing in chains.TAGS
-  ]
+PIECES = st.lists(
+  st.one_of(
+    st.sampled_from([tag for pair in chains.TAGS for tag in pair]),
+    st.sampled_from(["é", "中", "🙂", "\u3000", "<", "/thinking>", " ", "a"]),
+  ),
+  max_size=14,
+)
 
 
-def test_token_spans_of_absent_blocks():
-  read = chains.parse("<thinking>a</thinking> b")
-  spans = chains.token_spans(read, [(i, i + 1) for i in range(24)])
-  assert spans.tolist() == [[0, 22], [-1, -1], [-1, -1], [-1, -1]]
+@given(
+  st.one_of(PIECES.map("".join), PIECES.map(lambda x: chain(thinking="中é".join(x)))), st.data()
+)
+@settings(max_examples=60)
+def test_token_blocks_are_those_of_the_text(text, data):
+  """Whatever tokens a text is cut into, also in the middle of a character, and chain or none."""
+  bytes_ = text.encode()
+  cuts = sorted(data.draw(st.sets(st.integers(0, len(bytes_)), max_size=20)) | {0, len(bytes_)})
+  pieces = [bytes_[a:b] for a, b in itertools.pairwise(cuts)]
+  found = chains.token_blocks(pieces)
+  assert found.dtype == np.int8 and found.shape == (len(pieces),)
+  owner = [-1] * len(bytes_)
+  for index, ((opening, closing), span) in enumerate(
+    zip(chains.TAGS, chains.blocks(text).spans, strict=True)
+  ):
+    if span is not None:
+      first = len(text[: span[0]].encode()) - len(opening)
+      last = len(text[: span[1]].encode()) + len(closing)
+      owner[first:last] = [index] * (last - first)
+  assert found.tolist() == [owner[at] for at in cuts[:-1]]
+
+
+def test_token_blocks_of_absent_and_repeated_blocks():
+  def of(text):
+    return chains.token_blocks([bytes([each]) for each in text.encode()]).tolist()
+
+  assert of("<thinking>a</thinking> b") == [0] * 22 + [-1] * 2
+  assert of("<thinking>a</thinking><thinking>") == [-1] * 32
+  assert chains.token_blocks([]).shape == (0,)
 
 
 def test_token_offsets_with_characters_of_several_tokens():

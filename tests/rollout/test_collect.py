@@ -109,6 +109,24 @@ def test_training_gets_the_same_rows_and_their_arrays():
   counts = np.asarray(experience.rollout.mask_BC).sum(1)
   assert counts.tolist() == [row["completion_tokens"] for row in scored]
   assert experience.count_PG.ravel().tolist() == counts.tolist()
+  block_BC = np.asarray(experience.block_BC)
+  assert block_BC.dtype == np.int8 and block_BC.shape == experience.rollout.tokens_BC.shape
+  for block in range(4):
+    assert (experience.block_PGK[..., block].ravel() == (block_BC == block).sum(1)).all()
+
+
+def test_blocks_of_tokens_that_split_characters():
+  """Every byte is a token here, those of 中 and 🙂 too; the end token is outside of all blocks."""
+  tokenizer, end = policy().tokenizer, EOS[-1]
+  parts = ["<thinking>中 DQ</thinking>", "\n", "<payoff>{🙂</payoff>", "<response>é</response>"]
+  inside = [0, -1, 1, 3]
+  ids = [tokenizer.encode(part, add_special_tokens=False) for part in parts]
+  assert any("\ufffd" in tokenizer.decode([each]) for each in ids[0])
+  flat = [*(each for part in ids for each in part), end, 0]
+  mask_BC = np.arange(len(flat)) < len(flat) - 1
+  rollout = Rollout(np.asarray([flat]), mask_BC[None], mask_BC[None] * 0.0, np.ones(1, bool))
+  expected = [block for part, block in zip(ids, inside) for _ in part] + [-1, -1]
+  assert collect.block_ids(engine(eos=EOS), rollout).tolist() == [expected]
 
 
 class Refused:

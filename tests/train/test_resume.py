@@ -65,6 +65,10 @@ def test_a_whole_run(whole):
   )
   assert row["sampling/sampling_logp_difference/max"] < 1e-4
   assert row["ratio/max"] == 1.0
+  lengths = [
+    row[f"block/{block}/length"] for block in ("thinking", "payoff", "analyze", "response")
+  ]
+  assert all(isinstance(length, float) for length in lengths)
 
 
 def test_kills_in_each_phase_and_in_the_middle_of_a_save(tmp_path, whole):
