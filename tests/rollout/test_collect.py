@@ -25,15 +25,16 @@ RECORDS = [
   for i in range(len(LENGTHS))
 ]
 KEY = jax.random.key(3)
+PLAIN = RewardConfig()
 
 
-def rows(slots, buckets=(32,), part=slice(None), seen=None, judge=None):
+def rows(slots, buckets=(32,), part=slice(None), seen=None, judge=None, config=PLAIN):
   return collect.evaluate(
     engine(eos=EOS, slots=slots, buckets=buckets),
     policy().params,
     Batch(RECORDS[part], IDS[part]),
     KEY,
-    RewardConfig(),
+    config,
     judge,
     first_row=part.start or 0,
     advance=lambda done, total: seen is not None and seen.append((done, total)),
@@ -96,14 +97,15 @@ def test_a_row_without_verdict_changes_no_mean(whole):
 
 def test_training_gets_the_same_rows_and_their_arrays():
   """`collect` scores rows while others are decoded; the rows are those of an evaluation."""
-  judge = RuleJudge()
+  judge, config = RuleJudge(), RewardConfig(llm_calibration=0.1)
   sampler = engine(eos=EOS, slots=2, buckets=(32,))
   experience = collect.on_mesh(
-    collect.collect(sampler, policy().params, Batch(RECORDS, IDS), KEY, 0, RewardConfig(), judge),
+    collect.collect(sampler, policy().params, Batch(RECORDS, IDS), KEY, 0, config, judge),
     sampler,
   )
-  scored = rows(8, judge=judge)
+  scored = rows(8, judge=judge, config=config)
   assert experience.rows == scored and all(row["valid"] for row in scored)
+  assert all(row["calibration"] == 0.0 for row in scored)  # none of them is a chain
   assert experience.prompts.row_P.tolist() == list(range(len(IDS)))
   assert experience.prompts.length_P.tolist() == list(LENGTHS)
   counts = np.asarray(experience.rollout.mask_BC).sum(1)
