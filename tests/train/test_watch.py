@@ -136,7 +136,7 @@ def test_warnings_are_logged_and_kept_and_a_resume_goes_on(tmp_path, caplog):
 
 def test_a_real_run_warns_and_goes_on(tmp_path):
   """Random weights never stop by themselves: all completions run out of budget."""
-  bounds = ("watch.window=2", "watch.clipped=0.9", "sft.steps=0", "eval.every=0")
+  bounds = ("watch.window=2", "watch.clipped=0.9", "sft.steps=0", "eval.every=0", "grpo.steps=3")
   done = real_runs.finish(tmp_path / "run", *bounds)
   said = [row["watch"] for row in real_runs.metrics(tmp_path / "run") if "watch" in row]
   assert len(said) == 1 and said[0][0].startswith("completions run out of budget: ")
