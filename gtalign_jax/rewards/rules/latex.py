@@ -59,6 +59,7 @@ _ALIASES = {each: token for token, spelled in _SPELLINGS.items() for each in spe
   c: "\\" + name(c).split()[-1].lower().replace("md", "mbd")
   for c in map(chr, range(0x3B1, 0x3CA))
 }
+# what may stand before an argument in braces; in plain text a function without its backslash
 _CALLS = (
   "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh",
   "log", "ln", "exp",
@@ -88,6 +89,7 @@ def tokens(answer: str) -> list[str]:
   for pattern, written in _REWRITTEN:
     answer = pattern.sub(written, answer)
   answer = _GROUPED.sub(lambda match: re.sub(r"\D", "", match[0]), answer)
+  # reversed, so that the readers below take from the end, which costs the same at any length
   return _group(_flat(answer)[::-1])
 
 
@@ -110,7 +112,8 @@ def normal(answer: str) -> str:
 def _flat(answer: str) -> list[str]:
   """Tokens with balanced braces, before arguments are found."""
   out: list[str] = []
-  modes: list[bool] = []  # of each open brace: does it hold text?
+  # of each open brace: does it hold text? One that closes nothing is left out: answers are cut off
+  modes: list[bool] = []
   opens_text = after_size = False
   for raw in _TOKEN.findall(answer):
     token = " " if raw.lstrip("\\").isspace() else _ALIASES.get(raw, raw)

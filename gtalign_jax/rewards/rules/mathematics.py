@@ -23,7 +23,9 @@ MAX_PARTS = 40  # of a list
 
 _BOUND = re.compile(r"\\(?:sum|prod|int|lim)")  # these have variables of their own
 _MIXED = re.compile(r"(?<![\d.])(\d+)(\\frac\{\d+\}\{\d+\})")
+# kinds whose parts stand side by side: points, lists, rows, columns
 _FLAT = re.compile(r"\(\)|list|1x\d+|\d+x1")
+# no e and no i, which are numbers
 _VARIABLE = re.compile(r"(?<![\\a-zA-Z])[a-df-hj-zA-Z]")
 
 
@@ -75,6 +77,7 @@ def same(truth: Shape, found: Shape, budget: verifier.Budget) -> bool:
   if len(truth.name) == len(found.name) == 1 and truth.name != found.name:
     return False
   kinds = {truth.kind, found.kind}
+  # first: y = 10x - 4 is read as a value with a name, and 10x - y = 4 as a relation
   if "relation" in kinds:
     return _relations(truth, found, budget)
   if kinds == {"value"}:
@@ -175,6 +178,7 @@ def _amounts(gold: str, pred: str, budget: verifier.Budget, factor: Fraction = F
 def _ask(gold: str, pred: str, budget: verifier.Budget, tolerance: Fraction = Fraction(0)) -> bool:
   """math-verify's verdict; no for words, and for what would grow beyond all bounds."""
   for each in (gold, pred):
+    # half a pair of brackets is no value, whatever the reader makes of it
     balanced = all(each.count(a) == each.count(b) for a, b in ("()", "[]"))
     if "\\text" in each or not balanced or too_big(each):
       return False

@@ -142,6 +142,7 @@ def _inequality(found: str) -> Shape | None:
   if len(sides) == 1:
     return _reals(found)
   whole = Shape("relation", found, found, (read(sides[-1]),))
+  # a sign inside brackets has no side of its own
   if len(sides) != len(signs) + 1 or len(sides) > 3:
     return whole
   if signs[0] in (">", "\\ge"):
@@ -228,6 +229,7 @@ def _matrix(found: str) -> Shape | None:
 def _plus_minus(found: str) -> Shape | None:
   """1 \\pm 2 as two values; \\mp follows the sign of the last \\pm."""
   many = len(re.findall(r"\\pm(?![a-zA-Z])", found))
+  # each doubles the values, and thereby the comparisons
   if not 1 <= many <= 3:
     return None
   values = []

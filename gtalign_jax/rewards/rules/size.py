@@ -15,6 +15,7 @@ def too_big(found: str) -> bool:
 
   found: a canonical text. An upper bound: terms of a sum count as their largest, factors add up.
   """
+  # reversed: pop() takes from the end
   rest, bound = _TOKEN.findall(found)[::-1], 0.0
   try:
     while rest:  # again after a bracket that nothing opened
@@ -32,6 +33,7 @@ def _group(rest: list[str]) -> float:
       largest, product, last = max(largest, product), 0.0, 0.0
     elif token in ("^", "!"):
       power = last if token == "!" else _argument(rest)
+      # 300: a float ends at 10^308
       grown = max(last, _LETTER) * 10.0 ** min(power, 300)
       product, last = product - last + grown, grown
     elif token not in ("\\cdot", "\\times", "/", "\\frac", " "):

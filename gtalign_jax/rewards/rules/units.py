@@ -44,7 +44,7 @@ _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SHORT = {"mph": "mile / hour", "kmh": "km / h", "kph": "km / h", "mps": "m / s"}
 
 # 5 m, 9.8 m/s^2, 5cm at the end of plain text; one letter counts only after a space
-_LONG = "|".join(sorted(filter(re.compile("[a-z]{2}").match, {*_UNITS, *_SHORT}), key=len)[::-1])
+_LONG = "|".join(each for each in (*_UNITS, *_SHORT) if re.match("[a-z]{2}", each))
 _RAISED = r"(?:\^?\{?-?[23]\}?)?"
 _BARE = re.compile(
   rf"(?<=[\d}}])(?:\s*(?:{_LONG})|[\s~]+[a-zA-ZΩ]){_RAISED}"
@@ -98,7 +98,7 @@ def _unit(said: str) -> Unit:
         exponent = sign * int(match[3] or power)
         size *= one**exponent
         powers[dimension] += exponent
-        power = 1
+        power = 1  # square meter second: of the meter only
       else:
         return Unit(Fraction(1), None)
   return Unit(size, frozenset((each, n) for each, n in powers.items() if n) if powers else None)

@@ -81,6 +81,7 @@ class Verifier:
     """The line that answers `question`. Lines are short: one that is readable is there in full."""
     assert self.process and self.process.stdin and self.process.stdout
     self.process.stdin.write(question)
+    # not select(), which takes no file numbers beyond 1,023: a run may have more open
     with selectors.DefaultSelector() as selector:
       selector.register(self.process.stdout, selectors.EVENT_READ)
       if not selector.select(seconds):
