@@ -42,10 +42,11 @@ def _up_to(value: Any) -> Any:
   return (0.0, value)
 
 
-def _before(step: Any) -> Any:
+def _before(count: Any) -> Any:
   """the value - 1"""
-  # verl's policy learns from that step on, counted from 1
-  return max(step - 1, 0) if isinstance(step, int) else step
+  # verl counts the first step or round in: the policy learns from step critic_warmup on, and
+  # max_num_gen_batches holds the batch that is sampled anyway
+  return max(count - 1, 0) if isinstance(count, int) else count
 
 
 def _same(
@@ -166,6 +167,24 @@ TABLE = (
   _only(
     "1.0", "the whole buffer costs 1 here", "[reward_model.]overlong_buffer.penalty_factor",
     "[reward_model.]reward_kwargs.overlong_buffer_cfg.penalty_factor",
+  ),
+  Alias(
+    ("[algorithm.]filter_groups.max_num_gen_batches",), ("grpo.resample_rounds",),
+    {"0": "goes on without end; set grpo.resample_rounds, the rounds after the first"}, _before,
+  ),
+  _choice(
+    "grpo.resample_rounds",
+    {"true": "- goes on without end; set grpo.resample_rounds, the rounds after the first",
+     "false": 0},
+    "[algorithm.]filter_groups.enable",
+  ),
+  _choice(
+    "grpo.resample_rounds",
+    {
+      "seq_final_reward": {}, "seq_reward": {}, "score": {},
+      "acc": "- groups are told apart by their rewards here; say seq_final_reward",
+    },
+    "[algorithm.]filter_groups.metric",
   ),
   _choice("grpo.mask_truncated", _FLAGS, "mask_truncated_completions"),
   # the loss
@@ -343,5 +362,6 @@ SWITCHES = {
   "vllm_importance_sampling_correction": (
     "vllm_importance_sampling_mode", "vllm_importance_sampling_cap",
   ),
+  "filter_groups.enable": ("filter_groups.max_num_gen_batches", "filter_groups.metric"),
   "overlong_buffer.enable": ("overlong_buffer.len", "overlong_buffer.penalty_factor"),
 }  # fmt: skip

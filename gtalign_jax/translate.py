@@ -82,6 +82,10 @@ def _together(given: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
   named = {_name(_BY_NAME[key]): key for key in given}
   said = {name: _text(given[key]) for name, key in named.items()}
   names = [name for switch in SWITCHES if said.get(switch) == "false" for name in SWITCHES[switch]]
+  if {"filter_groups.enable", "filter_groups.max_num_gen_batches"} <= said.keys() and (
+    said["filter_groups.enable"] == "true"
+  ):
+    names.append("filter_groups.enable")  # the other one says how often
   if {"adv_estimator", "norm_adv_by_std_in_grpo"} <= said.keys():
     # the second is of verl's estimator `grpo` alone, and says which of two that is
     grpo = said["adv_estimator"] == "grpo"

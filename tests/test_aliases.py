@@ -57,6 +57,11 @@ reward_model.overlong_buffer.enable=True -> nothing
 reward_model.reward_kwargs.overlong_buffer_cfg.enable=false -> grpo.overlong_buffer=0
 reward_model.overlong_buffer.penalty_factor=1.0 -> nothing
 reward_model.reward_kwargs.overlong_buffer_cfg.penalty_factor=1 -> nothing
+algorithm.filter_groups.max_num_gen_batches=10 -> grpo.resample_rounds=9
+algorithm.filter_groups.enable=False -> grpo.resample_rounds=0
+algorithm.filter_groups.metric=seq_final_reward -> nothing
+filter_groups.metric=seq_reward -> nothing
+filter_groups.metric=score -> nothing
 mask_truncated_completions=True -> grpo.mask_truncated=True
 mask_truncated_completions=False -> grpo.mask_truncated=False
 importance_sampling_level=token -> grpo.kind=grpo
@@ -197,6 +202,9 @@ adv_estimator=opo -> grpo.advantage
 adv_estimator=gpg -> grpo.advantage
 adv_estimator=grpo_passk -> grpo.advantage
 reward_weights=[1, 1] -> set grpo.gdpo_weights
+algorithm.filter_groups.max_num_gen_batches=0 -> set grpo.resample_rounds
+algorithm.filter_groups.enable=True -> set grpo.resample_rounds
+filter_groups.metric=acc -> say seq_final_reward
 overlong_buffer.penalty_factor=0.5 -> the whole buffer costs 1
 loss_type=bnpo -> say dapo
 loss_type=sapo -> see grpo.kind
@@ -319,6 +327,11 @@ def test_names_are_told_apart():
       "grpo.mismatch=off",
     ),
     # two that mean something together
+    (
+      "filter_groups.enable=True filter_groups.max_num_gen_batches=3 filter_groups.metric=score",
+      "grpo.resample_rounds=2",
+    ),
+    ("filter_groups.enable=False filter_groups.metric=acc", "grpo.resample_rounds=0"),
     ("adv_estimator=grpo norm_adv_by_std_in_grpo=False", "grpo.advantage=dr_grpo"),
     ("adv_estimator=rloo norm_adv_by_std_in_grpo=False", "grpo.advantage=rloo"),
     (
