@@ -19,6 +19,7 @@ from gtalign_jax import progress
 from gtalign_jax.config import Config, override
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.sections import LogConfig
+from gtalign_jax.train import log as step_log
 from gtalign_jax.train import metrics, services
 
 PLAN = (  # a run in the order in which its lines appear
@@ -293,3 +294,15 @@ def test_a_terminal_shows_bars_and_whole_log_lines():
   assert "grpo 1/4" in shown and "rollout 3/8" in shown and "eval grpo 2/4" in shown
   for line in ("a line of the log", "after the bars"):
     assert re.search(rf"\d\d:\d\d:\d\d {line}\s*\r?\n", shown), shown
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_step_of_several_updates_has_one_number_of_each_metric():
+  nan = float("nan")
+  assert step_log._of_step("loss", [1.0, 3.0]) == 2 and np.isnan(
+    step_log._of_step("loss", [1, nan])
+  )
+  assert step_log._of_step("ratio/max", [1.5, 1.2]) == 1.5
+  assert step_log._of_step("lr", np.float32([0.1, 0.001])) == 0.001
+  assert step_log._of_step("block/payoff/kl", [nan, 2.0]) == 2  # of one mini-batch alone
+  assert np.isnan(step_log._of_step("block/payoff/kl", [nan, nan]))
