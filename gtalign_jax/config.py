@@ -121,6 +121,19 @@ class Config:
         f"critic.warmup_steps={self.critic.warmup_steps}: the policy learns after them, and there "
         f"are {self.grpo.steps} steps (grpo.steps) in all; use fewer"
       )
+    condition, score = self.data.condition, self.rewards.maximised
+    unread = {
+      f"rewards.mode={self.rewards.mode!r}": self.rewards.mode == "paper",
+      f"the score {score!r}": condition == "alpha" and score not in ("cobb_douglas", "ces"),
+      f"grpo.advantage={self.grpo.advantage!r}": condition == "alpha"
+      and self.grpo.advantage == "gdpo",
+    }
+    for reader, cannot in unread.items():
+      # the prompt would say what its reward does not do
+      if condition != "none" and cannot:
+        raise BadInput(
+          f"data.condition={condition!r}: {reader} does not read it; change one of them"
+        )
     largest = self.rollout.prompt_buckets[-1]
     if self.data.max_prompt_tokens > largest:
       raise BadInput(

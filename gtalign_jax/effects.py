@@ -73,11 +73,20 @@ RULES = (
     ("data.weights",), "data.sources", lambda values: len(values["data.sources"]) != 1,
     "name two sources or more",
   ),
-  # rewards
+  Rule(
+    ("data.condition_alphas",), "data.condition", _is("data.condition", "alpha"), "take alpha",
+  ),
+  Rule(
+    ("data.condition_policies",), "data.condition", _is("data.condition", "pricing"),
+    "take pricing",
+  ),
+  # rewards: a prompt's own weight or prices take their place
+  Rule(("rewards.alpha",), "data.condition", _is_not("data.condition", "alpha"), "take none"),
+  Rule(("rewards.pricing",), "data.condition", _is_not("data.condition", "pricing"), "take none"),
   Rule(
     (
       "rewards.alpha", "rewards.cq_max_words", "rewards.aq_min_words", "rewards.welfare",
-      "rewards.rho", "rewards.disagreement", "rewards.llm_calibration",
+      "rewards.rho", "rewards.disagreement", "rewards.llm_calibration", "rewards.pricing",
     ),
     "rewards.mode", _is("rewards.mode", "corrected"), "take corrected",
   ),

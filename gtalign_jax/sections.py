@@ -34,6 +34,7 @@ DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "full", "dots", "names")  # what the backward pass computes again: models/decoder
 LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 TEMPLATES = ("compact", "full", "released")
+CONDITIONS = ("none", "alpha", "pricing")  # what a prompt may say of its own reward
 # what every chat template is given anyway: data/chat_template.py
 TEMPLATE_GIVEN = ("messages", "add_generation_prompt", "tools", "documents", "self")
 MODES = ("corrected", "paper")
@@ -105,11 +106,23 @@ class DataConfig:
   train_split: str = "train"  # prompts that the policy learns from
   eval_split: str = "test"  # held-out prompts
   max_prompt_tokens: int = 256  # longer prompts are left out and counted
-  seed: int = 0  # shuffles the order of prompts
+  # CONDITIONS: a weight of the user's utility, or prices; said in each prompt, read by its reward
+  condition: str = "none"
+  condition_alphas: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)  # the grid of alpha, in [0, 1]
+  # presets or .toml policies (game/pricing) that pricing draws from
+  condition_policies: tuple[str, ...] = ("free", "subscription", "pay_per_token")
+  seed: int = 0  # shuffles the order of prompts and draws their conditions
 
   def __post_init__(self):
     settle("data", self)
     one_of("data.template", self.template, TEMPLATES)
+    one_of("data.condition", self.condition, CONDITIONS)
+    for key in ("condition_alphas", "condition_policies"):
+      grid = getattr(self, key)
+      if not grid or len(set(grid)) < len(grid):
+        raise BadInput(f"data.{key}={grid}: must hold one or more, each once")
+    if not all(0 <= alpha <= 1 for alpha in self.condition_alphas):
+      raise BadInput(f"data.condition_alphas={self.condition_alphas}: must lie in [0, 1]")
     at_least("data", self, 1, "max_prompt_tokens")
     at_least("data", self, 0, "seed")
     for source, weight in self.weights.items():
@@ -163,6 +176,7 @@ class RewardConfig:
   alpha: float = 0.5  # weight of user utility: Cobb-Douglas exponent, or share in ces
   rho: float = -1.0  # of ces: 1 the mean, 0 Cobb-Douglas, far below 0 the minimum
   disagreement: tuple[float, float] = (0.0, 0.0)  # of nash: (U, L) from which gains are counted
+  pricing: str = ""  # preset or .toml policy that U and L are charged by (game/pricing); "" = none
   floor: float = 1e-4  # added to U and L
   user_answer: float = 0.5  # weight of the answer in U
   user_length: float = 0.2  # weight of the band of the response length in U

@@ -54,6 +54,12 @@ SMALL = (
   "eval.bootstrap=100",
 )
 MORE = {
+  # bytes are tokens, and the prompts say more
+  "condition": (
+    "data.max_prompt_tokens=192",
+    "rollout.prompt_buckets=(192,)",
+    "sft.max_tokens=224",
+  ),
   # mesh.tensor fits the tiny model's 2 key-value heads; of fsdp over 16 devices, half is left on 8
   "qwen3b_v5e16": ("mesh.fsdp=4",),
   # long enough to write <response>, without which nothing is put to a judge

@@ -29,6 +29,8 @@ ON = {
 MORE = {
   "grpo.gdpo_weights": {"grpo.advantage": "gdpo"},
   "rewards.disagreement": {"rewards.welfare": "nash"},
+  "data.condition_alphas": {"data.condition": "alpha"},
+  "data.condition_policies": {"data.condition": "pricing"},
   "rewards.variant": {"rewards.welfare": ""},
   # pareto, which has weights of its own, is of paper mode
   **{
@@ -49,10 +51,16 @@ OFF = {
   "grpo.mismatch": "off", "rollout.group_size": 4, "optim.decay": "constant",
   "sft.optim.decay": "constant", "critic.optim.decay": "constant", "eval.temperature": 0.0, "teacher.model": "",
   "rewards.user_length": 0.0, "rewards.llm_length": 0.0, "rewards.user_brief": 0.0,
+  "data.condition": "none",
 }  # fmt: skip
 ADVANTAGE_OFF = {
   ("grpo.gdpo_weights",): "grpo", ("critic.*",): "grpo", ("grpo.resample_rounds",): "gae",
 }  # fmt: skip
+# the same where one value does not do for all keys of a switch
+OFF_OF = {
+  ("rewards.alpha", "data.condition"): "alpha",
+  ("rewards.pricing", "data.condition"): "pricing",
+}
 ALSO_OFF = {
   "watch.skipped": {"sft.steps": 0},
   "teacher.model": {"teacher.base_url": ""},
@@ -69,6 +77,7 @@ OTHERS = {
   "rollout.group_size": 4,
   "grpo.inner_epochs": 3, "checkpoint.keep": 3, "rewards.disagreement": (0.1, 0.2),
   "grpo.minibatch_prompts": 4, "watch.parse_fall": 0.1, "rewards.llm_calibration": 0.1,
+  "data.condition_alphas": (0.2, 0.8), "data.condition_policies": ("free",),
   "rewards.judge.base_url": "http://localhost:1/v1", "rewards.judge.extra_body": {"a": [1]},
   "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
   "rewards.response_words": (5, 50), "rewards.completion_words": (5, 50),
@@ -107,7 +116,7 @@ def test_each_key_of_a_rule_is_refused_and_taken(rule, key):
   if key in ("grpo.steps", "sft.steps"):
     on = vary(on, {key: 1})
   assert configs.values(vary(on, {key: value}))[key] == value
-  idle = ADVANTAGE_OFF.get(rule.keys, OFF[rule.switch])
+  idle = OFF_OF.get((key, rule.switch), ADVANTAGE_OFF.get(rule.keys, OFF[rule.switch]))
   switched = {rule.switch: idle} | ALSO_OFF.get(idle, {}) | ALSO_OFF.get(rule.switch, {})
   off = vary(on, switched | (ALSO_OFF.get(key, {}) if rule.switch == "grpo.steps" else {}))
   with pytest.raises(BadInput) as caught:
@@ -189,6 +198,18 @@ def test_a_file_is_held_to_what_it_sets_itself(tmp_path, made, key):
     (
       {"grpo.mismatch_veto": (1e-4, 1e2), "rollout.top_k": 20, "rollout.min_p": 0.1},
       "use none, or drop rollout.top_k=20, rollout.min_p=0.1",
+    ),
+    (
+      {"data.condition": "pricing", "rewards.mode": "paper"},
+      "data.condition='pricing': rewards.mode='paper' does not read it",
+    ),
+    (
+      {"data.condition": "alpha", "rewards.variant": "linear"},
+      "data.condition='alpha': the score 'utilitarian' does not read it",
+    ),
+    (
+      {"data.condition": "alpha", "grpo.advantage": "gdpo"},
+      "data.condition='alpha': grpo.advantage='gdpo' does not read it",
     ),
   ],
 )

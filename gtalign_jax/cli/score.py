@@ -10,7 +10,7 @@ from typing import Any
 from gtalign_jax import config, files, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
-from gtalign_jax.rewards import judges, score, tasks
+from gtalign_jax.rewards import judges, requests, score, tasks
 from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rewards.reward import check_verdicts
 
@@ -61,6 +61,7 @@ ARGUMENTS: arguments.Declared = {
 def run(args: argparse.Namespace) -> int:
   """Scores a file. Writes nothing where a row is malformed (BadInput) or the judge is gone."""
   settings = config.override(config.Config(), _overrides(args)).rewards
+  requests.policy(settings)  # a bad policy file is told before a judge is asked
   files.check_output(args.output, [args.input, settings.judge.log])
   lines = jsonl.read(args.input)
   places = [f"{args.input}:{number}" for number, _ in lines]

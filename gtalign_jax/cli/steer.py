@@ -19,7 +19,7 @@ ARGUMENTS: arguments.Declared = {
     required=True,
     action="append",
     metavar="NAME|FILE",
-    help="free, subscription, pay_per_token or a .toml file; may be repeated",
+    help="free, subscription, pay_per_token, pay_per_character or a .toml file; may be repeated",
   ),
   "--question": dict(required=True, help="what the user asks"),
   "--max-new-tokens": dict(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gtalign_jax.data import conditions
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
@@ -31,12 +32,20 @@ def batch_at(
   """The prompts of rollout `step` (from 0). round: of dynamic sampling, each in another order.
 
   Each source is shuffled anew every epoch (data.seed); sources are mixed by `data.weights`.
+  Where prompts have conditions to draw from, each gets one for this step (data.seed, step, id).
   Depends on nothing but the arguments. Raises BadInput on weights of sources that are not there.
   """
   order = _mixed(encoded, data_config, round)
   first = step * prompts_per_step
   chosen = [int(order[first + k]) for k in range(prompts_per_step)]
-  return Batch([encoded.records[i] for i in chosen], [encoded.ids[i] for i in chosen])
+  parts, size = [encoded] * len(chosen), len(encoded.choices)
+  if size:
+    names = [encoded.records[i].id for i in chosen]
+    parts = [encoded.choices[conditions.draw(data_config, name, size, step)] for name in names]
+  return Batch(
+    [part.records[i] for part, i in zip(parts, chosen)],
+    [part.ids[i] for part, i in zip(parts, chosen)],
+  )
 
 
 def _mixed(encoded: Encoded, data_config: DataConfig, round: int) -> MapDataset[int]:

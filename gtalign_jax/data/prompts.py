@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gtalign_jax.data import chat_template, literal
+from gtalign_jax.data import chat_template, conditions, literal
 from gtalign_jax.data.chat_template import ChatTemplate
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
@@ -31,30 +31,67 @@ class Encoded(NamedTuple):
   """Prompts ready for the policy.
 
   records: those that fit. ids: their token ids, int32 arrays. left_out: count of over-long ones.
+  choices: the same prompts under each condition of `data.condition`, for training to draw from;
+  () where there is nothing to draw.
   """
 
   records: list[Record]
   ids: list[np.ndarray]
   left_out: int
+  choices: tuple[Encoded, ...] = ()
 
 
 def encode(
-  records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, data_config: DataConfig
+  records: Sequence[Record],
+  tokenizer: PreTrainedTokenizerBase,
+  data_config: DataConfig,
+  every_condition: bool = False,
 ) -> Encoded:
   """Applies `data.template` and the tokenizer's chat template, generation prompt included.
 
   Prompts over `data.max_prompt_tokens` are left out, never cut; `compact` first clips earlier turns
-  of the assistant. Raises BadInput where no prompt is left, `released` has no prompt to release, or
-  the chat template does not do with a record or with `data.template_arguments`.
+  of the assistant. Each prompt has the condition drawn for it; every_condition: under all others it
+  is in `choices` as well, and is left out where it does not fit under one of them. Raises BadInput
+  where no prompt is left, `released` has no prompt to release, or the chat template does not do
+  with a record or with `data.template_arguments`.
   """
-  template, limit = data_config.template, data_config.max_prompt_tokens
-  if template == "released" and not data_config.root:
+  if data_config.template == "released" and not data_config.root:
     raise BadInput(
       "data.template='released' needs data.root: prompts of the sample set hold no instructions; "
       "use compact or full"
     )
   if not records:
     return Encoded([], [], 0)
+  grid = conditions.grid(data_config)
+  drawn = [conditions.draw(data_config, record.id, len(grid)) for record in records]
+  if every_condition:
+    versions = [[conditions.conditioned(record, each) for record in records] for each in grid]
+  else:
+    versions = [[conditions.conditioned(each, grid[k]) for each, k in zip(records, drawn)]]
+  found = [_fitting(version, tokenizer, data_config) for version in versions]
+  # as in the source: the order of a run must not depend on who was clipped
+  order = [i for i in range(len(records)) if all(i in fits for fits in found)]
+  count = len(records) - len(order)
+  choices = tuple(
+    Encoded([version[i] for i in order], [fits[i] for i in order], count)
+    for version, fits in zip(versions, found)
+  )
+  if len(choices) == 1:
+    return choices[0]
+  picked = [choices[drawn[i]] for i in order]
+  return Encoded(
+    [each.records[at] for at, each in enumerate(picked)],
+    [each.ids[at] for at, each in enumerate(picked)],
+    count,
+    choices,
+  )
+
+
+def _fitting(
+  records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, data_config: DataConfig
+) -> dict[int, np.ndarray]:
+  """Index -> token ids of the records that fit."""
+  template, limit = data_config.template, data_config.max_prompt_tokens
   model_template = chat_template.of(tokenizer, data_config.template_arguments)
   fits: dict[int, np.ndarray] = {}
   lengths: dict[int, int] = {}
@@ -72,8 +109,7 @@ def encode(
       f"{min(lengths.values())} tokens with data.template={template!r}; raise it (and "
       "rollout.prompt_buckets)"
     )
-  order = sorted(fits)  # as in the source: the order of a run must not depend on who was clipped
-  return Encoded([records[i] for i in order], [fits[i] for i in order], len(records) - len(order))
+  return fits
 
 
 def _changes(record: Record, clip: int | None) -> bool:
@@ -87,22 +123,35 @@ def _changes(record: Record, clip: int | None) -> bool:
 def messages(record: Record, template: str, clip: int | None = None) -> list[dict[str, str]]:
   """The chat that the policy sees.
 
-  released: the prompt field as it is (records without ground truth hold no instructions: `full`).
+  released: the prompt field as it is (records without ground truth hold no instructions: `full`),
+  with what the record's condition says at the end of the system turn.
   compact, full: the template as system turn; then one user turn, the last question preceded by
   the conversation so far. clip: characters kept of each earlier turn of the assistant.
   """
   if template == "released":
     # the released rows carry instructions and label together; a row without label has neither
     if record.ground_truth is not None:
-      return [dict(message) for message in record.messages]
+      return _with_condition(record)
     template = "full"
   own, turns = conversation(record)
-  system = "\n\n".join([template_text(template), *own])
+  # the condition last: what all prompts begin with is computed once
+  parts = [template_text(template), *own, conditions.sentence(record)]
+  system = "\n\n".join(part for part in parts if part)
   question = turns[-1]["content"]
   if len(turns) > 1:
     past = "\n".join(_spoken(turn, clip) for turn in turns[:-1])
     question = f"Conversation so far:\n{past}\n\nQuestion: {question}"
   return [{"role": "system", "content": system}, {"role": "user", "content": question}]
+
+
+def _with_condition(record: Record) -> list[dict[str, str]]:
+  """The record's own chat, its condition said in the system turn (a new one where it has none)."""
+  chat, said = [dict(message) for message in record.messages], conditions.sentence(record)
+  if said and chat[0]["role"] == "system":
+    chat[0]["content"] += f"\n\n{said}"
+  elif said:
+    chat.insert(0, {"role": "system", "content": said})
+  return chat
 
 
 def conversation(record: Record) -> tuple[list[str], list[dict[str, str]]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from gtalign_jax.data.plain import plain
 from gtalign_jax.errors import BadInput
+from gtalign_jax.game import conditions
 
 ROLES = ("system", "user", "assistant")
 # the columns that a record is made of; what else a file holds (images, embeddings) is not read
@@ -59,6 +60,7 @@ def from_row(
     raise BadInput(f"{where}: extra_info must be an object, got {type(extra).__name__}")
   if extra.get("chat_history"):
     extra["chat_history"] = _messages(extra["chat_history"], f"{where}: extra_info.chat_history")
+  conditions.of(extra, where)  # raises where it is none
   return Record(
     id=_id(row.get("id"), where, fallback_id),
     data_source=source,

@@ -22,7 +22,9 @@ from gtalign_jax.config import Config
 from gtalign_jax.data import records
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.errors import BadInput
+from gtalign_jax.game import pricing
 from gtalign_jax.models import contents
+from gtalign_jax.rewards import requests
 
 log = logging.getLogger(__name__)
 # keys of the config that rows depend on; which prompts they chose, the prompts themselves say
@@ -44,6 +46,8 @@ def job(config: Config, options: Mapping[str, Any], encoded: Encoded, scored: bo
   }
   if scored:
     found |= {f"the code of {name}": _code(path) for name, path in config.rewards.tasks.items()}
+    if policy := requests.policy(config.rewards):
+      found["the pricing policy"] = pricing.table(policy)
     if config.rewards.judge.log:
       found["the log of verdicts"] = contents.of_file(config.rewards.judge.log)
   return found | dict(options)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gtalign_jax.game import payoff
+from gtalign_jax.game import conditions, payoff
 from gtalign_jax.report.labels import TYPE_WORDS
 from gtalign_jax.report.results import Row
 from gtalign_jax.rewards import chain, features
@@ -59,12 +59,15 @@ def _sample(title: str, row: Row, mode: str) -> dict[str, Any]:
   """What the page shows of one row, by the names that the template has for it."""
   read = chain.parse(row["completion"], mode)
   numbers = [(name, row.get(key)) for name, key in SCORES]
+  # null where the judge gave no verdict, absent where the mode has no such term
+  scores = [f"{name} {value:.3g}" for name, value in numbers if isinstance(value, (int, float))]
+  # what the request itself said of its reward: the numbers are by it
+  said = conditions.of(row.get("extra_info"), str(row.get("id"))).label
   texts = {key: getattr(read, key) or "" for key in BLOCKS if key != "payoff"}
   found = {
     "title": title,
     "source": row.get("data_source", ""),
-    # null where the judge gave no verdict, absent where the mode has no such term
-    "scores": [f"{name} {value:.3g}" for name, value in numbers if isinstance(value, (int, float))],
+    "scores": [*scores, said] if said else scores,
     "question": _question(row).strip(),
     **{key: text.strip() for key, text in texts.items()},
   }

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
+from gtalign_jax.game import conditions
+from gtalign_jax.game.conditions import NONE, Condition
 from gtalign_jax.rewards import chain, features, tasks
 from gtalign_jax.rewards.blocks import Numbers, Span
 from gtalign_jax.rewards.tasks.base import Task, example_of
@@ -19,7 +21,8 @@ class Reading(NamedTuple):
   spans, numbers, format, error: as in `blocks.Blocks`.
   brief_chars: characters of reasoning, NaN where brevity earns nothing. cell, user_type: -1 where
   none is named. action: what the response does, -1 where that is none. type_label: the user type
-  that the row's label says, -1 where it says none. task: None where there is no response to judge.
+  that the row's label says, -1 where it says none. condition: what the request says of its game.
+  task: None where there is no response to judge.
   verdict: as the row brings it (NaN: no verdict), or None: to be asked.
   """
 
@@ -35,6 +38,7 @@ class Reading(NamedTuple):
   user_type: int
   action: int
   type_label: int
+  condition: Condition
   task: Task | None
   verdict: float | None
 
@@ -81,6 +85,8 @@ def read(
     # no response does nothing; one that asks nothing answers
     action=-1 if response is None else features.action(response, cell, *limits),
     type_label=tasks.type_label(function, row.get("ground_truth")),
+    # the published reward knows no conditions, and its rows may hold anything
+    condition=NONE if config.mode == "paper" else conditions.of(row.get("extra_info"), place),
     task=task,
     verdict=given(row, "judge_score", place),
   )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gtalign_jax.game import reward
-from gtalign_jax.rewards import paper
+from gtalign_jax.rewards import paper, requests
 from gtalign_jax.rewards.games import Games, array, games_of
 from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rewards.read import Reading, read
@@ -45,6 +45,7 @@ def score_rows(
   paper_mode = config.mode == "paper"
   places = places or [f"row {row.get('id')!r}" for row in rows]
   readings = [_read(row, config, place) for row, place in zip(rows, places, strict=True)]
+  request = requests.of(rows, readings, config, places)  # a bad row must not cost verdicts
   games = games_of(readings)
   verdicts = _verdicts(readings, judge)
   answer = paper.answer if paper_mode else _answer
@@ -54,7 +55,7 @@ def score_rows(
   features = _features(readings, answers, decision)
   if config.variant == "pareto":
     features = features._replace(pareto=paper.pareto_scores(rows, readings, games, judge))
-  terms = reward.terms(features, config, config.mode, config.variant)
+  terms = reward.terms(features, config, config.mode, config.variant, request)
   numbers = array([*terms, decision, choice, carried_out]).T.tolist()
   scored = [
     _columns(*each) | {"judge_score": verdict} | games.facts(at, readings[at])

@@ -119,10 +119,7 @@ def scored_rows(
   if judge is not None:
     try:
       scored = score.score_rows(rows, config, judge)
-      rows = [
-        row | more | {"response_tokens": _response_tokens(engine.tokenizer, row["completion"])}
-        for row, more in zip(rows, scored, strict=True)
-      ]
+      rows = [row | more for row, more in zip(rows, scored, strict=True)]
     except RunFailure as error:
       rows = [{"failure": str(error)}]
   everyone, G = distributed.gather_rows(rows), engine.sampling.group_size
@@ -132,7 +129,10 @@ def scored_rows(
 
 
 def _response_tokens(tokenizer: Any, completion: str) -> int:
-  """Tokens of the response block, which is all that a user reads; 0 without one."""
+  """Tokens of the response block, which is all that a user reads; 0 without one.
+
+  Of the text, not as sampled: a price per token then pays for no odd spelling of it.
+  """
   response = chain.contents(completion, chain.blocks(completion).spans[-1])
   return len(tokenizer.encode(response, add_special_tokens=False)) if response else 0
 
@@ -147,22 +147,26 @@ def texts(
   a turn begin there.
   """
   control = vocabulary.control_ids(tokenizer)
-  return [
-    {
+  rows = []
+  for g, (ids, stopped) in enumerate(_rows(rollout)):
+    completion = vocabulary.spell(tokenizer, ids, eos_ids)
+    row = {
       "id": f"{record.id}#{g}",
       "sample": g,
       "data_source": record.data_source,
       "prompt": list(record.messages),
       "ground_truth": record.ground_truth,
       "extra_info": record.extra_info,
-      "completion": vocabulary.spell(tokenizer, ids, eos_ids),
+      "completion": completion,
       "finish_reason": "stop" if stopped else "length",
       "prompt_tokens": prompt_tokens,
       "completion_tokens": len(ids),
       "control_tokens": sum(int(each) in control for each in vocabulary.body(ids, eos_ids)),
+      # before a row is scored: a price per token reads it
+      "response_tokens": _response_tokens(tokenizer, completion),
     }
-    for g, (ids, stopped) in enumerate(_rows(rollout))
-  ]
+    rows.append(row)
+  return rows
 
 
 def block_ids(engine: Engine, rollout: Rollout) -> np.ndarray:

@@ -14,6 +14,7 @@ from gtalign_jax.config import Config
 from gtalign_jax.data import records as rows
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
+from gtalign_jax.game import pricing
 from gtalign_jax.models import contents
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ NAME, CHAINS = "contents.json", "sft.data"
 
 
 def read(config: Config, records: Mapping[str, Sequence[Record]], chains: bool) -> dict[str, str]:
-  """What the run reads: a hash of the model, of each source of each split, of `sft.data`.
+  """What the run reads: a hash of the model, of each source of each split, of `sft.data`, policies.
 
   chains: whether those of `sft.data` are still to be read.
   """
@@ -33,9 +34,19 @@ def read(config: Config, records: Mapping[str, Sequence[Record]], chains: bool) 
     for source, own in sources.items():
       key = f"data.root={config.data.root!r}, split {split!r}, source {source!r}"
       found[key] = f"{len(own)} prompts, {rows.fingerprint(own)}"
+  if config.data.condition == "pricing":
+    found |= policies("data.condition_policies", config.data.condition_policies)
+  if config.rewards.pricing:
+    found |= policies("rewards.pricing", [config.rewards.pricing])
   if chains and config.sft.data:
     found[CHAINS] = contents.of_file(files.named(config.sft.data))
   return found
+
+
+def policies(key: str, names: Sequence[str]) -> dict[str, str]:
+  """What the pricing policies of the config's `key` say, by name."""
+  found = {name: pricing.table(pricing.loaded(name, key)) for name in names}
+  return {f"{key}={name!r}": json.dumps(table, sort_keys=True) for name, table in found.items()}
 
 
 def check(workdir: str | Path, found: Mapping[str, str]) -> None:

@@ -22,11 +22,12 @@ import jax
 from gtalign_jax import config as configs
 from gtalign_jax import files, jsonl
 from gtalign_jax.config import Config
+from gtalign_jax.data import conditions
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput, RunFailure, first_line
 from gtalign_jax.parallel import distributed
-from gtalign_jax.rewards import judges, tasks
+from gtalign_jax.rewards import judges, requests, tasks
 from gtalign_jax.rewards.tasks import accuracy
 from gtalign_jax.sections import DataConfig, RewardConfig
 from gtalign_jax.synthesize import sft_data
@@ -159,9 +160,11 @@ def check(config: Config, records: Records, scored: bool = True) -> None:
   judge is needed, and of labels only that those given are none that chains would misread. Raises
   BadInput, or RunFailure where the same command may succeed later.
   """
+  conditions.grid(config.data)
   if not scored and not config.sft.data:
     _check_each(records, tasks.check_label)
   if scored:
+    requests.policy(config.rewards)
     check_records(records, config.rewards)
     _by_main(lambda: judges.check(config.rewards.judge))
     if config.rewards.judge.kind == "rule":

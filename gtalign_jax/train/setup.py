@@ -79,7 +79,8 @@ def load(
     params = lora.init(policy.config, jax.random.key(config.seed), config.policy)
     params = jax.device_put(params, sharding.tree_shardings(mesh, names))
   encoded = {
-    split: prompts.encode(part, policy.tokenizer, config.data) for split, part in found.items()
+    split: prompts.encode(part, policy.tokenizer, config.data, split == config.data.train_split)
+    for split, part in found.items()
   }
   preflight.check_prompts(encoded, config.data)
   if config.grpo.steps:  # weights of sources without prompts: now, not at the first step

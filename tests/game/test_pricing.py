@@ -1,5 +1,6 @@
 """Each pricing map as an affine map, the written payoffs, and the errors of policy files."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -23,6 +24,7 @@ def by_hand(policy, matrix):
   for u, a, r in np.ndindex(2, 3, 2):
     out[u, a, r] = policy.scale[r] * matrix[u, a, r] + policy.shift[a][r]
     out[u, a, r] -= policy.price[r] * policy.tokens[a]
+    out[u, a, r] -= policy.price_per_character[r] * policy.characters[a]
   return out
 
 
@@ -97,7 +99,7 @@ def test_payment_changes_behaviour():
   matrix[:, 2] = (3.0, 3.0)  # answer and ask: best, but long
   matrix[:, 1] = (2.0, 1.8)  # ask only: short
   chosen = [pricing.choose(pricing.load(name), matrix) % 3 for name in pricing.PRESETS]
-  assert chosen == [2, 2, 1]
+  assert chosen == [2, 2, 1, 1]
 
 
 def test_under_jit_in_float32():
@@ -136,6 +138,8 @@ def test_example_file():
     ("[shift]\nCQ = 1", r"shift\.CQ=1 must be a table"),
     ("[shift.XX]\nuser = 1", r"unknown key shift\.XX"),
     ("name = 3", r"name=3 must be a string"),
+    ("[price_per_charcter]\nuser = 1", r"did you mean price_per_character"),
+    ("[characters]\nCQ = -1", r"characters\.CQ=-1\.0: must be at least 0"),
     ("= broken", r"not TOML"),
   ],
 )
@@ -163,3 +167,50 @@ def test_the_name_defaults_to_the_stem(tmp_path):
   path = tmp_path / "evening.toml"
   path.write_text("")
   assert pricing.load(str(path)) == pricing.Pricing(name="evening")
+
+
+number = st.floats(-100, 100)
+pair = st.tuples(number, number)
+
+
+@given(
+  st.builds(
+    pricing.Pricing,
+    name=st.text(),
+    scale=st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)),
+    shift=st.tuples(pair, pair, pair),
+    price=pair,
+    tokens=st.tuples(*[st.floats(0, 999)] * 3),
+    price_per_character=pair,
+    characters=st.tuples(*[st.floats(0, 999)] * 3),
+  )
+)
+def test_a_policy_is_its_table(policy):
+  assert pricing.from_table("here", json.loads(json.dumps(pricing.table(policy)))) == policy
+
+
+def test_what_a_response_is_charged():
+  """(shift - price tokens - price_per_character characters) / 10, roles (LLM, user)."""
+  policy = pricing.Pricing(
+    name="x",
+    scale=(3.0, 3.0),
+    shift=((1.0, 0.0), (0.5, -2.0), (0.0, -1.0)),
+    price=(-0.002, 0.01),
+    price_per_character=(0.001, 0.0),
+  )
+  assert pricing.charge(policy, 1, 100, 400) == pytest.approx([0.03, -0.3], abs=1e-15)
+  assert pricing.charge(policy, 0, 0, 0) == [0.1, 0.0]
+  # which action it is cannot be told: the smallest shift of each role
+  assert pricing.charge(policy, -1, 100, 0) == pytest.approx([0.02, -0.3], abs=1e-15)
+  assert pricing.charge(pricing.PRESETS["free"], 2, 999, 9999) == [0.0, 0.0]
+
+
+def test_a_price_per_character_has_the_level_of_the_price_per_token():
+  by_token, by_character = (pricing.PRESETS[f"pay_per_{unit}"] for unit in ("token", "character"))
+  matrix = np.zeros((2, 3, 2))
+  np.testing.assert_allclose(
+    pricing.affine(by_character, matrix), pricing.affine(by_token, matrix), atol=1e-12
+  )
+  # the same text in twice as many tokens
+  assert pricing.charge(by_character, 0, 100, 400) == pricing.charge(by_character, 0, 200, 400)
+  assert pricing.charge(by_token, 0, 200, 400)[0] > pricing.charge(by_token, 0, 100, 400)[0]

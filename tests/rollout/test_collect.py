@@ -9,6 +9,7 @@ from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.parallel import distributed
+from gtalign_jax.rewards import score
 from gtalign_jax.rewards.judges.rule import RuleJudge
 from gtalign_jax.rollout import collect
 from gtalign_jax.rollout.engine import Ended
@@ -154,3 +155,25 @@ def test_a_judge_that_fails_on_one_process_fails_on_all(monkeypatch):
     monkeypatch.setattr(distributed, "gather_rows", lambda rows: told.append(rows) or rows)
     collect.scored_rows(there, Batch(RECORDS[:1], IDS[:1]), ended, RewardConfig(), Refused())
   assert told == [[{"failure": "refused 1 questions"}]]  # the others hear of it
+
+
+@pytest.mark.parametrize("pricing", ["", "pay_per_token"])
+def test_rows_say_what_their_offline_score_needs(pricing):
+  """The condition and the tokens of the response are in the row: scored again, it is the same."""
+  there, tokenizer = engine(eos=EOS, slots=8), policy().tokenizer
+  chain = "<thinking>DQ</thinking><analyze>DQ_DA</analyze><response>It is 2 or so.</response>"
+  ids = np.array([tokenizer.encode(chain, add_special_tokens=False)])
+  ones = np.ones(ids.shape)
+  tables = [None, {"alpha": 0.9}, {"pricing": "pay_per_token"}, {"pricing": "pay_per_character"}]
+  records = [r._replace(extra_info={"condition": t}) for r, t in zip(RECORDS, tables)]
+  ended = [Ended(p, Rollout(ids, ones, ones, np.ones(1, bool))) for p in range(len(tables))]
+  one = there._replace(sampling=there.sampling._replace(group_size=1))
+  config = RewardConfig(pricing=pricing)
+  found = collect.scored_rows(one, Batch(records, IDS[:4]), ended, config, RuleJudge())
+  online = [row for rows in found.values() for row in rows]
+  assert len({row["score"] for row in online}) == (3 if pricing else 4)
+  assert all(row["response_tokens"] > 3 and row["user_reward"] > 0 for row in online)
+  unscored = collect.scored_rows(one, Batch(records, IDS[:4]), ended, config, None)
+  bare = [row for rows in unscored.values() for row in rows]  # of `gtalign generate`
+  offline = score.score_rows(bare, config, RuleJudge())
+  assert [row | more for row, more in zip(bare, offline)] == online

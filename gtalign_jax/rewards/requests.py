@@ -1,0 +1,62 @@
+"""What the requests of a batch say of their own reward: weights and charges (FORMULAS 12)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gtalign_jax.errors import BadInput
+from gtalign_jax.game import pricing, reward
+from gtalign_jax.rewards import chain
+from gtalign_jax.rewards.games import array
+from gtalign_jax.rewards.read import Reading, given
+from gtalign_jax.sections import RewardConfig
+
+TOKENS = "response_tokens"  # the column that a price per token reads
+
+
+def policy(config: RewardConfig) -> pricing.Pricing | None:
+  """The policy of `rewards.pricing`, None where nothing is charged. Raises BadInput."""
+  return pricing.loaded(config.pricing, "rewards.pricing") if config.pricing else None
+
+
+def of(
+  rows: Sequence[dict[str, Any]],
+  readings: Sequence[Reading],
+  config: RewardConfig,
+  places: Sequence[str],
+) -> reward.Request:
+  """The alpha and the charges of each row: its own condition's, else those of the config.
+
+  Raises BadInput, naming the place, where a price per token meets a row without response_tokens.
+  """
+  alphas = [each.condition.alpha for each in readings]
+  policies = [each.condition.pricing or policy(config) for each in readings]
+  alpha_B = charge_BR = None  # where nobody says anything, the kernel is that of any batch
+  if any(alpha is not None for alpha in alphas):
+    alpha_B = array([config.alpha if alpha is None else alpha for alpha in alphas])
+  if any(policies):
+    charge_BR = array([_charge(*each) for each in zip(rows, readings, policies, places)])
+  return reward.Request(alpha_B, charge_BR)
+
+
+def _charge(
+  row: dict[str, Any], reading: Reading, policy: pricing.Pricing | None, place: str
+) -> list[float]:
+  """Of one row, (LLM, user)."""
+  if policy is None:
+    return [0.0, 0.0]
+  response = chain.contents(row["completion"], reading.spans[-1]) or ""
+  tokens = _tokens(row, policy, place) if any(policy.price) else 0.0
+  return pricing.charge(policy, reading.action, tokens, len(response))
+
+
+def _tokens(row: dict[str, Any], policy: pricing.Pricing, place: str) -> float:
+  count = given(row, TOKENS, place)
+  if count is None or math.isnan(count) or count < 0:
+    raise BadInput(
+      f"{place}: {TOKENS}={row.get(TOKENS)!r}, but pricing {policy.name!r} has a price per token; "
+      "rows of gtalign generate and eval bring the number (pay_per_character needs none)"
+    )
+  return count
