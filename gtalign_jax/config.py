@@ -58,7 +58,7 @@ class Config:
   workdir: str = placed("runs/default")  # folder of the run: checkpoints, metrics, report
   # hub id | HF directory | .gguf file | random:tiny
   model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
-  seed: int = 0  # of every draw of the run but the order of prompts (data.seed)
+  seed: int = 0  # of every draw of the run but those of prompts (data.seed)
   policy: PolicyConfig = field(default_factory=PolicyConfig)
   data: DataConfig = field(default_factory=DataConfig)
   rollout: RolloutConfig = field(default_factory=RolloutConfig)

@@ -25,6 +25,7 @@ from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.fields import Table
+from gtalign_jax.game import pricing
 from gtalign_jax.sections import DataConfig, RewardConfig
 from gtalign_jax.train import lock, loop, preflight
 
@@ -147,6 +148,26 @@ def test_claimed_then_claim(tmp_path):
   with pytest.raises(BadInput, match="seed: 0 -> 1"), preflight.claimed(config(workdir, "seed=1")):
     pass
   assert everything(workdir) == ["config.json", "contents.json"]
+
+
+@pytest.mark.parametrize(
+  "key", ["rewards.pricing={}", "data.condition=pricing data.condition_policies=('free','{}')"]
+)
+def test_an_edited_pricing_policy_is_another_run(tmp_path, key):
+  policy = tmp_path / "policy.toml"
+  policy.write_text("[price]\nuser = 0.01\n")
+  run = config(tmp_path / "run", *key.format(policy).split())
+  with preflight.claimed(run):
+    preflight.claim(run, preflight.check_contents(run, {}))
+    assert preflight.check_contents(run, {})
+    policy.write_text("[price]\nuser = 0.02\n")
+    pricing.loaded.cache_clear()  # as in the process that goes on
+    with pytest.raises(BadInput, match=r"policy\.toml'?: what it holds has changed"):
+      preflight.check_contents(run, {})
+    policy.write_text("[prise]\n")
+    pricing.loaded.cache_clear()
+    with pytest.raises(BadInput, match=r"unknown key prise"):
+      preflight.check(run, {}, scored=True)
 
 
 def test_other_processes_than_the_main_one_touch_nothing(tmp_path, monkeypatch):
