@@ -46,7 +46,7 @@ def read(config: Config, records: Mapping[str, Sequence[Record]], chains: bool) 
 def policies(key: str, names: Sequence[str]) -> dict[str, str]:
   """What the pricing policies of the config's `key` say, by name."""
   found = {name: pricing.table(pricing.loaded(name, key)) for name in names}
-  return {f"{key}={name!r}": json.dumps(table, sort_keys=True) for name, table in found.items()}
+  return {f"{key}={name!r}": jsonl.dumps(table) for name, table in found.items()}
 
 
 def check(workdir: str | Path, found: Mapping[str, str]) -> None:
