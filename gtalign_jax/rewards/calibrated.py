@@ -38,7 +38,8 @@ def calibrated(rows: list[Row], config: RewardConfig) -> list[Row]:
   c_N = np.where(np.isnan(known_N), decision_N, known_N)
   gained_N = config.llm_calibration * (c_N - decision_N)
   new_N = np.maximum(llm_N + gained_N, config.floor)
-  welfare_N, score_N = reward.worth(user_N, new_N, config, config.variant, config.alpha)
+  alpha_N = array([row.get("alpha", config.alpha) for row in games])  # the request's own goes first
+  welfare_N, score_N = reward.worth(user_N, new_N, config, config.variant, alpha_N)
   out = [
     row | {"calibration": 0.0 if row["valid"] else None, "llm_uncalibrated": row["llm_reward"]}
     for row in rows

@@ -41,6 +41,12 @@ def of(
   return reward.Request(alpha_B, charge_BR)
 
 
+def columns(reading: Reading) -> dict[str, Any]:
+  """What a scored row says of its own weight; nothing where it is the config's."""
+  alpha = reading.condition.alpha
+  return {} if alpha is None else {"alpha": alpha}
+
+
 def _charge(
   row: dict[str, Any], reading: Reading, policy: pricing.Pricing | None, place: str
 ) -> list[float]:

@@ -33,12 +33,12 @@ def score_rows(
 ) -> list[dict[str, Any]]:
   """Scores rows {"id", "data_source", "completion", "ground_truth", "extra_info", …}, in order.
 
-  Returns the columns of `gtalign score`, and what `summarise` and the report want besides:
-  judge_score (the verdict used), named_cell, user_type, type_label (of the record), action (that
-  the response does), pareto, dilemma, equilibrium_gap, payoff (twelve finite numbers). A row with
-  the key judge_score (pareto_score) is not put to the judge. Invalid rows have None in every
-  numeric column. places: how errors name each row. Raises BadInput for a malformed row, an unknown
-  data_source, or a label that its task does not know.
+  Returns the columns of `gtalign score`, and what `summarise` and the report want besides: alpha
+  (where the request has its own), judge_score (the verdict used), named_cell, user_type, type_label
+  (of the record), action (that the response does), pareto, dilemma, equilibrium_gap, payoff (twelve
+  finite numbers). A row with the key judge_score (pareto_score) is not put to the judge. Invalid
+  rows have None in every numeric column. places: how errors name each row. Raises BadInput for a
+  malformed row, an unknown data_source, or a label that its task does not know.
   """
   if not rows:
     return []
@@ -58,7 +58,10 @@ def score_rows(
   terms = reward.terms(features, config, config.mode, config.variant, request)
   numbers = array([*terms, decision, choice, carried_out]).T.tolist()
   scored = [
-    _columns(*each) | {"judge_score": verdict} | games.facts(at, readings[at])
+    _columns(*each)
+    | requests.columns(readings[at])
+    | {"judge_score": verdict}
+    | games.facts(at, readings[at])
     for at, (verdict, *each) in enumerate(zip(verdicts, rows, readings, answers, numbers))
   ]
   return [paper.columns(each) for each in scored] if paper_mode else scored

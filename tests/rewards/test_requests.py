@@ -13,6 +13,7 @@ from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import conditions, pricing
 from gtalign_jax.rewards import judges, score
+from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.sections import RewardConfig
 
 RULE = judges.make(JudgeConfig())
@@ -103,7 +104,20 @@ def test_each_row_is_scored_by_its_own_alpha(alphas):
   for config in ({}, {"welfare": "ces", "rho": -2.0}):
     for got, each, alpha in zip(scored(*own, **config), rows, alphas):
       alone = scored(each, **config, **({} if alpha is None else {"alpha": alpha}))
-      assert [got] == alone
+      assert [got] == [each | ({} if alpha is None else {"alpha": alpha}) for each in alone]
+
+
+def test_calibration_weighs_by_the_rows_own_alpha():
+  rows = [said(text, id=f"{n}#0") for n, text in enumerate(("Paris.", "London.", BOTH))]
+  config = RewardConfig(llm_calibration=0.2)
+  own = calibrated(
+    scored(*[each | condition(alpha=0.9) for each in rows], llm_calibration=0.2), config
+  )
+  alone = calibrated(scored(*rows, alpha=0.9), RewardConfig(llm_calibration=0.2, alpha=0.9))
+  assert [each["score"] for each in own] == [each["score"] for each in alone]
+  assert [each["score"] for each in own] != [
+    each["score"] for each in calibrated(scored(*rows), config)
+  ]
 
 
 def test_each_row_is_charged_by_its_own_policy():
