@@ -1,5 +1,6 @@
 """Real runs of `gtalign train` in processes of their own, shared by the tests that kill and resume them."""
 
+import contextlib
 import json
 import os
 import re
@@ -41,6 +42,50 @@ def finish(workdir, *overrides, **options):
   done = attempt(workdir, *overrides, **options)
   assert done.returncode == 0, done.stderr[-3000:]
   return done
+
+
+COMMANDS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from gtalign_jax.cli.main import main
+from shared_programs import shared
+with shared():
+  for line in sys.stdin:
+    print("exit", main(json.loads(line)), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def one_process(log, **changes):
+  """A process that runs one command after the other, and compiles what they share once.
+
+  Yields a function of a command line that returns a CompletedProcess. log: the file that stderr
+  goes to. changes: to the environment.
+  """
+  with log.open("wb") as errors:
+    child = subprocess.Popen(
+      [sys.executable, "-c", COMMANDS, str(TRAIN.parent)],
+      env=environment(**changes),
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=errors,
+      text=True,
+    )
+
+  def run(*argv):
+    before = log.stat().st_size
+    child.stdin.write(json.dumps(argv) + "\n")
+    child.stdin.flush()
+    said = [""]
+    while not said[-1].startswith("exit "):
+      said.append(child.stdout.readline())
+      assert said[-1], log.read_text()[-3000:]
+    stderr = log.read_bytes()[before:].decode()
+    return subprocess.CompletedProcess(argv, int(said[-1].split()[1]), "".join(said), stderr)
+
+  yield run
+  child.stdin.close()
+  assert child.wait(timeout=60) == 0
 
 
 def lines(workdir):

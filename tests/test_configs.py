@@ -67,6 +67,7 @@ MORE = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 WIDE = ("devices8", "devices16", "qwen3b_v5e16")  # what they show is how batches split
 
 

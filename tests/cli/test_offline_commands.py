@@ -6,6 +6,7 @@ import pytest
 
 from gtalign_jax.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 CONFIG = """
 from gtalign_jax.config import *
 def config():

@@ -9,6 +9,7 @@ from gtalign_jax.cli.main import main
 from gtalign_jax.evaluate import compare
 from gtalign_jax.jsonl import read
 
+pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
 RNG = np.random.default_rng(0)
 
 

@@ -23,6 +23,7 @@ from gtalign_jax.sections import DataConfig
 from gtalign_jax.train import contents as read_by_runs
 from gtalign_jax.train import preflight
 
+pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
 OPTIONS = {"group_size": 1, "temperature": 1.0, "seed": 0}
 
 

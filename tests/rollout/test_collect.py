@@ -16,6 +16,7 @@ from gtalign_jax.rollout.engine import Ended
 from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Rollout
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 LENGTHS = (7, 12, 3, 30, 16, 5, 11)
 EOS = tuple(range(0, 300, 9))
 IDS = [

@@ -9,6 +9,7 @@ from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.rollout import engine as engines
 from gtalign_jax.sections import MeshConfig
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 LENGTHS = (7, 12, 3, 9, 16, 5, 11)
 EOS = tuple(range(0, 300, 9))  # a row has about one token in nine to end with
 IDS = prompts(LENGTHS)

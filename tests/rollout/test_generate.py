@@ -16,6 +16,8 @@ from gtalign_jax.rollout.engine import to_device
 from gtalign_jax.sections import MeshConfig, PolicyConfig
 from gtalign_jax.types import TrainBatch
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 
 def scored(ids, rollout, temperature=1.0, dtype="float32", params=None):
   """Log-probabilities of the rollout's tokens as training computes them."""

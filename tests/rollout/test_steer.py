@@ -21,6 +21,7 @@ from gtalign_jax.rollout import steer
 from gtalign_jax.sections import RolloutConfig
 from gtalign_jax.types import CELLS
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
 # A vague question would pay more, but thinking says DQ. Answering is best as written; a user who pays each of 300 tokens prefers the question (60 tokens).
 MATRIX = ((4.0, 4.0), (3.5, 3.0), (2.0, 2.0), (1.0, 0.5), (5.0, 5.0), (2.0, 2.5))
 STOPS = ("</response>",)

@@ -6,24 +6,13 @@ One run is trained; each test damages a copy of it in many ways at once and lets
 import json
 import shutil
 
-import jax
 import pytest
 from real_runs import TINY, lines, metrics
 
 from gtalign_jax.cli.main import main
-from gtalign_jax.parallel import mesh
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_programs", "one_device")]
 RUN = ("grpo.steps=4", "checkpoint.every=1", "checkpoint.keep=3", "sft.every=1")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-  """A mesh of one of the tests' eight devices: programs for all of them compile for a minute."""
-  with pytest.MonkeyPatch.context() as patch:
-    make = mesh.make
-    patch.setattr(mesh, "make", lambda config: make(config, jax.devices()[:1]))
-    yield
 
 
 def train(workdir, *overrides, command="train"):
@@ -31,7 +20,7 @@ def train(workdir, *overrides, command="train"):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, shared_programs, one_device):
   workdir = tmp_path_factory.mktemp("run") / "whole"
   assert train(workdir) == 0
   return workdir

@@ -1,17 +1,15 @@
 """A judge that goes down under a run: it stops in order, and the same command goes on once the judge is back.
 
-A real endpoint, and a process that takes one command after the other: every start loads, traces and
-compiles anew, and only the imports are spared.
+A real endpoint, and a process that takes one command after the other: every start loads anew, and
+imports and compiled programs are shared.
 """
 
 import json
-import subprocess
-import sys
 import zlib
 
 import pytest
 from judge_servers import closed_socket, running
-from real_runs import SHORT, environment, has, metrics
+from real_runs import SHORT, has, metrics, one_process
 
 from gtalign_jax.report import results
 from gtalign_jax.train.stored import newest
@@ -60,44 +58,17 @@ def endpoint():
     yield it
 
 
-COMMANDS = """
-import json, sys
-from gtalign_jax.cli.main import main
-for line in sys.stdin:
-  code = main(json.loads(line))
-  print("exit", code, flush=True)
-"""
-
-
 @pytest.fixture
 def gtalign(tmp_path):
-  """Runs a command as `gtalign` would; returns its exit code and what it wrote to stderr."""
-  log = tmp_path / "stderr"
-  with log.open("wb") as errors:
-    child = subprocess.Popen(
-      [sys.executable, "-c", COMMANDS],
-      env=environment(OUTAGE_TEST_KEY=KEY),
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=errors,
-      text=True,
-    )
+  """Runs a command; returns its exit code and what it wrote to stderr."""
+  with one_process(tmp_path / "stderr", OUTAGE_TEST_KEY=KEY) as command:
 
-  def run(*argv):
-    before = log.stat().st_size
-    child.stdin.write(json.dumps(argv) + "\n")
-    child.stdin.flush()
-    said = []
-    while not said or not said[-1].startswith("exit "):
-      said.append(child.stdout.readline())
-      assert said[-1], log.read_text()[-3000:]
-    errors = log.read_bytes()[before:].decode()
-    assert KEY not in errors + "".join(said)
-    return int(said[-1].split()[1]), errors
+    def run(*argv):
+      done = command(*argv)
+      assert KEY not in done.stderr + done.stdout
+      return done.returncode, done.stderr
 
-  yield run
-  child.stdin.close()
-  assert child.wait(timeout=60) == 0
+    yield run
 
 
 def stopped(result, where):

@@ -1,5 +1,6 @@
 """Adapters through a phase's checkpoint and out of `gtalign export`, without a run around them."""
 
+import functools
 import json
 import math
 import re
@@ -77,12 +78,12 @@ def test_adapters_train_in_f32_over_a_base_in_bf16(tmp_path):
     hidden, _ = decoder.forward(found.arch, joined(adapters), *inputs, dtype="bfloat16")
     return hidden.astype(jnp.float32).mean()
 
-  grads = jax.grad(loss)(trained(before).params)
+  grads = jax.jit(jax.grad(loss))(trained(before).params)
   summed = jax.tree.map(jnp.add, update.zeros(before.params), grads)
   assert {x.dtype for x in jax.tree.leaves((grads, summed))} == {jnp.dtype("float32")}
   made = optimizer.make(OptimConfig(lr=1e-6), 10)
   kept = trained(before)
-  after, _ = optimizer.apply(made, kept, summed)
+  after, _ = jax.jit(functools.partial(optimizer.apply, made))(kept, summed)
   moved = jax.tree.map(lambda a, b: float(jnp.mean(a != b)), kept.params, after.params)
   assert min(jax.tree.leaves(moved)) > 0.5
 
