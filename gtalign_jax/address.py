@@ -3,8 +3,7 @@
 Standard library only: configs check their addresses with it.
 """
 
-from __future__ import annotations
-
+import contextlib
 import importlib.util
 import ipaddress
 import os
@@ -19,7 +18,7 @@ EXAMPLE = "it reads like http://localhost:8000/v1"
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 # parameters of a query that hold a secret (`key`, `api_key`, `subscription-key`, `sig`, …)
 _SECRET = re.compile(
-  r"(?:.*[-_.])?(?:api)?(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|code|auth)", re.I
+  r"(?i)(?:.*[-_.])?(?:api)?(?:key|token|secret|passw(?:or)?d|pwd|sig|signature|code|auth)"
 )
 
 
@@ -38,11 +37,10 @@ class Address(NamedTuple):
 
   def is_local(self) -> bool:
     """Whether the host is this machine, which no proxy can reach."""
-    if self.host == "localhost" or self.host.endswith(".localhost"):
-      return True
     ip = _ip(self.host)
     # 0.0.0.0 is what servers print; a client that asks it reaches its own machine
-    return ip is not None and (ip.is_loopback or ip.is_unspecified)
+    local = ip is not None and (ip.is_loopback or ip.is_unspecified)
+    return local or f".{self.host}".endswith(".localhost")
 
 
 class Proxy(NamedTuple):
@@ -57,49 +55,37 @@ class Proxy(NamedTuple):
 
 def masked(url: str) -> str:
   """A URL as it may be shown: without user, password and secrets of its query."""
+
+  def hidden(part: re.Match[str]) -> str:
+    return f"{part[1]}{part[2]}=***" if _SECRET.fullmatch(part[2]) else part[0]
+
   url = re.sub(r"//.*@", "//***@", url)
-  # an address without a scheme can hold a password, too
-  url = re.sub(r"^[^/]*@", "***@", url)
-  return re.sub(
-    r"([?&])([^=&]*)=([^&#]*)",
-    lambda part: f"{part[1]}{part[2]}=***" if _SECRET.fullmatch(part[2]) else part[0],
-    url,
-  )
+  url = re.sub(r"^[^/]*@", "***@", url)  # an address without a scheme can hold a password, too
+  return re.sub(r"([?&])([^=&]*)=([^&#]*)", hidden, url)
 
 
 def parse(url: str, key: str, secret: str = "the environment variable of the key") -> Address:
   """The address of an OpenAI-compatible endpoint; a path of /chat/completions is taken off.
 
   key: the key of the config, for errors. Raises BadInput, which shows no secret, where `url` is no
-  address, or holds a secret: configs are written to disk.
+  address, or holds a secret.
   """
   url = url.strip()
-  where = f"{key}={masked(url)!r}"
-  parts = _split(url)
+  where, parts = f"{key}={masked(url)!r}", _split(url)
+  kept = "which would be written to disk; take it out"
   if parts is None or parts.scheme not in ("http", "https"):
     hint = f"; write http://{masked(url)}" if re.match(r"[\w.-]+(:\d+)?(/|$)", url) else ""
     raise BadInput(f"{where} is no address; {EXAMPLE}{hint}")
   if "@" in parts.netloc:
-    raise BadInput(
-      f"{where} holds a user name or a password, which would be written to disk; take it out of "
-      f"the address and put the key into {secret}"
-    )
+    raise BadInput(f"{where} holds a user name or a password, {kept} and put the key into {secret}")
   if parts.fragment:
     raise BadInput(f"{where} holds a #, which no server gets to see; take it out")
-  for each in parts.query.split("&"):
-    if _SECRET.fullmatch(each.partition("=")[0]):
-      raise BadInput(
-        f"{where} holds a key in its query, which would be written to disk; take it out and put "
-        f"the key into {secret}"
-      )
+  if any(_SECRET.fullmatch(each.partition("=")[0]) for each in parts.query.split("&")):
+    raise BadInput(f"{where} holds a key in its query, {kept} and put the key into {secret}")
   path = parts.path.rstrip("/").removesuffix("/chat/completions").rstrip("/")
-  return Address(
-    base=f"{parts.scheme}://{parts.netloc}{path}",
-    query=parts.query,
-    scheme=parts.scheme,
-    host=(parts.hostname or "").rstrip("."),
-    port=parts.port or (443 if parts.scheme == "https" else 80),
-  )
+  base, host = f"{parts.scheme}://{parts.netloc}{path}", (parts.hostname or "").rstrip(".")
+  port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+  return Address(base, parts.query, parts.scheme, host, port)
 
 
 def _split(url: str) -> SplitResult | None:
@@ -147,31 +133,25 @@ def _proxy_url(variable: str, value: str, host: str) -> str:
   otherwise = f"unset {variable}, or add {host} to NO_PROXY"
   parts = _split(url)
   if parts is None or parts.scheme not in PROXY_SCHEMES:
-    kinds = ", ".join(PROXY_SCHEMES)
     raise BadInput(
-      f"{where} is no proxy that can be used ({kinds}); it reads like http://host:3128: correct "
-      f"it, {otherwise}"
+      f"{where} is no proxy that can be used ({', '.join(PROXY_SCHEMES)}); it reads like "
+      f"http://host:3128: correct it, {otherwise}"
     )
   if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
-    raise BadInput(
-      f"{where} is a SOCKS proxy, which needs the package socksio; install it, {otherwise}"
-    )
+    fix = f"install it, {otherwise}"
+    raise BadInput(f"{where} is a SOCKS proxy, which needs the package socksio; {fix}")
   return url
 
 
 def _excepted(address: Address, no_proxy: str) -> bool:
   """Whether NO_PROXY names the host: its name, domain, address or network, with a port, or `*`."""
   ip = _ip(address.host)
-  for entry in re.split(r"[\s,]+", no_proxy.lower()):
+  for entry in filter(None, re.split(r"[\s,]+", no_proxy.lower())):
     name, _, port = entry.rpartition(":") if re.search(r"[^:]:\d+$", entry) else (entry, "", "")
     name = name.strip("[]").removeprefix("*").removeprefix(".")
-    if not entry or (port and int(port) != address.port):
-      continue
-    if not name or address.host == name or address.host.endswith(f".{name}"):  # "": it was `*`
+    found = not name or f".{address.host}".endswith(f".{name}")  # "": it was `*`
+    with contextlib.suppress(ValueError):  # a name
+      found |= ip is not None and ip in ipaddress.ip_network(name, strict=False)
+    if found and (not port or int(port) == address.port):
       return True
-    try:
-      if ip is not None and ip in ipaddress.ip_network(name, strict=False):
-        return True
-    except ValueError:  # a name
-      continue
   return False

@@ -3,8 +3,6 @@
 `check_output` and `check_folder` ask, before any work, whether a result can be written at all.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import logging
@@ -43,7 +41,14 @@ def replacing(path: str | Path) -> Iterator[IO[str]]:
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
       yield file
     follow_umask(temporary)
-    _move(temporary, path)
+    try:
+      os.replace(temporary, path)
+    except OSError as error:
+      if error.errno != errno.EBUSY:
+        raise
+      # a file that is mounted by itself (docker run -v file:file) can be filled, not replaced
+      shutil.copyfile(temporary, path)
+      os.unlink(temporary)
   except BaseException:
     with contextlib.suppress(OSError):  # the folder is gone: what went wrong first is what counts
       os.unlink(temporary)
@@ -59,33 +64,19 @@ def named(name: str | Path) -> Path:
   return path
 
 
-def _move(temporary: str, path: Path) -> None:
-  try:
-    os.replace(temporary, path)
-  except OSError as error:
-    if error.errno != errno.EBUSY:
-      raise
-    # a file that is mounted by itself (docker run -v file:file) can be filled, not replaced
-    shutil.copyfile(temporary, path)
-    os.unlink(temporary)
-
-
 @contextlib.contextmanager
 def disk(path: Path) -> Iterator[None]:
   """Turns a disk that refuses `path` into one line: a run stops there, and can go on later."""
   try:
     yield
   except OSError as error:
-    raise RunFailure(
-      f"cannot write {path}: {error.strerror}; mend it and run the same command again"
-    ) from error
+    what = f"cannot write {path}: {error.strerror}"
+    raise RunFailure(f"{what}; mend it and run the same command again") from error
 
 
 def replace(path: str | Path, text: str) -> None:
-  """Writes `text` as the whole of `path`, atomically (see `replacing`); makes its folder.
-
-  Not the folder's parents: a work directory that vanishes under a run must not come back empty.
-  """
+  """Writes `text` as the whole of `path`, atomically (see `replacing`); makes its folder."""
+  # not the folder's parents: a work directory that vanishes under a run must not come back empty
   Path(path).parent.mkdir(exist_ok=True)
   with replacing(path) as file:
     file.write(text)
@@ -94,12 +85,12 @@ def replace(path: str | Path, text: str) -> None:
 def set_aside(path: Path, why: str, instead: str) -> None:
   """Renames something damaged to `<name>.damaged` (`.damaged.2`, …) and says so in one line.
 
-  Nothing is deleted: whoever knows better than us may still read it. instead: what now happens.
+  instead: what now happens.
   """
   new, number = path.with_name(f"{path.name}.damaged"), 2
   while os.path.lexists(new):
     new, number = path.with_name(f"{path.name}.damaged.{number}"), number + 1
-  path.rename(new)
+  path.rename(new)  # not deleted: whoever knows better than us may still read it
   why = why.removeprefix(str(path)).lstrip(": ")  # errors of files name them first
   log.warning("%s is damaged (%s), now %s; %s", path, why, new.name, instead)
 
@@ -119,11 +110,9 @@ def remove(path: Path) -> None:
 
 
 def is_stream(path: str | Path) -> bool:
-  """Whether `path` is a pipe or a device, or a name of one such as /dev/stdout.
-
-  It is then written to as it stands: there is nothing to replace, and /dev/stdout is a link that
-  must not become a file.
-  """
+  """Whether `path` is a pipe or a device, or a name of one such as /dev/stdout."""
+  # it is then written to as it stands: there is nothing to replace, and /dev/stdout is a link that
+  # must not become a file
   named = os.path.abspath(path).startswith(_STREAMS)
   return named or (os.path.exists(path) and not os.path.isfile(path))
 
@@ -200,9 +189,8 @@ def _local(path: str | Path, name: str) -> str:
   if not str(path):
     raise BadInput(f"{name} is empty; name a place on this machine")
   if "://" in str(path):  # Path() would take it for a relative folder
-    raise BadInput(
-      f"{name} {str(path)!r} is no local path; mount the bucket (gcsfuse, s3fs) and name the folder"
-    )
+    fix = "mount the bucket (gcsfuse, s3fs) and name the folder"
+    raise BadInput(f"{name} {str(path)!r} is no local path; {fix}")
   return f"{name} {str(path)!r}"
 
 

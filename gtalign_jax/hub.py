@@ -1,9 +1,7 @@
 """Whether the Hugging Face hub answers: asked once; its libraries retry for half a minute."""
 
-from __future__ import annotations
-
 import os
-from typing import Any, Literal
+from typing import Literal
 
 ANSWER_S = 5.0  # seconds in which the hub must answer
 
@@ -18,8 +16,7 @@ def ask(kind: Literal["model", "dataset"], name: str) -> None:
     raise ConnectionError("HF_HUB_OFFLINE is set")
   from huggingface_hub import HfApi  # deferred: most runs name local files
 
-  hub: Any = HfApi()
-  getattr(hub, f"{kind}_info")(name, timeout=ANSWER_S)
+  getattr(HfApi(), f"{kind}_info")(name, timeout=ANSWER_S)
 
 
 def unreachable(kind: Literal["model", "dataset"], name: str) -> Exception | None:

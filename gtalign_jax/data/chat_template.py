@@ -1,10 +1,8 @@
 """The model's chat template: a program of others, rendered within limits and on a fixed day.
 
-`of` finds out, once a template, what would otherwise show in no number: a template that never ends,
-that drops a turn, or that does not know the arguments it is given.
+`of` finds out, once a template, what would otherwise show in no number: that it never ends, drops a
+turn, or does not know the arguments it is given.
 """
-
-from __future__ import annotations
 
 import datetime
 import functools
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2 import ext, nodes, sandbox
+from jinja2 import ext, meta, nodes, sandbox
 
 from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.sections import TEMPLATE_GIVEN
@@ -77,25 +75,30 @@ class ChatTemplate:
     of the record, for the message. Raises BadInput where the template refuses or drops a turn.
     """
     shape = tuple(message["role"] for message in chat)
-    if shape not in self._fold:
-      self._fold[shape] = self._must_fold(shape, name)
+    where = f"prompt {name!r}: " if name else ""
+    if shape not in self._fold:  # found out once: a trial costs two renderings
+      self._fold[shape] = self._must_fold(shape, where)
     try:
       return self.text(_folded(chat) if self._fold[shape] else chat)
     except Exception as error:
-      raise BadInput(f"{_of(name)}the model's chat template fails: {_reason(error)}") from error
+      raise BadInput(f"{where}the model's chat template fails: {_reason(error)}") from error
+
+  def said(self, shape: Sequence[str]) -> tuple[str, str]:
+    """(text of a chat of these roles, "" or the reason why the template refuses it)."""
+    try:
+      return self.text(probe(shape)), ""
+    except Exception as error:
+      return "", _reason(error)
 
   def fault(self, shape: Sequence[str]) -> str:
     """What the template does wrong with a chat of these roles; "" where every turn comes out."""
-    try:
-      text = self.text(probe(shape))
-    except Exception as error:
-      return f"refuses it: {_reason(error)}"
-    for message in probe(shape):
-      if message["content"] not in text:
-        return f"drops the turn of the {message['role']}"
-    return ""
+    text, reason = self.said(shape)
+    dropped = [message["role"] for message in probe(shape) if message["content"] not in text]
+    if reason:
+      return f"refuses it: {reason}"
+    return f"drops the turn of the {dropped[0]}" if dropped else ""
 
-  def _must_fold(self, shape: tuple[str, ...], name: str) -> bool:
+  def _must_fold(self, shape: tuple[str, ...], where: str) -> bool:
     """Whether system turns of such chats go into the user's. BadInput where that does not help."""
     # tried, not looked up: some templates raise at a system turn (Gemma), others just leave it out
     fault = self.fault(shape)
@@ -103,23 +106,18 @@ class ChatTemplate:
       return False
     rest = [role for role in shape if role != "system"]
     if len(rest) == len(shape) or self.fault(rest):
-      chat = ", ".join(shape)
       raise BadInput(
-        f"{_of(name)}a chat of the turns {chat}: the model's chat template {fault}; leave such "
-        "prompts out, or mend chat_template"
+        f"{where}a chat of the turns {', '.join(shape)}: the model's chat template {fault}; leave "
+        "such prompts out, or mend chat_template"
       )
     log.info("the model's chat template %s: instructions go into the user's turn", fault)
     return True
 
   def text(self, chat: Chat) -> str:
     """`render` of a chat as it is; whatever the template raises."""
-    text = self._compiled.render(
-      messages=[dict(message) for message in chat],
-      tools=None,
-      documents=None,
-      add_generation_prompt=True,
-      **self._variables,
-    )
+    fixed = {"tools": None, "documents": None, "add_generation_prompt": True}
+    messages = [dict(message) for message in chat]
+    text = self._compiled.render(self._variables | fixed, messages=messages)
     # JSON, of which templates and arguments come, can spell what UTF-8 cannot carry
     return _SURROGATES.sub("\ufffd", text)
 
@@ -140,15 +138,20 @@ def of(tokenizer: Any, arguments: Mapping[str, Any]) -> ChatTemplate:
 @functools.lru_cache(maxsize=8)  # prompts are encoded split by split
 def _tried(source: str, special: str, arguments: str) -> ChatTemplate:
   known, given = json.loads(special), json.loads(arguments)
-  for variables in [known] if not given else [known, known | given]:
-    _try_out(source, variables)
+  _try_out(source, known)
+  if given:
+    _try_out(source, known | given)
   template = ChatTemplate(source, known | given)
   for name, value in given.items():
     others = {key: each for key, each in given.items() if key != name}
-    if _texts(template) == _texts(ChatTemplate(source, known | others)):
+    without = ChatTemplate(source, known | others)
+    if all(template.said(shape) == without.said(shape) for shape in SHAPES):
+      environment = _environment()
+      read = meta.find_undeclared_variables(environment.parse(source))
+      read -= {*TEMPLATE_GIVEN, *environment.globals}  # what every template is given
       raise BadInput(
         f"data.template_arguments: {name}={value!r} changes nothing in what the model's chat "
-        f"template writes; it reads {', '.join(_reads(source)) or 'no arguments'}; leave it out"
+        f"template writes; it reads {', '.join(sorted(read)) or 'no arguments'}; leave it out"
       )
   return template
 
@@ -157,14 +160,11 @@ def _try_out(source: str, variables: Mapping[str, Any]) -> None:
   """Raises BadInput where the template does not end, or takes more memory than any text needs."""
   places = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
   found = os.pathsep.join(filter(None, places))  # an empty place would be the current folder
+  command = [sys.executable, "-P", "-c", _TRIAL]  # -P: not what lies in the current folder
+  given, environment = json.dumps([source, variables]).encode(), os.environ | {"PYTHONPATH": found}
   try:
     done = subprocess.run(
-      [sys.executable, "-P", "-c", _TRIAL],  # -P: not what lies in the current folder
-      input=json.dumps([source, variables]).encode(),
-      env=os.environ | {"PYTHONPATH": found},
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
-      timeout=TRIAL_WALL_S,
+      command, input=given, env=environment, capture_output=True, timeout=TRIAL_WALL_S
     ).returncode
   except subprocess.TimeoutExpired:
     done = -1
@@ -175,26 +175,6 @@ def _try_out(source: str, variables: Mapping[str, Any]) -> None:
     )
 
 
-def _texts(template: ChatTemplate) -> list[str]:
-  """What the template makes of each of SHAPES; the reason where it refuses one."""
-  found = []
-  for shape in SHAPES:
-    try:
-      found.append(template.text(probe(shape)))
-    except Exception as error:
-      found.append(_reason(error))
-  return found
-
-
-def _reads(source: str) -> list[str]:
-  """The variables that a template reads and does not set, without those that every one is given."""
-  from jinja2 import meta
-
-  environment = _environment()
-  given = {*TEMPLATE_GIVEN, *environment.globals}
-  return sorted(meta.find_undeclared_variables(environment.parse(source)) - given)
-
-
 def probe(shape: Sequence[str]) -> list[dict[str, str]]:
   """A chat of these roles, each content a word that nothing else says."""
   return [{"role": role, "content": f"turn{n}of{role}"} for n, role in enumerate(shape)]
@@ -203,14 +183,9 @@ def probe(shape: Sequence[str]) -> list[dict[str, str]]:
 def _folded(chat: Chat) -> list[dict[str, str]]:
   """System texts joined to the first user turn."""
   system = [message["content"] for message in chat if message["role"] == "system"]
-  rest = [dict(message) for message in chat if message["role"] != "system"]
+  first, *rest = (dict(message) for message in chat if message["role"] != "system")
   # joined, not dropped: the instructions are what makes the chain
-  first = rest[0] | {"content": "\n\n".join([*system, rest[0]["content"]])}
-  return [first, *rest[1:]]
-
-
-def _of(name: str) -> str:
-  return f"prompt {name!r}: " if name else ""
+  return [first | {"content": "\n\n".join([*system, first["content"]])}, *rest]
 
 
 def _reason(error: BaseException) -> str:

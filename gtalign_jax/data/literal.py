@@ -4,9 +4,8 @@ A user who writes `<|im_end|>` must not end the turn. Only what the chat templat
 of control; ids of texts that hold none are the tokenizer's own.
 """
 
-from __future__ import annotations
-
 import functools
+import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,14 +27,12 @@ class Control:
   def __init__(self, tokenizer: Any, template: str = ""):
     added = tokenizer.added_tokens_decoder.items()
     kept = {i: token for i, token in added if _is_control(token, template)}
-    self._tokenizer = tokenizer
+    self._tokenizer, self._backend = tokenizer, getattr(tokenizer, "backend_tokenizer", None)
     self._tokens = {token.content: i for i, token in kept.items()}
     self._pattern = re.compile(_one_of(self._tokens))
     # a token marked so is looked for in the normalised text: a wide ＜s＞ may be one to NFKC
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    normal = any(token.normalized for token in kept.values()) and getattr(
-      backend, "normalizer", None
-    )
+    marked = any(token.normalized for token in kept.values())
+    normal = getattr(self._backend, "normalizer", None) if marked else None
     self._normalize: Callable[[str], str] | None = normal.normalize_str if normal else None
 
   def stands_in(self, text: str) -> bool:
@@ -44,11 +41,10 @@ class Control:
       return True
     return self._normalize is not None and bool(self._pattern.search(self._normalize(text)))
 
-  def encode(
-    self, chats: Sequence[Chat], template: ChatTemplate, names: Sequence[str]
-  ) -> list[list[int]]:
+  def encode(self, chats: Sequence[Chat], template: ChatTemplate, names) -> list[list[int]]:
     """Ids of chats in which control tokens stand. names: of the records, for the message."""
     free = self._free("".join(m["content"] for chat in chats for m in chat) + template.source)
+    # two characters a token: as the template writes it, and as a text says it
     own, held = ({token: next(free) for token in self._tokens} for _ in range(2))
     texts = []
     for chat, name in zip(chats, names, strict=True):
@@ -71,20 +67,16 @@ class Control:
     used = set(said)
     return (chr(code) for code in _PRIVATE if chr(code) not in used)
 
-  def _ids(
-    self, texts: Sequence[str], own: dict[str, str], names: Sequence[str]
-  ) -> list[list[int]]:
+  def _ids(self, texts: Sequence[str], own: dict[str, str], names) -> list[list[int]]:
     """Encodes with a tokenizer that knows its control tokens by the characters `own` alone."""
-    backend = getattr(self._tokenizer, "backend_tokenizer", None)
-    if backend is None:
-      raise BadInput(f"{names[0][:80]!r} holds a control token, which this tokenizer cannot spell")
-    found = [
-      each.ids for each in renamed(backend, own).encode_batch(texts, add_special_tokens=False)
-    ]
     # unknown characters have a token of their own, whatever the text says
     meant = {i: own[t] for t, i in self._tokens.items() if t != self._tokenizer.unk_token}
-    for ids, text, name in zip(found, texts, names, strict=True):
-      if sum(i in meant for i in ids) != sum(map(text.count, meant.values())):
+    coded = []
+    if self._backend is not None:
+      coded = renamed(self._backend, own).encode_batch(texts, add_special_tokens=False)
+    found = [each.ids for each in coded]
+    for ids, text, name in itertools.zip_longest(found, texts, names):
+      if ids is None or sum(i in meant for i in ids) != sum(map(text.count, meant.values())):
         raise BadInput(f"{name[:80]!r} holds a control token, which this tokenizer cannot spell")
     return found
 
@@ -123,11 +115,8 @@ def _one_of(words: Collection[str]) -> str:
 
 
 def _is_control(token: Any, template: str) -> bool:
-  """Special tokens, and others that the template writes or that are written like one.
-
-  Not: words and white space that some vocabularies add (Gemma's line breaks).
-  """
+  """Special tokens, and others that the template writes or that are written like one."""
   text = token.content
-  if not text.strip() or text in TAGS:
+  if not text.strip() or text in TAGS:  # Gemma adds white space as well, its line breaks
     return False
   return token.special or text in template or bool(_BRACKETED.fullmatch(text))

@@ -1,7 +1,5 @@
 """JSON-ready values: whatever a row of parquet, JSONL or the hub may hold, as JSON carries it."""
 
-from __future__ import annotations
-
 import datetime
 import decimal
 import re

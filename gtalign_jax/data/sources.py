@@ -1,23 +1,21 @@
 """Where prompts come from: the sample set, parquet and JSONL files, a TFDS folder, the hub."""
 
-from __future__ import annotations
-
-import difflib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gtalign_jax import files, hub, jsonl
 from gtalign_jax.data.records import COLUMNS, Record, from_row
 from gtalign_jax.errors import BadInput, first_line
+from gtalign_jax.fields import did_you_mean
 from gtalign_jax.sections import DataConfig
 
 log = logging.getLogger(__name__)
 SAMPLE = Path(__file__).parent / "sample"
 SUFFIXES = (".parquet", ".jsonl")
+Places = Iterable[tuple[str, Mapping[str, Any]]]
 
 
 def load(data_config: DataConfig, split: str) -> list[Record]:
@@ -30,8 +28,10 @@ def load(data_config: DataConfig, split: str) -> list[Record]:
   root = data_config.root
   path = files.named(root)
   if not root:
-    found = _select(_by_stem(SAMPLE), data_config.sources, "the sample set")
-    records = _from_files(found, split, "the sample set", bool(data_config.sources))
+    stems: dict[str, list[Path]] = {}
+    for each in sorted(SAMPLE.glob("*.jsonl")):  # <source>_<split>.jsonl
+      stems.setdefault(each.stem.rpartition("_")[0], []).append(each)
+    records = _from_files(stems, split, "the sample set", data_config.sources)
   elif os.path.isfile(path):
     records = _only(read_file(path, split), data_config.sources, root)
   elif os.path.isdir(path):
@@ -50,12 +50,10 @@ def read_file(path: str | Path, split: str = "") -> list[Record]:
   """
   path = Path(path)
   if path.suffix == ".parquet":
-    rows: Iterable[tuple[int, Mapping[str, Any]]] = enumerate(_parquet(path))
-    places = ((f"{path}: row {index}", index, row) for index, row in rows)
+    places: Places = ((f": row {index}", row) for index, row in enumerate(_parquet(path)))
   elif path.suffix == ".jsonl":
     # not through datasets: its JSON reader guesses types, so that the answer "007" becomes 7
-    lines = enumerate(jsonl.read(path))
-    places = ((f"{path}:{line}", index, row) for index, (line, row) in lines)
+    places = ((f":{line}", row) for line, row in jsonl.read(path))
   else:
     raise BadInput(f"{path}: prompts are read from {' and '.join(SUFFIXES)} files")
   records = _records(places, split or path.stem, str(path))
@@ -63,14 +61,12 @@ def read_file(path: str | Path, split: str = "") -> list[Record]:
   return records
 
 
-def _records(
-  places: Iterable[tuple[str, int, Mapping[str, Any]]], name: str, origin: str
-) -> list[Record]:
-  """The records of (where, number, row) from `origin`; says how many had characters replaced."""
+def _records(places: Places, name: str, origin: str) -> list[Record]:
+  """The records of (place, row) from `origin`; says how many had characters replaced."""
   replaced: list[str] = []
   found = [
-    from_row(row, where, f"{row.get('data_source')}/{name}/{number}", replaced)
-    for where, number, row in places
+    from_row(row, f"{origin}{place}", f"{row.get('data_source')}/{name}/{number}", replaced)
+    for number, (place, row) in enumerate(places)
   ]
   if not found:
     raise BadInput(f"{origin}: holds no prompts; remove it or name another")
@@ -82,62 +78,42 @@ def _records(
   return found
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
-  """Files `<source>_<split>.jsonl` of the sample set, by source."""
-  found: dict[str, list[Path]] = {}
-  for path in sorted(folder.glob("*.jsonl")):
-    found.setdefault(path.stem.rpartition("_")[0], []).append(path)
-  return found
-
-
-def _by_folder(root: Path) -> dict[str, list[Path]]:
-  """Files `<source>/<split>.parquet|jsonl` under `root`, by source."""
-  try:
-    return {
-      folder.name: found
-      for folder in sorted(path for path in root.iterdir() if path.is_dir())
-      if (found := sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES))
-    }
-  except OSError as error:
-    raise BadInput(f"data.root={str(root)!r}: cannot be read ({error})") from error
-
-
 def _from_folder(root: Path, split: str, sources: Sequence[str]) -> list[Record]:
   from gtalign_jax.data import tfds_builder
 
   prepared = tfds_builder.find(root)
   if prepared is not None:
     return _only(tfds_builder.read(prepared, split), sources, str(root))
-  files = _by_folder(root)
-  if not files:
-    raise BadInput(
-      f"data.root={str(root)!r} holds no <source>/{split}.parquet or .jsonl and no prepared "
-      "data set"
-    )
-  return _from_files(_select(files, sources, str(root)), split, str(root), bool(sources))
+  where = f"data.root={str(root)!r}"
+  try:
+    found = {
+      folder.name: paths
+      for folder in sorted(path for path in root.iterdir() if path.is_dir())
+      if (paths := sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES))
+    }
+  except OSError as error:
+    raise BadInput(f"{where}: cannot be read ({error})") from error
+  if not found:
+    raise BadInput(f"{where} holds no <source>/{split}.parquet or .jsonl and no prepared data set")
+  return _from_files(found, split, str(root), sources)
 
 
 def _select(found: Mapping[str, Any], sources: Sequence[str], where: str) -> dict[str, Any]:
   """The wanted sources of those found; all of them if none is named."""
   for source in sources:
     if source not in found:
-      near = difflib.get_close_matches(source, found, n=1)
-      hint = f"; did you mean {near[0]!r}?" if near else ""
-      raise BadInput(
-        f"data.sources names {source!r}, but {where} has {', '.join(sorted(found))}{hint}"
-      )
+      known = ", ".join(sorted(found)) + did_you_mean(source, tuple(found))
+      raise BadInput(f"data.sources names {source!r}, but {where} has {known}")
   return {source: found[source] for source in sources or found}
 
 
-def _from_files(
-  found: Mapping[str, Sequence[Path]], split: str, where: str, named: bool
-) -> list[Record]:
+def _from_files(found: Mapping[str, Any], split: str, where: str, sources) -> list[Record]:
   """Reads the split of each source; a source that was asked for by name must have it."""
   records: list[Record] = []
-  for source, paths in found.items():
+  for source, paths in _select(found, sources, where).items():
     # the sample set lies in one folder, so its file names hold the source too
     own = [path for path in paths if path.stem in (split, f"{source}_{split}")]
-    if named and not own:
+    if sources and not own:
       raise BadInput(f"data.sources: {source!r} in {where} has no split {split!r}")
     for path in own[:1]:  # .jsonl before .parquet: the same split twice is one split
       records += read_file(path, split)
@@ -162,21 +138,9 @@ def _check_unique(records: Sequence[Record], root: str) -> None:
   # rows of a run are told apart by the prompt's id, in samples, evaluations and comparisons
   for record in records:
     if record.id in seen:
-      raise BadInput(
-        f"{root or 'the sample set'}: two rows have the id {record.id!r}; ids must be unique"
-      )
+      where = root or "the sample set"
+      raise BadInput(f"{where}: two rows have the id {record.id!r}; ids must be unique")
     seen.add(record.id)
-
-
-def _quiet():
-  """The datasets library without progress bars and log lines; errors reach the user as BadInput."""
-  import datasets  # deferred: the import takes a second
-
-  # the library's own bars and tracebacks would stand between ours
-  datasets.disable_progress_bars()
-  datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-  logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each of its retries
-  return datasets
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -195,30 +159,27 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _from_hub(root: str, split: str) -> list[Record]:
-  datasets = _quiet()
+  import datasets  # deferred: the import takes a second
+
+  # the library's own bars and tracebacks would stand between ours
+  datasets.disable_progress_bars()
+  datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+  logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each of its retries
   # what is plainly a path is not looked for on the hub
   if root.count("/") > 1 or root.startswith((".", "/", "~")):
     raise BadInput(f"data.root={root!r}: no such file or folder")
   # one short question first: without a network the library would retry for half a minute
-  silent = hub.unreachable("dataset", root)
+  silent, before = hub.unreachable("dataset", root), datasets.config.HF_HUB_OFFLINE
   try:
-    with _offline(datasets, silent is not None):
-      found = datasets.load_dataset(root, split=split)
-      rows = list(found.select_columns([c for c in found.column_names if c in COLUMNS]))
+    # without a hub it then takes its own copy of an earlier download, or gives up at once
+    datasets.config.HF_HUB_OFFLINE = before or silent is not None
+    found = datasets.load_dataset(root, split=split)
+    rows = list(found.select_columns([c for c in found.column_names if c in COLUMNS]))
   except Exception as error:
     raise BadInput(
       f"data.root={root!r}, split {split!r}: neither a folder here nor a data set of the hub "
       f"({first_line(silent or error)})"
     ) from error
-  return _records(((f"{root}: row {i}", i, row) for i, row in enumerate(rows)), split, root)
-
-
-@contextmanager
-def _offline(datasets: Any, wanted: bool) -> Iterator[None]:
-  """Without a hub, `datasets` takes its own copy of an earlier download, or gives up at once."""
-  before = datasets.config.HF_HUB_OFFLINE
-  datasets.config.HF_HUB_OFFLINE = before or wanted
-  try:
-    yield
   finally:
     datasets.config.HF_HUB_OFFLINE = before
+  return _records(((f": row {i}", row) for i, row in enumerate(rows)), split, root)

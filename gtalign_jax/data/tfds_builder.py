@@ -4,8 +4,6 @@ TensorFlow is never imported: the builder writes texts only, and reading goes th
 `as_data_source`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -74,10 +72,8 @@ def _builder_class():
 
 def find(root: str | Path) -> Path | None:
   """The folder of the prepared data set at or below `root` (two levels), None if there is none."""
-  root = Path(root)
   for pattern in ("", "*/", "*/*/"):
-    found = sorted(root.glob(f"{pattern}dataset_info.json"))
-    if found:
+    if found := sorted(Path(root).glob(f"{pattern}dataset_info.json")):
       return found[-1].parent  # the newest version, by its name
   return None
 
@@ -90,21 +86,18 @@ def read(folder: str | Path, split: str) -> list[Record]:
     builder = tfds.builder_from_directory(str(folder))
     splits = list(builder.info.splits)
   except Exception as error:  # tfds raises many kinds; all mean the same to the user
-    reason = first_line(error)
-    raise BadInput(f"{folder}: not a readable TFDS data set ({reason})") from error
+    raise BadInput(f"{folder}: not a readable TFDS data set ({first_line(error)})") from error
   if split not in splits:
     raise BadInput(f"{folder} has no split {split!r}; it has {', '.join(splits)}")
   try:
-    rows = enumerate(builder.as_data_source(split=split))
-    return [_record(row, f"{folder}, split {split!r}: row {index}") for index, row in rows]
+    found = []
+    for index, row in enumerate(builder.as_data_source(split=split)):
+      texts = {field: bytes(row[field]).decode("utf-8") for field in Record._fields}
+      given = texts | {field: json.loads(texts[field]) for field in AS_JSON}
+      # through the border again: the folder may be of an earlier version, or made by others
+      found.append(from_row(given, f"{folder}, split {split!r}: row {index}", ""))
+    return found
   except BadInput:
     raise
   except (OSError, ValueError, KeyError, RuntimeError) as error:
-    reason = first_line(error)
-    raise BadInput(f"{folder}: split {split!r} cannot be read ({reason})") from error
-
-
-def _record(row: Mapping[str, bytes], where: str) -> Record:
-  texts = {field: bytes(row[field]).decode("utf-8") for field in Record._fields}
-  # through the border again: the folder may be of an earlier version, or made by others
-  return from_row(texts | {field: json.loads(texts[field]) for field in AS_JSON}, where, "")
+    raise BadInput(f"{folder}: split {split!r} cannot be read ({first_line(error)})") from error

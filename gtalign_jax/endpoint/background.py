@@ -1,7 +1,5 @@
 """An event loop on a thread of its own, for code that is called from anywhere."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading

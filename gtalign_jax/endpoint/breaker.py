@@ -1,7 +1,5 @@
 """A circuit breaker: after many failures in a row, leave the endpoint alone for a while."""
 
-from __future__ import annotations
-
 import time
 
 
@@ -10,16 +8,11 @@ class Breaker:
 
   def __init__(self, failures: int, cooldown_s: float):
     self._limit, self._cooldown = failures, cooldown_s
-    self._count = 0
-    self._next_trial = 0.0
-
-  @property
-  def is_open(self) -> bool:
-    return self._count >= self._limit
+    self._count, self._next_trial = 0, 0.0
 
   def allows(self) -> bool:
     """May a call go out now? When open, a True is the one trial of this cooldown."""
-    if not self.is_open:
+    if self._count < self._limit:
       return True
     now = time.monotonic()  # the wall clock may be set back
     if now < self._next_trial:

@@ -6,8 +6,6 @@ the deadline. Any other status is a refusal: of the prompt, which then gets no r
 request, which would be refused for every prompt and ends the job.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging
@@ -16,22 +14,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from gtalign_jax.endpoint.breaker import Breaker
-from gtalign_jax.endpoint.hints import hint, trouble
-from gtalign_jax.endpoint.reply import Reply
+from gtalign_jax.endpoint.reply import Reply, hint, trouble
 from gtalign_jax.endpoint.wire import Again, Refused, Wire
 from gtalign_jax.endpoint_sections import EndpointConfig
 from gtalign_jax.errors import RunFailure
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_S = 0.5  # doubled at each try, times a random factor in [0.5, 1.5]
-LONGEST_PAUSE_S = 8.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0  # doubled at each try
 SOUND_S = 60.0  # for so long, a request that was found sound is not tried again
 EVERYBODYS = (401, 407)  # the key, or the proxy's: no prompt is to blame
 REPORTS = 50  # kinds of trouble that are logged
 TRIAL = "Reply with the word ok."
 
 Messages = Sequence[Mapping[str, str]]
+Fit = Callable[[str], bool]
 
 
 class RequestFault(RunFailure):
@@ -46,7 +43,7 @@ class Endpoint:
 
   def __init__(self, config: EndpointConfig):
     self.config = config
-    self.places = asyncio.Semaphore(config.concurrency)
+    self.places = asyncio.Semaphore(config.concurrency)  # a wait here is no part of the deadline
     self.replied = False  # whether any prompt has been taken
     self._breaker = Breaker(config.breaker_failures, config.breaker_cooldown_s)
     self._wire = Wire(config, self._breaker)
@@ -54,15 +51,13 @@ class Endpoint:
     self._fault: RequestFault | None = None
     self._trying = asyncio.Lock()
     self._sound_until = 0.0
-    self._seeded = True
+    self._seeded = True  # until a request with a seed is refused
     self._reported: set[str] = set()
 
   async def close(self) -> None:
     await self._wire.close()
 
-  async def ask(
-    self, messages: Messages, fit: Callable[[str], bool], samples: int | None = None
-  ) -> Reply | None:
+  async def ask(self, messages: Messages, fit: Fit, samples: int | None = None) -> Reply | None:
     """The first fit reply, else the last one with what is wrong with it; None: no reply came.
 
     fit: whether a text is what was asked for. samples: replies until one is fit (None: as many as
@@ -79,10 +74,9 @@ class Endpoint:
       self._report(f"{self._wire.name}: no reply within {limit}")
     return seen[-1]._replace(seconds=time.perf_counter() - began) if seen else None
 
-  async def _tries(
-    self, messages: Messages, fit: Callable[[str], bool], samples: int | None, seen: list[Reply]
-  ) -> None:
+  async def _tries(self, messages: Messages, fit: Fit, samples, seen: list[Reply]) -> None:
     end = time.monotonic() + self.config.deadline_s
+    # a sample that is not fit is no failure, and takes no try away
     attempts = self.config.max_attempts + (samples - 1 if samples else 0)
     for attempt in range(attempts):
       if self._resume_at > end:
@@ -97,21 +91,18 @@ class Endpoint:
         self._report(f"{self._wire.name}: {trouble(reply, self.config.SECTION)}")
         if reply.is_final or len(seen) == samples:
           return None
-        pause = self._pause(attempt, None)
+        asked = None
       except Again as error:
         self._report(str(error))
-        pause = self._pause(attempt, error.seconds)
+        asked = error.seconds
+      # jittered: calls that failed together must not come back together
+      pause = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.5)
+      if asked is not None:  # by the server, of all calls and not of this one
+        pause, self._resume_at = asked, max(self._resume_at, time.monotonic() + asked)
       if attempt + 1 == attempts or time.monotonic() + pause > end:
         return None
       await asyncio.sleep(pause)
     return None
-
-  def _pause(self, attempt: int, asked: float | None) -> float:
-    if asked is None:
-      # jittered: calls that failed together must not come back together
-      return min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.5)
-    self._resume_at = max(self._resume_at, time.monotonic() + asked)  # for all calls, not this one
-    return asked
 
   async def _reply(self, messages: Messages, before: int) -> Reply:
     """One reply. before: replies to the same prompt that were not fit. Raises Again."""
@@ -119,21 +110,15 @@ class Endpoint:
     if self._fault:
       raise self._fault
     try:
-      reply = await self._seeded_reply(messages, before)
-      self.replied = True
-      return reply
+      reply = await self._wire.send(self._body(messages, before))
     except Refused as refusal:
+      if before and self._seeded:
+        self._seeded = False  # the same request was taken before, without a seed
+        return await self._reply(messages, before)
       await self._blame(messages, refusal)
       return Reply("", f"http_{refusal.status}", str(refusal))
-
-  async def _seeded_reply(self, messages: Messages, before: int) -> Reply:
-    try:
-      return await self._wire.send(self._body(messages, before))
-    except Refused:
-      if not (before and self._seeded):
-        raise
-      self._seeded = False  # the same request was taken before, without a seed
-      return await self._wire.send(self._body(messages, before))
+    self.replied = True
+    return reply
 
   def _body(self, messages: Messages, before: int = 0) -> bytes:
     config = self.config
@@ -168,10 +153,8 @@ class Endpoint:
       raise self._fault
 
   def _request_fault(self, refusal: Refused) -> RequestFault:
-    fix = hint(refusal.status, str(refusal), self.config)
-    return RequestFault(
-      f"{self._wire.name} refuses every request ({refusal.status}: {refusal}); {fix}"
-    )
+    what = f"{self._wire.name} refuses every request ({refusal.status}: {refusal})"
+    return RequestFault(f"{what}; {hint(refusal.status, str(refusal), self.config)}")
 
   async def check(self, deadline_s: float) -> None:
     """Is it there, and does it take requests? Asks for one word.
@@ -186,11 +169,10 @@ class Endpoint:
       raise self._request_fault(refusal) from None
     except Again as error:
       if error.gone:
-        raise RunFailure(
-          f"{error}; start it, or correct the address, and run the same command again"
-        ) from None
+        fix = "start it, or correct the address, and run the same command again"
+        raise RunFailure(f"{error}; {fix}") from None
     except TimeoutError:
-      pass
+      pass  # a reasoning model thinks for longer than a check should take
 
   def _report(self, why: str) -> None:
     """Logs each kind of trouble once."""

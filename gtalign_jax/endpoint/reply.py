@@ -1,10 +1,10 @@
-"""What endpoints answer, in their dialects, read in one place."""
-
-from __future__ import annotations
+"""What endpoints answer, in their dialects, read in one place, and what to do about it."""
 
 import json
 import re
 from typing import NamedTuple
+
+from gtalign_jax.endpoint_sections import TOKEN_LIMITS, EndpointConfig
 
 CUT = ("length", "max_tokens", "model_length", "max_output_tokens")
 FILTERED = ("content_filter", "safety", "refusal", "blocklist", "prohibited_content", "recitation")
@@ -41,11 +41,14 @@ class NoReply(Exception):
 def read(body: str) -> Reply:
   """The reply in the body of a chat completion. Raises NoReply where it holds none."""
   data = _json(body)
-  choices = data.get("choices")
+  choices, error = data.get("choices"), data.get("error")
   choice = choices[0] if isinstance(choices, list) and choices else None
-  message = choice.get("message") if isinstance(choice, dict) else None
-  if data.get("error") or not isinstance(choice, dict) or choice.get("error"):
-    raise NoReply(error_text(body) or "the reply has no choices", _status(data.get("error")))
+  if error or not isinstance(choice, dict) or choice.get("error"):
+    code = error.get("code") if isinstance(error, dict) else None
+    # an error under a 200 may bring the status that it should have had
+    status = code if isinstance(code, int) and 400 <= code < 600 else 0
+    raise NoReply(error_text(body) or "the reply has no choices", status)
+  message = choice.get("message")
   finish = str(choice.get("finish_reason") or "").lower()
   if finish in BROKEN:
     raise NoReply(f"the reply broke off (finish_reason={finish!r})")
@@ -85,12 +88,8 @@ def _json(body: str) -> dict:
   try:
     data = json.loads(body)
   except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError, too
-    page = body.lstrip()[:1] == "<"
-    raise NoReply(
-      "a web page instead of JSON (a sign-in page, or no API at this address)"
-      if page
-      else "the reply is no JSON"
-    ) from None
+    page = "a web page instead of JSON (a sign-in page, or no API at this address)"
+    raise NoReply(page if body.lstrip()[:1] == "<" else "the reply is no JSON") from None
   if isinstance(data, list) and data:  # one vendor wraps its errors
     data = data[0]
   if not isinstance(data, dict):
@@ -98,29 +97,60 @@ def _json(body: str) -> dict:
   return data
 
 
-def _status(error: object) -> int:
-  """The HTTP status that an error object brings along under a 200."""
-  code = error.get("code") if isinstance(error, dict) else None
-  return code if isinstance(code, int) and 400 <= code < 600 else 0
-
-
 def _content(content: object) -> tuple[str, str]:
   """(text, refusal) of a message's content: text, or parts of which those of text are joined."""
-  if content is None:
-    return "", ""
-  if isinstance(content, str):
-    return content, ""
-  parts = content if isinstance(content, list) else [content]
   text: list[str] = []
   refusal = ""
-  for part in parts:
-    if isinstance(part, str):
-      text.append(part)
-    elif isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"):
+  for each in content if isinstance(content, list) else [content]:
+    part = {"text": each} if isinstance(each, str) else each
+    if not isinstance(part, dict):
+      continue
+    kind = part.get("type", "text")
+    if kind in ("text", "output_text"):
       value = part.get("text")
       value = value.get("value") if isinstance(value, dict) else value
       text.append(value if isinstance(value, str) else "")
-    elif isinstance(part, dict) and part.get("type") == "refusal":
+    elif kind == "refusal":
       refusal = str(part.get("refusal") or "refused")
     # other parts are thoughts, sources, pictures: none of them is what the model says
   return "\n".join(text), refusal
+
+
+def hint(status: int, said: str, config: EndpointConfig) -> str:
+  """The fix for a refusal, as a key of the config. said: the endpoint's words."""
+  section, named = config.SECTION, set(re.findall(r"\w+", said))
+  limited = named if config.max_tokens is not None else set()
+  if status in (401, 403):
+    return (
+      f"set the environment variable {config.api_key_env}, which {section}.api_key_env names, or "
+      f"correct {section}.model"
+    )
+  if status == 407:
+    return "put the proxy's user and password into the variable that names it"
+  if limited >= {*TOKEN_LIMITS} and config.max_tokens_key == "max_tokens":
+    return f"set {section}.max_tokens_key=max_completion_tokens"
+  if "max_tokens" in limited:
+    return f"lower {section}.max_tokens, or leave it out with {section}.max_tokens=none"
+  if "max_completion_tokens" in limited:
+    return f"set {section}.max_tokens_key=max_tokens, or {section}.max_tokens=none"
+  if "temperature" in named and config.temperature is not None:
+    return f"leave it out with {section}.temperature=none"
+  for key in config.extra_body:
+    if key in named:
+      return f"take {key} out of {section}.extra_body"
+  if status == 404:
+    return f"correct {section}.base_url (most end in /v1) or {section}.model"
+  return f"correct {section}.base_url, {section}.model or {section}.extra_body"
+
+
+def trouble(reply: Reply, section: str) -> str:
+  """Why a reply is of no use."""
+  what = {
+    "": "a reply does not hold what was asked for",
+    "truncated": f"a reply was cut at its limit of tokens; raise {section}.max_tokens",
+    "empty": "a reply had no text (all of it may have been thoughts)",
+    "refused": "the model refused to reply",
+    "filtered": "a filter kept a reply back",
+    "tool_call": "the model called a tool instead of replying",
+  }.get(reply.fault, f"a prompt was not taken ({reply.fault.replace('_', ' ')})")
+  return f"{what}: {reply.detail}" if reply.detail else what

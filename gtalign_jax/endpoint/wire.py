@@ -1,14 +1,11 @@
 """One request to an endpoint: address, key, proxy, and what its answer means."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx2
@@ -40,12 +37,6 @@ class Refused(Exception):
     self.status = status
 
 
-class _Answer(NamedTuple):
-  status: int
-  headers: Mapping[str, str]
-  body: str
-
-
 class Wire:
   """The connections to one endpoint, in one event loop until closed.
 
@@ -62,30 +53,25 @@ class Wire:
       raise BadInput(f"{section}.base_url holds the key, and is written to disk; take it out")
     through = f" (through the proxy {self._proxy})" if self._proxy else ""
     self.name = f"{section}.base_url={config.base_url!r}{through}"
+    # ours, not the library's reading of the environment: it sends localhost to a proxy
+    proxy = self._proxy.url if self._proxy else None
     try:
-      transport = httpx2.AsyncHTTPTransport(
-        # ours, not the library's reading of the environment: it sends localhost to a proxy
-        proxy=self._proxy.url if self._proxy else None,
-        limits=httpx2.Limits(max_connections=None),
-      )
+      limits = httpx2.Limits(max_connections=None)  # `concurrency` bounds them
+      transport = httpx2.AsyncHTTPTransport(proxy=proxy, limits=limits)
     except (OSError, ValueError, httpx2.InvalidURL) as error:
       raise BadInput(
         f"{self.name} cannot be asked ({self.clean(str(error))}); correct SSL_CERT_FILE or the "
         "proxy of the environment"
       ) from None
-    self._http = httpx2.AsyncClient(
-      transport=transport,
-      timeout=httpx2.Timeout(None, connect=CONNECT_S),
-      follow_redirects=True,
-      headers=self._headers(),
-    )
-
-  def _headers(self) -> dict[str, str]:
     secret = self._key or "none"  # servers that want none do not look
     azure = "api-version=" in self._address.query.lower()
-    own = {"api-key": secret} if azure else {"Authorization": f"Bearer {secret}"}
+    headers = {"api-key": secret} if azure else {"Authorization": f"Bearer {secret}"}
     # identity: a compressed body of a few kB could unfold to any size
-    return own | {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+    headers |= {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+    timeout = httpx2.Timeout(None, connect=CONNECT_S)
+    self._http = httpx2.AsyncClient(
+      transport=transport, timeout=timeout, follow_redirects=True, headers=headers
+    )
 
   async def close(self) -> None:
     await self._http.aclose()
@@ -93,14 +79,14 @@ class Wire:
   async def send(self, body: bytes) -> Reply:
     """The reply to a chat completion. Raises Again or Refused."""
     try:
-      answer = await self._post(body)
-      if 200 <= answer.status < 300:
-        reply = read(answer.body)
+      status, headers, text = await self._post(body)
+      if 200 <= status < 300:
+        reply = read(text)
         self._breaker.worked()
         return reply
-      said = error_text(answer.body)
+      said = error_text(text)
     except NoReply as error:
-      answer, said = _Answer(error.status, {}, ""), str(error)
+      status, headers, said = error.status, {}, str(error)
     except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, OSError, ValueError) as error:
       why = self.clean(_reason(error))
       if isinstance(error, httpx2.ProxyError) and "407" in why:
@@ -108,45 +94,36 @@ class Wire:
       self._breaker.failed()
       raise Again(f"{self.name} does not answer ({why})", gone=True) from None
     said = self.clean(said)
-    if 300 <= answer.status < 500 and answer.status not in RETRIED:
+    if 300 <= status < 500 and status not in RETRIED:
       self._breaker.worked()  # it is there and answers
-      raise Refused(answer.status, said)
-    if answer.status != 429:  # to be asked to wait is no failure
+      raise Refused(status, said)
+    if status != 429:  # to be asked to wait is no failure
       self._breaker.failed()
-    shown = f" {answer.status}" if answer.status else ""
+    why = f"{self.name} answers{f' {status}' if status else ''}: {said or 'nothing'}"
     # without a status: a sign-in page, or whatever else is no API
-    raise Again(
-      f"{self.name} answers{shown}: {said or 'nothing'}",
-      _retry_after(answer.headers),
-      gone=not answer.status,
-    )
+    raise Again(why, _retry_after(headers), gone=not status)
 
-  async def _post(self, body: bytes) -> _Answer:
-    """Raises NoReply for a body that is too large, and httpx2's errors."""
-    size, parts = 0, []
-    async with self._http.stream(
-      "POST", self._address.of("/chat/completions"), content=body
-    ) as response:
+  async def _post(self, body: bytes) -> tuple[int, Mapping[str, str], str]:
+    """(status, headers, text). Raises NoReply where it is too large, and httpx2's errors."""
+    size, parts, url = 0, [], self._address.of("/chat/completions")
+    async with self._http.stream("POST", url, content=body) as response:
       if response.request.method != "POST":
         # 301 and 302 make it a GET: of a sign-in page, or of the right address
         moved = response.history[0].headers.get("location", "")
-        return _Answer(301, {}, f"moved to {addresses.masked(moved)}")
+        return 301, {}, f"moved to {addresses.masked(moved)}"
       async for part in response.aiter_bytes():
         size += len(part)
         if size > MAX_BYTES:
           raise NoReply(f"a reply of more than {MAX_BYTES >> 20} MB")
         parts.append(part)
       text = b"".join(parts).decode("utf-8-sig", "replace")
-      return _Answer(response.status_code, response.headers, text)
+      return response.status_code, response.headers, text
 
   def clean(self, text: str) -> str:
     """One line without secrets: endpoints say the key that they refuse."""
-    secrets = [self._key, quote(self._key, safe="")]
-    if self._proxy:
-      parts = urlsplit(self._proxy.url)
-      for each in filter(None, (parts.password, parts.username)):
-        secrets += [each, unquote(each)]
-    for secret in filter(None, secrets):
+    parts = urlsplit(self._proxy.url if self._proxy else "")
+    held = [each for each in (self._key, parts.password, parts.username) if each]
+    for secret in [*held, *(quote(each, safe="") for each in held), *map(unquote, held)]:
       text = text.replace(secret, "***")
     return re.sub(r"\bsk-\S+", "***", " ".join(text.split()))[:200]
 
@@ -175,16 +152,14 @@ def _reason(error: BaseException) -> str:
 
 def _retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
   """Seconds that a reply asks to wait: `retry-after-ms`, seconds or a date; None if it does not."""
+  text = headers.get("retry-after", "")
   try:
     if "retry-after-ms" in headers:
       seconds = float(headers["retry-after-ms"]) / 1000
-      return max(seconds, 0.0) if math.isfinite(seconds) else None
-    if "retry-after" not in headers:
-      return None
-    text = headers["retry-after"]
-    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text):
-      return float(text)
-    when = parsedate_to_datetime(text).timestamp()
-    return max(when - (time.time() if now is None else now), 0.0)
-  except (ValueError, TypeError):
+    elif re.fullmatch(r"\s*\d+(\.\d+)?\s*", text):
+      seconds = float(text)
+    else:
+      seconds = parsedate_to_datetime(text).timestamp() - (time.time() if now is None else now)
+  except (ValueError, TypeError):  # of a header that is not there, too
     return None
+  return max(seconds, 0.0) if math.isfinite(seconds) else None

@@ -1,6 +1,5 @@
 """Decoders: architecture, parameters, tokenizers, checkpoints in and out."""
 
-from gtalign_jax.models.loading import describe, load
-from gtalign_jax.models.policy import Policy
+from gtalign_jax.models.loading import Policy, describe, load
 
 __all__ = ["Policy", "describe", "load"]

@@ -1,7 +1,5 @@
 """The architecture of a model spec without its weights: `config.json` or the GGUF header."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from gtalign_jax.errors import BadInput
@@ -17,19 +15,15 @@ def read(spec: str, file: str | None = None) -> Arch:
   Raises BadInput where there is neither, or the config is not understood.
   """
   if file is not None:
-    return _from_json(Path(file), Path(file).stem)
+    return hf_config.read(folder.read_json(Path(file)), Path(file).stem)
   if spec == RANDOM:
     return TINY
   path = Path(spec).expanduser()
   if not path.exists():
     path = _from_hub(spec)
-  if path.is_dir():
-    path = path / "config.json"
-  return GGUF(path).arch() if path.suffix == ".gguf" else _from_json(path, spec)
-
-
-def _from_json(path: Path, name: str) -> Arch:
-  return hf_config.read(folder.read_json(path), name)
+  if path.suffix == ".gguf" and not path.is_dir():
+    return GGUF(path).arch()
+  return hf_config.read(folder.read_json(path / "config.json" if path.is_dir() else path), spec)
 
 
 def _from_hub(spec: str) -> Path:

@@ -1,7 +1,5 @@
 """Attention, its masks and rotary positions: pure functions of arrays."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -11,7 +9,7 @@ import numpy as np
 
 from gtalign_jax.models.variants import Rope
 
-# Finite, so that a query with nothing to attend to gets the mean of all values instead of NaN.
+# finite: a query with nothing to attend to gets the mean of all values instead of NaN
 MASKED = -1e30
 
 
@@ -46,11 +44,11 @@ def angles(rope: Rope, head_dim: int, positions: jax.Array) -> Angles:
   return Angles(jnp.cos(phase), jnp.sin(phase))
 
 
-def rotate(x: jax.Array, by: Angles) -> jax.Array:
-  """Rotates pairs (i, i + H/2) of each head, x: [..., heads, H]."""
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+def rotate(x: jax.Array, by: Angles, axis: int = -1) -> jax.Array:
+  """Rotates pairs (i, i + H/2) of each head along `axis`, x: [..., heads, H] or [heads, H, B]."""
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis)
   turned = [first * by.cos - second * by.sin, second * by.cos + first * by.sin]
-  return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+  return jnp.concatenate(turned, axis).astype(x.dtype)
 
 
 def causal_mask(positions_BT: jax.Array, mask_BT: jax.Array, window: int) -> jax.Array:
@@ -65,9 +63,7 @@ def causal_mask(positions_BT: jax.Array, mask_BT: jax.Array, window: int) -> jax
   return seen_BTT
 
 
-def context_mask(
-  positions_BT: jax.Array, positions_PS: jax.Array, mask_PS: jax.Array, window: int
-) -> jax.Array:
+def context_mask(positions_BT, positions_PS, mask_PS, window: int) -> jax.Array:
   """Which context slots each token sees, bool [P, G or 1, T or 1, S]."""
   P = mask_PS.shape[0]
   seen_PGTS = mask_PS[:, None, None, :].astype(bool)
@@ -75,13 +71,6 @@ def context_mask(
     at_PGT1 = positions_BT.reshape(P, -1, positions_BT.shape[1])[..., None]
     seen_PGTS = seen_PGTS & (at_PGT1 - positions_PS[:, None, None, :] < window)
   return seen_PGTS
-
-
-def attend(
-  q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, mask_BTT: jax.Array, scale: float
-) -> jax.Array:
-  """Attention of a sequence to itself, [B, T, N, H]; softmax in f32."""
-  return jax.nn.dot_product_attention(q_BTNH, k_BTKH, v_BTKH, mask=mask_BTT[:, None], scale=scale)
 
 
 class Shared(NamedTuple):
@@ -95,14 +84,7 @@ class Shared(NamedTuple):
   mask: jax.Array
 
 
-def attend_shared(
-  q_BTNH: jax.Array,
-  k_BKCH: jax.Array,
-  v_BKCH: jax.Array,
-  mask_BTC: jax.Array,
-  shared: Shared,
-  scale: float,
-) -> jax.Array:
+def attend_shared(q_BTNH, k_BKCH, v_BKCH, mask_BTC, shared: Shared, scale: float) -> jax.Array:
   """Attention to own slots and to those of the row's prompt (row b: prompt b // G), [B, T, N, H].
 
   One softmax over both parts, computed part by part and merged, so that the prompt's keys and
@@ -111,6 +93,7 @@ def attend_shared(
   B, T, N, H = q_BTNH.shape
   P, K = shared.k.shape[:2]
   G, M = B // P, T * (N // K)  # M: queries of one row that share a key head
+  # a row's queries and then a prompt's rows side by side, so that each head's keys are read once
   q_BKMH = jnp.swapaxes(q_BTNH.reshape(B, T, K, N // K, H), 1, 2).reshape(B, K, M, H)
   q_PKXH = jnp.swapaxes(q_BKMH.reshape(P, G, K, M, H), 1, 2).reshape(P, K, G * M, H)
   far = _scores(q_PKXH, shared.k, scale).reshape(P, K, G, T, N // K, -1)
@@ -124,6 +107,7 @@ def attend_shared(
   def by_prompt(x):  # [B, K, …] -> [P, K, G, …]
     return jnp.swapaxes(x.reshape(P, G, *x.shape[1:]), 1, 2)
 
+  # the maximum cancels out of the result, and would only cost a backward pass
   top = jax.lax.stop_gradient(jnp.maximum(by_row(far.max(-1)), near.max(-1)))
   far, near = jnp.exp(far - by_prompt(top)[..., None]), jnp.exp(near - top[..., None])
   total = by_row(far.sum(-1)) + near.sum(-1)
@@ -134,8 +118,8 @@ def attend_shared(
   return jnp.swapaxes(out_BKTRH, 1, 2).reshape(B, T, N, H)
 
 
-# Plain batched matrix products, [B, K] first: on CPU any other order of the result costs 20x as
-# much.
+# Plain batched matrix products, [B, K] first: on CPU any other order of the result costs 20 times
+# as much.
 def _scores(q_BKMH: jax.Array, k_BKSH: jax.Array, scale: float) -> jax.Array:
   f32 = jnp.float32
   return jnp.einsum("bkmh,bksh->bkms", q_BKMH, k_BKSH, preferred_element_type=f32) * scale

@@ -4,8 +4,6 @@ A key that nobody here knows might change the computation, so it is refused by n
 value switches something off: null, false, or nothing in it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -44,48 +42,34 @@ _NEUTRAL = {
   "num_return_sequences", "output_scores", "return_dict_in_generate", "remove_invalid_values",
   "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
 }  # fmt: skip
+_OFF = (
+  "attention_dropout", "hidden_dropout", "dropout", "hidden_dropout_prob", "attn_pdrop",
+  "resid_pdrop", "embd_pdrop", "residual_dropout", "num_nextn_predict_layers", "num_local_experts",
+  "num_experts",
+)  # fmt: skip
+_FACTORS = (
+  "partial_rotary_factor", "rotary_pct", "embedding_multiplier", "residual_multiplier",
+  "logits_scaling", "logit_scale",
+)  # fmt: skip
+# on in every family here, so a model that switches one off is another model
+_ON = ("is_causal", "causal", "use_rope", "use_rotary", "use_rms_norm", "scale_attn_weights")
 # Keys with the one value under which these families compute what their models do.
 _ONLY: Mapping[str, Any] = {
-  **dict.fromkeys(
-    (
-      "attention_dropout", "hidden_dropout", "dropout", "hidden_dropout_prob", "attn_pdrop",
-      "resid_pdrop", "embd_pdrop", "residual_dropout", "num_nextn_predict_layers",
-      "num_local_experts", "num_experts",
-    ),
-    0.0,
-  ),
-  **dict.fromkeys(
-    (
-      "partial_rotary_factor", "rotary_pct", "embedding_multiplier", "residual_multiplier",
-      "logits_scaling", "logit_scale",
-    ),
-    1.0,
-  ),
-  # on in every family here, so a model that switches one off is another model
-  **dict.fromkeys(
-    (
-      "is_causal", "causal", "use_rope", "use_rotary", "use_rms_norm", "scale_attn_weights",
-    ),
-    True,
-  ),
+  **dict.fromkeys(_OFF, 0.0),
+  **dict.fromkeys(_FACTORS, 1.0),
+  **dict.fromkeys(_ON, True),
   "rope_interleaved": False,
   "use_bidirectional_attention": False,
   "attn_logit_softcapping": None,
-}  # fmt: skip
+}
 # The largest value of each dimension: far beyond any model, and small enough that nothing takes
 # long or much memory before the weights are found not to fit.
 _SIZES = {
-  "vocab_size": 2**24,
-  "hidden_size": 2**20,
-  "intermediate_size": 2**22,
-  "num_hidden_layers": 2**12,
-  "num_attention_heads": 2**12,
-  "num_key_value_heads": 2**12,
-  "head_dim": 2**12,
-  "max_position_embeddings": 2**40,
-  "sliding_window_pattern": 2**12,
+  "vocab_size": 2**24, "hidden_size": 2**20, "intermediate_size": 2**22, "num_hidden_layers": 2**12,
+  "num_attention_heads": 2**12, "num_key_value_heads": 2**12, "head_dim": 2**12,
+  "max_position_embeddings": 2**40, "sliding_window_pattern": 2**12,
   "_sliding_window_pattern": 2**12,
-}
+}  # fmt: skip
 _COUNTS = {"sliding_window": 2**40, "max_window_layers": 2**12}  # may be 0
 _REALS = ("rms_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar",
           "final_logit_softcapping")  # fmt: skip

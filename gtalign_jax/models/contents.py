@@ -1,7 +1,5 @@
 """What files hold, in a short hash: work is resumed by contents, not by names."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path
@@ -16,9 +14,9 @@ _READ = (".json", ".safetensors", ".model", ".txt", ".jinja")
 
 
 def fingerprint(spec: str) -> str:
-  """Hash of what the model `spec` is made of: config, tokenizer, template, weights by samples.
+  """Hash of config, tokenizer, template and weights (by samples), wherever the files lie.
 
-  The same wherever the files lie. Raises BadInput where there is no such model.
+  Raises BadInput where there is no model `spec`.
   """
   if spec == RANDOM:
     return RANDOM  # made in code
@@ -33,10 +31,7 @@ def fingerprint(spec: str) -> str:
 
 
 def of_file(path: str | Path) -> str:
-  """Hash of the size and the bytes of a file, or of samples spread evenly over it.
-
-  Raises BadInput where it cannot be read.
-  """
+  """Hash of the size and the bytes of a file, or of samples of it. BadInput where unreadable."""
   try:
     with open(path, "rb") as file:
       size = os.fstat(file.fileno()).st_size

@@ -1,14 +1,10 @@
 """The decoder: one scanned stack of layers, called purely, for every family of models/variants.py.
 
 Parameters are a plain pytree of arrays with layers stacked on axis 0:
-  embed.table [V, D]   norm.scale [D]   head.kernel [D, V] (absent where tied)
-  layers.{q,k,v}.kernel [L, D, heads, H]   layers.o.kernel [L, N, H, D]   layers.{gate,up}.kernel
-  [L, D, F] layers.down.kernel [L, F, D]   layers.*.bias
-  layers.{attn_norm,mlp_norm,q_norm,…}.scale
-Matrices are called `kernel` or `table`, the rest `bias` or `scale`.
+  embed.table [V, D]   norm.scale [D]   head.kernel [D, V] (absent where tied)   layers.*.bias
+  layers.{q,k,v}.kernel [L, D, heads, H]   layers.o.kernel [L, N, H, D]
+  layers.{gate,up}.kernel [L, D, F]   layers.down.kernel [L, F, D]   layers.*_norm.scale
 """
-
-from __future__ import annotations
 
 import functools
 from typing import Any
@@ -18,44 +14,29 @@ import jax
 import jax.numpy as jnp
 
 from gtalign_jax.models.attention import angles, causal_mask, context_mask
-from gtalign_jax.models.layers import INIT_STD, PRODUCTS, SAVED_NAMES, Block, RMSNorm, View
-from gtalign_jax.models.variants import Arch
+from gtalign_jax.models.layers import INIT_STD, PRODUCTS, SAVED_NAMES, Block, RMSNorm, View, scaled
+from gtalign_jax.models.variants import Arch, Rope
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.types import Context, KVCache
 
 _POLICIES = {
-  "full": jax.checkpoint_policies.nothing_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,  # the least memory, a forward pass more
   "dots": jax.checkpoint_policies.save_only_these_names(*PRODUCTS),
   "names": jax.checkpoint_policies.save_only_these_names(*SAVED_NAMES),
 }
 
 
-class _Embed(nn.Module):
-  arch: Arch
+class _Matrix(nn.Module):
+  """A matrix of its own in the tree: {the module's name: {`key`: array}}."""
+
+  key: str
+  axes: tuple[str, str]
+  shape: tuple[int, int]
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, dtype) -> jax.Array:
-    a = self.arch
-    normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), ("vocab", "embed"))
-    table_VD: Any = self.param("table", normal, (a.vocab_size, a.width))
-    x = jnp.take(table_VD, tokens, axis=0).astype(dtype)
-    # the factor is rounded to the compute dtype, as the checkpoints were trained (sqrt(D) in bf16)
-    return x if a.embed_scale == 1.0 else x * jnp.asarray(a.embed_scale, dtype)
-
-
-class _Head(nn.Module):
-  arch: Arch
-
-  @nn.compact
-  def __call__(self, hidden: jax.Array) -> jax.Array:
-    a = self.arch
-    normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), ("embed", "vocab"))
-    kernel_DV: Any = self.param("kernel", normal, (a.width, a.vocab_size))
-    return hidden @ kernel_DV.astype(hidden.dtype)
-
-
-def _final_norm(arch: Arch, name: str | None = None) -> RMSNorm:
-  return RMSNorm(arch.width, arch.norm_eps, arch.norm_offset, name=name)
+  def __call__(self) -> Any:
+    normal = nn.with_logical_partitioning(nn.initializers.normal(INIT_STD), self.axes)
+    return self.param(self.key, normal, self.shape)
 
 
 class Decoder(nn.Module):
@@ -68,64 +49,49 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, tokens_BT, positions_BT, mask_BT, context: Context | None):
     a = self.arch
-    x_BTD = _Embed(a, name="embed")(tokens_BT, jnp.dtype(self.dtype))
+    V, D = a.vocab_size, a.width
+    table_VD = _Matrix("table", ("vocab", "embed"), (V, D), name="embed")()
+    x_BTD = scaled(a, jnp.take(table_VD, tokens_BT, axis=0).astype(self.dtype))
     block = Block
     if self.remat != "none":
+      # inside a scan nothing is shared between layers, and barriers against it would cost fusions
       block = nn.remat(Block, prevent_cse=False, policy=_POLICIES[self.remat])
     stack = nn.scan(
-      block,
-      variable_axes={"params": 0},
-      split_rngs={"params": True},
-      in_axes=(0, nn.broadcast),
-      length=a.num_layers,
-      metadata_params={nn.PARTITION_NAME: "layers"},
-    )
-    views = _views(a, lambda rope, window: _sequence_view(
-      rope, a.head_dim, window, positions_BT, mask_BT, context
-    ))  # fmt: skip
-    layer = {
-      "local": jnp.asarray([window > 0 for window in a.windows]) if all(views) else None,
-      "k": None if context is None else _stacked(context.cache.k),
-      "v": None if context is None else _stacked(context.cache.v),
-    }
-    x_BTD, (k, v) = stack(a, name="layers")(x_BTD, layer, views)
-    x_BTD = constrain(_final_norm(a, "norm")(x_BTD), ("batch", "time", "act_embed"))
-    if self.is_initializing() and not a.tied:
-      _Head(a, name="head")(x_BTD)
-    return x_BTD, KVCache(k, v)
+      block, variable_axes={"params": 0}, split_rngs={"params": True}, length=a.num_layers,
+      in_axes=(0, nn.broadcast), metadata_params={nn.PARTITION_NAME: "layers"},
+    )  # fmt: skip
+    views = _views(a, positions_BT, mask_BT, context)
+    k, v = (None, None) if context is None else map(_stacked, context.cache)
+    local = jnp.asarray([window > 0 for window in a.windows]) if all(views) else None
+    x_BTD, cache = stack(a, name="layers")(x_BTD, {"local": local, "k": k, "v": v}, views)
+    x_BTD = RMSNorm(a.width, a.norm_eps, a.norm_offset, name="norm")(x_BTD)
+    if self.is_initializing() and not a.tied:  # `unembed` multiplies with it; here it is made
+      _Matrix("kernel", ("embed", "vocab"), (D, V), name="head")()
+    return constrain(x_BTD, ("batch", "time", "act_embed")), KVCache(*cache)
 
 
 def _stacked(cache) -> jax.Array:
+  # a scan reads one array; decoding holds one a layer, which its loop updates in place
   return jnp.stack(cache) if isinstance(cache, tuple) else cache
 
 
-def _views(arch: Arch, make) -> tuple[View | None, View | None]:
+def _views(arch: Arch, positions_BT, mask_BT, context) -> tuple[View | None, View | None]:
   """Views of layers without and with a window; None for a kind that the model does not have."""
-  windows = {window for window in arch.windows if window}
-  full = make(arch.rope, 0) if 0 in arch.windows else None
-  local = make(arch.local_rope or arch.rope, windows.pop()) if windows else None
-  return full, local
 
+  def view(rope: Rope, window: int) -> View:
+    shared = None
+    if context is not None:
+      shared = context_mask(positions_BT, context.positions_PS, context.mask_PS, window)
+    own = causal_mask(positions_BT, mask_BT, window)
+    return View(angles(rope, arch.head_dim, positions_BT), own, shared)
 
-def _sequence_view(rope, head_dim, window, positions_BT, mask_BT, context) -> View:
-  shared = None
-  if context is not None:
-    shared = context_mask(positions_BT, context.positions_PS, context.mask_PS, window)
-  return View(
-    angles(rope, head_dim, positions_BT), causal_mask(positions_BT, mask_BT, window), shared
-  )
+  window = max(arch.windows)  # a model has windows of one size
+  full = view(arch.rope, 0) if 0 in arch.windows else None
+  return full, view(arch.local_rope or arch.rope, window) if window else None
 
 
 def forward(
-  arch: Arch,
-  params: Any,
-  tokens_BT: jax.Array,
-  positions_BT: jax.Array,
-  mask_BT: jax.Array,
-  *,
-  context: Context | None = None,
-  dtype: str = "float32",
-  remat: str = "none",
+  arch, params, tokens_BT, positions_BT, mask_BT, *, context=None, dtype="float32", remat="none"
 ) -> tuple[jax.Array, KVCache]:
   """Hidden states after the final norm [B, T, D], and the tokens' KV [L, B, K, T, H].
 
@@ -148,9 +114,9 @@ def unembed(arch: Arch, params: Any, hidden: jax.Array) -> jax.Array:
   """Logits of hidden states, f32 [..., V]; -inf for ids without a token."""
   # not by `head`: XLA's CPU widens a narrow product with the transpose of the table
   matrix, axis = (params["embed"]["table"], 1) if arch.tied else (params["head"]["kernel"], 0)
-  logits = jnp.tensordot(
-    hidden, matrix.astype(hidden.dtype), (-1, axis), preferred_element_type=jnp.float32
-  )
+  # f32: bf16 has 8 bits, and of 150,000 logits the largest would often tie
+  matrix, f32 = matrix.astype(hidden.dtype), jnp.float32
+  logits = jnp.tensordot(hidden, matrix, (-1, axis), preferred_element_type=f32)
   if arch.softcap is not None:
     logits = arch.softcap * jnp.tanh(logits / arch.softcap)
   return logits if arch.spelled_V is None else jnp.where(arch.spelled_V, logits, -jnp.inf)
@@ -167,24 +133,18 @@ def init(arch: Arch, key: jax.Array, param_dtype: str = "float32") -> Any:
 
   Jit it with out_shardings, so that none of them is made whole on one device.
   """
-  params = nn.meta.unbox(_boxed(arch, key))
-  return cast(params, param_dtype)
+  return cast(nn.meta.unbox(_boxed(arch, key)), param_dtype)
 
 
 def cast(params: Any, dtype: str) -> Any:
-  """Parameters as `abstract(arch, dtype)` says: matrices and biases in `dtype`, norm scales not.
-
-  Arrays or shapes.
-  """
+  """Arrays or shapes as `abstract(arch, dtype)` says: all in `dtype` but the scales of norms."""
   return jax.tree.map_with_path(lambda path, x: x.astype(leaf_dtype(path[-1].key, dtype)), params)
 
 
 def leaf_dtype(name: str, dtype: str) -> jnp.dtype:
-  """The dtype of a parameter called `name` where matrices are in `dtype`: of scales at least f32.
-
-  A layer computes its norms in f32. Rounded scales would make sampler and trainer differ by 0.02
-  nats a token and more, and they are too few to save memory.
-  """
+  """The dtype of a parameter `name` where matrices are in `dtype`: of scales at least f32."""
+  # a layer computes its norms in f32: rounded scales would make sampler and trainer differ by 0.02
+  # nats a token and more, and they are too few to save memory
   return jnp.promote_types(dtype, jnp.float32) if name == "scale" else jnp.dtype(dtype)
 
 
@@ -193,12 +153,8 @@ def _shapes(arch: Arch) -> Any:
   return jax.eval_shape(lambda: _boxed(arch, jax.random.key(0)))
 
 
-def _is_box(x: Any) -> bool:
-  return isinstance(x, nn.meta.AxisMetadata)
-
-
 def abstract(arch: Arch, param_dtype: str = "float32") -> Any:
-  """The parameter tree as ShapeDtypeStructs; norm scales are at least f32 (`leaf_dtype`)."""
+  """The parameter tree as ShapeDtypeStructs; dtypes as `leaf_dtype` says."""
   return jax.tree.map_with_path(
     lambda path, x: jax.ShapeDtypeStruct(x.shape, leaf_dtype(path[-1].key, param_dtype)),
     nn.meta.unbox(_shapes(arch)),
@@ -207,4 +163,5 @@ def abstract(arch: Arch, param_dtype: str = "float32") -> Any:
 
 def logical_axes(arch: Arch) -> Any:
   """The parameter tree with a tuple of logical axis names at each leaf."""
-  return jax.tree.map(lambda box: tuple(box.names), _shapes(arch), is_leaf=_is_box)
+  boxes, tree = jax.tree.flatten(_shapes(arch), is_leaf=lambda x: isinstance(x, nn.Partitioned))
+  return jax.tree.unflatten(tree, [tuple(box.names) for box in boxes])

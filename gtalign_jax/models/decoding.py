@@ -5,8 +5,6 @@ for XLA:CPU. Both modules have the same names: prepare, prompt_cache, empty, gro
 GROWS.
 """
 
-from __future__ import annotations
-
 from types import ModuleType
 
 import jax

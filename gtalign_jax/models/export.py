@@ -1,41 +1,32 @@
 """Hugging Face directories out: sharded safetensors, configs, tokenizer, template."""
 
-from __future__ import annotations
-
+import functools
 import json
+import operator
 import shutil
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from gtalign_jax import files
 from gtalign_jax.errors import RunFailure
-from gtalign_jax.models import hf_config, weights
+from gtalign_jax.models import folder, hf_config, weights
 from gtalign_jax.models.variants import Arch
 
 SHARD_BYTES = 4 * 2**30  # of a file of weights; below the limits of common file stores
 
 
-def save(
-  arch: Arch,
-  params: Any,
-  tokenizer: Any,
-  out_dir: str | Path,
-  *,
-  eos_ids: Sequence[int],
-  shard_bytes: int = SHARD_BYTES,
-) -> Path:
+def save(arch: Arch, params, tokenizer, out_dir, *, eos_ids, shard_bytes=SHARD_BYTES) -> Path:
   """Writes a policy as a directory that transformers and `models.load` read; returns the directory.
 
   params: plain parameters (LoRA merged), written in their own dtype; None: no weights, for
-  `models.describe`. A directory that is not there appears by one rename; an empty one that is there
-  gets its config.json last, without which no reader takes it for a model. Raises BadInput where
-  `out_dir` cannot be written or is not empty, RunFailure where the disk refuses.
+  `models.describe`. eos_ids: every id that ends a turn. A directory that is not there appears by
+  one rename. Raises BadInput where `out_dir` cannot be written or is not empty, RunFailure where
+  the disk refuses.
   """
   files.check_folder(out_dir, "--out", empty=True)
   out = Path(out_dir).resolve()  # a link stays, and what it names is filled
@@ -48,7 +39,13 @@ def save(
     if params is not None:
       dtype = params["embed"]["table"].dtype.name  # norms may be wider
       _write_weights(arch, params, part, shard_bytes)
-    ids = _special_ids(tokenizer, eos_ids)
+    eos = sorted(eos_ids)
+    ids = {
+      "bos_token_id": tokenizer.bos_token_id,
+      "eos_token_id": eos[0] if len(eos) == 1 else eos,
+      "pad_token_id": tokenizer.pad_token_id,
+    }
+    ids = {key: value for key, value in ids.items() if value not in (None, [])}
     _write_tokenizer(tokenizer, part)
     _dump(part / "config.json", hf_config.write(arch, dtype) | ids)
     _dump(part / "generation_config.json", ids)
@@ -67,6 +64,7 @@ def _appear(part: Path, out: Path) -> None:
   if not out.is_dir():
     part.replace(out)
     return
+  # config.json comes last: without one no reader takes a folder for a model
   names = sorted((path.name for path in part.iterdir()), key="config.json".__eq__)
   try:
     for name in names:
@@ -92,75 +90,32 @@ def _write_tokenizer(tokenizer: Any, directory: Path) -> None:
   _dump(path, config)
 
 
-def _special_ids(tokenizer: Any, eos_ids: Sequence[int]) -> dict[str, Any]:
-  ids = sorted(eos_ids)
-  found = {
-    "bos_token_id": tokenizer.bos_token_id,
-    "eos_token_id": ids[0] if len(ids) == 1 else ids,
-    "pad_token_id": tokenizer.pad_token_id,
-  }
-  return {key: value for key, value in found.items() if value not in (None, [])}
-
-
 def _dump(path: Path, value: dict[str, Any]) -> None:
   path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _tensors(arch: Arch, params: Any) -> Iterator[tuple[str, np.ndarray]]:
-  """All tensors under their names, in the order of layers, one at a time on the host."""
-  per_layer: list[list[weights.Leaf]] = [[] for _ in range(arch.num_layers)]
-  top = []
-  for leaf in weights.leaves(arch):
-    if leaf.stacked:
-      for layer in per_layer:
-        layer.append(leaf)
-    else:
-      top.append(leaf)
-  for leaf in top:
-    yield leaf.names[0], weights.stored(leaf, np.asarray(_at(params, leaf.path)))
-  for i, layer in enumerate(per_layer):
-    for leaf in layer:
-      yield leaf.names[i], weights.stored(leaf, np.asarray(_at(params, leaf.path)[i]))
-
-
-def _at(tree: Any, path: tuple[str, ...]) -> jax.Array:
-  for key in path:
-    tree = tree[key]
-  return tree
-
-
 def _write_weights(arch: Arch, params: Any, directory: Path, shard_bytes: int) -> None:
   """Shards of at most `shard_bytes` (a larger tensor alone in one), and their index if several."""
-  shards: list[list[str]] = []
-  held: dict[str, np.ndarray] = {}
-  total = 0
+  places = [(leaf, i) for leaf in weights.leaves(arch) for i in range(len(leaf.names))]
+  # layer by layer: whoever reads the model in order opens one shard at a time
+  places.sort(key=lambda place: (place[0].stacked, place[1]))
+  tensors = {leaf.names[i]: (leaf, i) for leaf, i in places}
 
-  def flush() -> None:
-    save_file(dict(held), directory / _shard(len(shards)), metadata={"format": "pt"})
-    shards.append(list(held))
-    held.clear()
+  def array(leaf: weights.Leaf) -> Any:
+    return functools.reduce(operator.getitem, leaf.path, params)
 
-  for name, tensor in _tensors(arch, params):
-    if held and sum(t.nbytes for t in held.values()) + tensor.nbytes > shard_bytes:
-      flush()
-    held[name] = tensor
-    total += tensor.nbytes
-  flush()
-  _name_shards(directory, shards, total)
+  def item(leaf: weights.Leaf, i: int) -> np.ndarray:
+    return weights.stored(leaf, np.asarray(array(leaf)[i] if leaf.stacked else array(leaf)))
 
-
-def _shard(i: int) -> str:
-  return f"shard-{i}.safetensors"
-
-
-def _name_shards(directory: Path, shards: list[list[str]], total: int) -> None:
-  if len(shards) == 1:
-    (directory / _shard(0)).rename(directory / "model.safetensors")
-    return
-  where: dict[str, str] = {}
-  for i, names in enumerate(shards):
-    file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
-    (directory / _shard(i)).rename(directory / file)
-    where |= dict.fromkeys(names, file)
-  index = {"metadata": {"total_size": total}, "weight_map": where}
-  _dump(directory / "model.safetensors.index.json", index)
+  split = split_state_dict_into_shards_factory(
+    {name: array(leaf).nbytes // len(leaf.names) for name, (leaf, _) in tensors.items()},
+    get_storage_size=int,
+    filename_pattern="model{suffix}.safetensors",
+    max_shard_size=shard_bytes,
+  )
+  for file, names in split.filename_to_tensors.items():  # one shard at a time on the host
+    shard = {name: item(*tensors[name]) for name in names}
+    save_file(shard, directory / file, metadata={"format": "pt"})
+  if split.is_sharded:
+    index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+    _dump(directory / folder.INDEX, index)

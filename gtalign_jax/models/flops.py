@@ -1,7 +1,5 @@
 """Model FLOPs of rollouts and updates: what the algorithm needs, recomputation not counted."""
 
-from __future__ import annotations
-
 import functools
 import time
 
@@ -24,8 +22,9 @@ def update_flops(arch: Arch, length_P: np.ndarray, count_PG: np.ndarray) -> floa
 
   6 per weight and token that meets it, and 12 per attended pair and unit of width (Kaplan et al.
   2020; 2 and 4 forward, twice that backward). length_P: prompt tokens. count_PG: completion tokens,
-  at least 1. Prompts meet the layers once, completions the layers and the head.
+  at least 1.
   """
+  # prompts meet the layers once, completions the layers and the head
   fed_PG, length_P1 = np.asarray(count_PG, float) - 1, np.asarray(length_P, float)[:, None]
   pairs = (length_P1 * (length_P1 + 1) / 2).sum() + (fed_PG * (length_P1 + (fed_PG + 1) / 2)).sum()
   attention = 12 * arch.num_layers * arch.num_heads * arch.head_dim * pairs

@@ -1,7 +1,5 @@
 """Which files of a Hugging Face directory are read; everything else that lies there is ignored."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -43,45 +41,31 @@ def read_optional(path: Path) -> dict[str, Any]:
 def shards(directory: Path) -> tuple[list[Path], dict[str, str]]:
   """The files that hold the weights, and which of them holds which tensor ({}: the only one).
 
-  They are model.safetensors, or what its index names: a folder may hold weights of other kinds
-  beside them (another format or precision, an adapter, remnants of a file system). Raises BadInput
-  where they are missing, or there are both.
+  Raises BadInput where they are missing, or the folder holds them twice.
   """
-  single = directory / SINGLE
-  if not os.path.lexists(directory / INDEX):
+  # by name, not all there are: a folder may hold weights of other kinds beside them (another format
+  # or precision, an adapter, remnants of a file system)
+  single, index, model = directory / SINGLE, directory / INDEX, f"model {str(directory)!r}"
+  if not os.path.lexists(index):
     if single.is_file():
       return [single], {}
-    raise BadInput(f"model {str(directory)!r} has no {SINGLE} and no {INDEX}{_hint(directory)}")
-  index = read_json(directory / INDEX)
-  where = index.get("weight_map")
+    hints = [hint for pattern, hint in _HINTS.items() if any(directory.glob(pattern))]
+    fix = [*hints, "fetch the model's files"][0]
+    raise BadInput(f"{model} has no {SINGLE} and no {INDEX}; {fix}")
+  where = read_json(index).get("weight_map")
   if not isinstance(where, dict) or not where:
-    raise BadInput(f"{directory / INDEX}: weight_map={str(where)[:60]!r} must map tensors to files")
+    raise BadInput(f"{index}: weight_map={str(where)[:60]!r} must map tensors to files")
   for name, file in where.items():
     # a path would let the index of a stranger's model read files from elsewhere
     if not isinstance(file, str) or not file.endswith(".safetensors") or Path(file).name != file:
-      raise BadInput(
-        f"{directory / INDEX}: {name} is in {str(file)[:60]!r}, which is no name of a "
-        ".safetensors file of the same folder"
-      )
+      rule = "which is no name of a .safetensors file of the same folder"
+      raise BadInput(f"{index}: {name} is in {str(file)[:60]!r}, {rule}")
   named = sorted(set(where.values()))
   absent = [name for name in named if not (directory / name).is_file()]
   if absent:
-    raise BadInput(f"model {str(directory)!r} lacks shards {_first(absent)}; fetch them")
+    more = f" and {len(absent) - 8} more" if len(absent) > 8 else ""  # a large model has hundreds
+    raise BadInput(f"{model} lacks shards {', '.join(absent[:8])}{more}; fetch them")
   if single.is_file() and SINGLE not in named:
-    raise BadInput(
-      f"model {str(directory)!r} holds its weights twice, in {SINGLE} and in the shards of "
-      f"{INDEX}; remove one of them"
-    )
+    both = f"in {SINGLE} and in the shards of {INDEX}"
+    raise BadInput(f"{model} holds its weights twice, {both}; remove one of them")
   return [directory / name for name in named], where
-
-
-def _hint(directory: Path) -> str:
-  for pattern, hint in _HINTS.items():
-    if any(directory.glob(pattern)):
-      return f"; {hint}"
-  return "; fetch the model's files"
-
-
-def _first(names: list[str], count: int = 8) -> str:
-  more = f" and {len(names) - count} more" if len(names) > count else ""
-  return ", ".join(names[:count]) + more

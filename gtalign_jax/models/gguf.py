@@ -1,11 +1,7 @@
 """GGUF files: config, weights and tokenizer from one file, without torch.
 
-Quantised blocks run along the input axis, so any rows of a matrix are dequantised alone. llama.cpp
-stores the query and key rows of Llama models with rotary pairs side by side; they are put back in
-halves.
+Quantised blocks run along the input axis, so any rows of a matrix are dequantised alone.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import math
@@ -19,30 +15,19 @@ from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.models import hf_config, tokenizer
 from gtalign_jax.models.attention import inverse_frequencies
 from gtalign_jax.models.config_keys import real, whole
-from gtalign_jax.models.variants import Arch, Rope
-from gtalign_jax.models.weights import Index
+from gtalign_jax.models.variants import FAMILIES, Arch, Rope
+from gtalign_jax.models.weights import TOP_NAMES, Index
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-# name within blk.<i>. -> name within model.layers.<i>.
+# name within blk.<i>. -> parameter of a layer, whose tensor a checkpoint names as FAMILIES says
 _LAYER_NAMES = {
-  "attn_norm": "input_layernorm",
-  "attn_q": "self_attn.q_proj",
-  "attn_k": "self_attn.k_proj",
-  "attn_v": "self_attn.v_proj",
-  "attn_output": "self_attn.o_proj",
-  "attn_q_norm": "self_attn.q_norm",
-  "attn_k_norm": "self_attn.k_norm",
-  "ffn_norm": "post_attention_layernorm",
-  "ffn_gate": "mlp.gate_proj",
-  "ffn_up": "mlp.up_proj",
-  "ffn_down": "mlp.down_proj",
-}
-_TOP_NAMES = {
-  "token_embd": "model.embed_tokens",
-  "output_norm": "model.norm",
-  "output": "lm_head",
-}
+  "attn_norm": "attn_norm", "attn_q": "q", "attn_k": "k", "attn_v": "v", "attn_output": "o",
+  "attn_q_norm": "q_norm", "attn_k_norm": "k_norm", "ffn_norm": "mlp_norm", "ffn_gate": "gate",
+  "ffn_up": "up", "ffn_down": "down",
+}  # fmt: skip
+_TOP_NAMES = {"token_embd": "embed", "output_norm": "norm", "output": "head"}
 _ROPE_FACTORS = "rope_freqs.weight"
+# entries; each takes the package some microseconds, and no vocabulary has so many
 _LONGEST_LIST = 2**21
 _KNOWN = {
   "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
@@ -64,7 +49,7 @@ class _Reader(gguf.GGUFReader):
   def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
     if raw_type == gguf.GGUFValueType.ARRAY:
       count = int(self._get(orig_offs + 4, np.uint64)[0])
-      if count > _LONGEST_LIST:  # each entry takes the package some microseconds
+      if count > _LONGEST_LIST:
         raise ValueError(f"it holds a list of {count} entries, more than any vocabulary has")
     return super()._get_field_parts(orig_offs, raw_type)
 
@@ -73,9 +58,7 @@ class _Reader(gguf.GGUFReader):
     for field in fields:
       name = bytes(field.parts[1]).decode()
       if field.parts[4][0] not in numbers:
-        raise ValueError(
-          f"{name} has type {field.parts[4][0]}, which the gguf package does not know"
-        )
+        raise ValueError(f"{name} has type {field.parts[4][0]}, unknown to the gguf package")
       # NumPy's product of unsigned sizes wraps round
       if math.prod(field.parts[3].tolist()) > 8 * self.data.size:
         raise ValueError(f"{name} is larger than the file; fetch it again")
@@ -95,32 +78,27 @@ class GGUF:
     except Exception as error:  # the package checks little, and what it trips over varies
       reason = first_line(error)
       raise BadInput(f"model {str(path)!r} is not a readable GGUF file: {reason}") from error
-    self.path = path
+    self.path, self.where = path, f"model {str(path)!r}"
     self._tensors = {_hf_name(t.name): t for t in reader.tensors}
     self.rope_factors = self._tensors.pop(_ROPE_FACTORS, None)
     self.shapes = {n: tuple(int(d) for d in t.shape[::-1]) for n, t in self._tensors.items()}
     self._heads: dict[str, int] = {}
+    # llama.cpp stores query and key rows of Llama models with rotary pairs side by side
     if self.metadata.get("general.architecture") == "llama":
       heads = self._get("attention.head_count")
-      kv_heads = self._get("attention.head_count_kv", heads)
-      self._heads = {"q_proj": heads, "k_proj": kv_heads}
-    self._check_quantisations()
-
-  def _check_quantisations(self) -> None:
+      self._heads = {"q_proj": heads, "k_proj": self._get("attention.head_count_kv", heads)}
     tensors = self._tensors.values()
     readable = {kind: _readable(kind) for kind in {t.tensor_type for t in tensors}}
     unknown = [f"{t.name} ({t.tensor_type.name})" for t in tensors if not readable[t.tensor_type]]
     if unknown:
-      raise BadInput(
-        f"model {str(self.path)!r} holds tensors of types that the gguf package cannot dequantise: "
-        f"{', '.join(unknown)}; use another quantisation of the model"
-      )
+      which = f"types that the gguf package cannot dequantise: {', '.join(unknown)}"
+      raise BadInput(f"{self.where} has tensors of {which}; use another quantisation of the model")
 
   def _get(self, key: str, default: Any = None) -> Any:
-    architecture = self.metadata.get("general.architecture")
-    value = self.metadata.get(f"{architecture}.{key}", default)
+    key = f"{self.metadata.get('general.architecture')}.{key}"
+    value = self.metadata.get(key, default)
     if value is None:
-      raise BadInput(f"model {str(self.path)!r} has no key {architecture}.{key}")
+      raise BadInput(f"{self.where} has no key {key}")
     return value
 
   def read(self, name: str, index: Index) -> np.ndarray:
@@ -133,7 +111,8 @@ class GGUF:
     rows: Any = index[0]
     heads = self._heads.get(name.split(".")[-2])
     if heads:
-      rows = _paired_rows(self.shapes[name][0], heads)[rows]
+      # for each row in the order (head, half, pair), the one in the file's order (head, pair, half)
+      rows = np.arange(self.shapes[name][0]).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)[rows]
     part = np.ascontiguousarray(data[rows])
     return gguf.quants.dequantize(part, tensor.tensor_type)[:, index[1]]
 
@@ -141,20 +120,15 @@ class GGUF:
     """The model's dimensions. Raises BadInput for an architecture or key that is not understood."""
     family = self.metadata.get("general.architecture")
     if family not in ARCHITECTURES:
-      raise BadInput(
-        f"model {str(self.path)!r}: general.architecture={family!r} is not one of "
-        f"{', '.join(ARCHITECTURES)}; use the model's safetensors files"
-      )
+      known = ", ".join(ARCHITECTURES)
+      raise self._other(f"general.architecture={family!r} is not one of {known}")
     for key in self.metadata:
       if key.startswith(f"{family}.") and key.removeprefix(f"{family}.") not in _KNOWN:
-        raise BadInput(
-          f"model {str(self.path)!r}: key {key}={self.metadata[key]!r} is not understood; "
-          "use the model's safetensors files"
-        )
+        raise self._other(f"key {key}={self.metadata[key]!r} is not understood")
     where = str(self.metadata.get("general.name", self.path.stem))
     heads = whole(self._get("attention.head_count"), "attention.head_count", where, 1, 2**12)
-    eps = self._get("attention.layer_norm_rms_epsilon")
-    width = self._get("embedding_length")
+    width = whole(self._get("embedding_length"), "embedding_length", where, 1, 2**20)
+    eps = real(self._get("attention.layer_norm_rms_epsilon"), "rms_epsilon", where)
     config = {
       "model_type": family,
       "vocab_size": self.shapes.get("model.embed_tokens.weight", (0,))[0],
@@ -165,12 +139,10 @@ class GGUF:
       "num_key_value_heads": self._get("attention.head_count_kv", heads),
       "max_position_embeddings": self._get("context_length"),
       # the file holds f32(1e-5); the shortest decimal that rounds to it is what the config said
-      "rms_norm_eps": float(str(np.float32(real(eps, "rms_epsilon", where)))),
+      "rms_norm_eps": float(str(np.float32(eps))),
       "tie_word_embeddings": "lm_head.weight" not in self.shapes,
       "rope_theta": self._get("rope.freq_base", 10_000.0),
-      "head_dim": self._get(
-        "attention.key_length", whole(width, "embedding_length", where, 1, 2**20) // heads
-      ),
+      "head_dim": self._get("attention.key_length", width // heads),
     }
     arch = hf_config.read(config, where)  # plain rope so far; sizes are now known to be sizes
     return dataclasses.replace(arch, rope=self._rope(arch))
@@ -181,35 +153,29 @@ class GGUF:
     made = tokenizer.from_gguf(self.metadata, where)
     return arch, made, tokenizer.gguf_eos_ids(self.metadata, made, where)
 
+  def _other(self, why: str) -> BadInput:
+    return BadInput(f"{self.where}: {why}; use the model's safetensors files")
+
   def _rope(self, arch: Arch) -> Rope:
     if self._get("rope.dimension_count", arch.head_dim) != arch.head_dim:
-      raise BadInput(f"model {str(self.path)!r}: rotary positions on a part of each head only")
+      raise self._other("rotary positions on a part of each head only")
     theta, kind = arch.rope.theta, self._get("rope.scaling.type", "none")
     if self.rope_factors is not None:
+      # llama.cpp stores the llama3 stretching as one divisor a frequency; recover its parameters
       stored = np.asarray(self.rope_factors.data, np.float32)
-      return self._llama3_rope(theta, arch.head_dim, stored)
+      plain, factor = inverse_frequencies(arch.rope, arch.head_dim), float(stored.max())
+      for length in (8192, self._get("rope.scaling.original_context_length", 8192)):
+        rope = Rope(theta=theta, kind="llama3", factor=factor, original_positions=length)
+        stretched = inverse_frequencies(rope, arch.head_dim)
+        if np.allclose(plain / stretched, stored, rtol=1e-4):
+          return rope
+      raise self._other(f"{_ROPE_FACTORS} is not the stretching of Llama 3")
     if kind == "none":
       return arch.rope
     if kind != "linear":
-      raise BadInput(
-        f"model {str(self.path)!r}: rope.scaling.type={kind!r} is not one of none, linear"
-      )
+      raise self._other(f"rope.scaling.type={kind!r} is not one of none, linear")
     factor = real(self._get("rope.scaling.factor"), "rope.scaling.factor", str(self.path))
     return Rope(theta=theta, kind="linear", factor=factor)
-
-  def _llama3_rope(self, theta: float, head_dim: int, stored: np.ndarray) -> Rope:
-    """llama.cpp stores the llama3 stretching as one divisor a frequency; recover its parameters."""
-    for original in (8192, self._get("rope.scaling.original_context_length", 8192)):
-      rope = Rope(
-        theta=theta, kind="llama3", factor=float(stored.max()), original_positions=original
-      )
-      plain = inverse_frequencies(Rope(theta=theta), head_dim)
-      if np.allclose(plain / inverse_frequencies(rope, head_dim), stored, rtol=1e-4):
-        return rope
-    raise BadInput(
-      f"model {str(self.path)!r}: {_ROPE_FACTORS} is not the stretching of Llama 3; "
-      "use the model's safetensors files"
-    )
 
 
 def _readable(kind: gguf.GGMLQuantizationType) -> bool:
@@ -225,13 +191,9 @@ def _hf_name(name: str) -> str:
   """Hugging Face name of a GGUF tensor; unknown names stay, and are then reported as surplus."""
   stem, _, suffix = name.rpartition(".")
   if stem in _TOP_NAMES:
-    return f"{_TOP_NAMES[stem]}.{suffix}"
-  parts = stem.split(".", 2)
-  if len(parts) == 3 and parts[0] == "blk" and parts[2] in _LAYER_NAMES:
-    return f"model.layers.{parts[1]}.{_LAYER_NAMES[parts[2]]}.{suffix}"
-  return name
-
-
-def _paired_rows(rows: int, heads: int) -> np.ndarray:
-  """For each row in halves order (h, half, pair), its row in the file's order (h, pair, half)."""
-  return np.arange(rows).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+    return f"{TOP_NAMES[_TOP_NAMES[stem]]}.{suffix}"
+  block, _, rest = stem.partition(".")
+  layer, _, part = rest.partition(".")
+  if block != "blk" or part not in _LAYER_NAMES:
+    return name
+  return f"model.layers.{layer}.{FAMILIES['llama'].keys[_LAYER_NAMES[part]]}.{suffix}"

@@ -1,7 +1,5 @@
 """Finds the files that a model spec means: directory, .gguf file, hub id or `random:tiny`."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import re
@@ -57,22 +55,14 @@ def _from_hub(spec: str) -> Path:
     hub.ask("model", spec)
     return Path(huggingface_hub.snapshot_download(spec, **_WANTED))
   except Exception as error:  # the hub and httpx raise many kinds
-    packaged = _from_package(spec)
-    if packaged:
-      log.info("model %s: the hub cannot be reached, using %s", spec, packaged.name)
-      return packaged
-    reason = first_line(error)
+    name = _PACKAGED.get(spec)
+    # find_spec does not run the package, which imports a compiled library that is not needed
+    found = importlib.util.find_spec(name) if name else None
+    for folders in (found and found.submodule_search_locations) or []:
+      for packaged in sorted(Path(folders).glob("*.gguf")):
+        log.info("model %s: the hub cannot be reached, using %s", spec, packaged.name)
+        return packaged
     raise BadInput(
-      f"model={spec!r} is neither a local path nor available from the hub ({reason}); "
+      f"model={spec!r} is neither a local path nor available from the hub ({first_line(error)}); "
       "use a directory or a .gguf file"
     ) from error
-
-
-def _from_package(spec: str) -> Path | None:
-  name = _PACKAGED.get(spec)
-  # find_spec does not run the package, which imports a compiled library that is not needed
-  found = importlib.util.find_spec(name) if name else None
-  if found is None or not found.submodule_search_locations:
-    return None
-  files = sorted(Path(found.submodule_search_locations[0]).glob("*.gguf"))
-  return files[0] if files else None

@@ -5,8 +5,6 @@ out…]}}}, so an optimiser and a checkpoint that are given the adapters hold no
 Differentiate with respect to them through `join`.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -32,8 +30,6 @@ def _inputs(target: str) -> int:
 def init(arch: Arch, key: jax.Array, config: PolicyConfig) -> dict[str, Any]:
   """Fresh adapters in f32: A uniform as in the paper's code, B zero: no change yet.
 
-  f32 whatever the dtype of the frozen base: a step of lr 1e-6 is lost in bf16.
-
   Raises BadInput if `lora_rank` is 0 or there are no targets.
   """
   if config.lora_rank < 1 or not config.lora_targets:
@@ -43,6 +39,7 @@ def init(arch: Arch, key: jax.Array, config: PolicyConfig) -> dict[str, Any]:
     )
   base = decoder.abstract(arch)["layers"]
   made = {}
+  # f32 whatever the dtype of the frozen base: a step of lr 1e-6 is lost in bf16
   for i, target in enumerate(config.lora_targets):
     L, *shape = base[target]["kernel"].shape
     ins, outs = shape[: _inputs(target)], shape[_inputs(target) :]
@@ -61,21 +58,17 @@ def logical_axes(arch: Arch, config: PolicyConfig) -> dict[str, Any]:
   made = {}
   for target in config.lora_targets:
     layers, *names = base[target]["kernel"]
-    n = _inputs(target)
-    made[target] = {
-      "lora_a": (layers, *names[:n], "lora_rank"),
-      "lora_b": (layers, "lora_rank", *names[n:]),
-    }
+    ins, outs = names[: _inputs(target)], names[_inputs(target) :]
+    made[target] = {"lora_a": (layers, *ins, "lora_rank"), "lora_b": (layers, "lora_rank", *outs)}
   return {"layers": made}
 
 
 def join(params: Any, adapters: Any, config: PolicyConfig) -> Any:
-  """Parameters that `decoder` computes with, adapters included; the base arrays are shared.
-
-  Gradients reach the adapters; the base is held constant.
-  """
+  """Parameters that `decoder` computes with; gradients reach the adapters alone."""
+  # held constant: gradients of the base would take as much memory as the base itself
   layers = dict(jax.lax.stop_gradient(params["layers"]))
   for target, pair in adapters["layers"].items():
+    # the factor goes to B, [r, out…], and not to the product, [B, T, out…]
     scaled = pair["lora_b"] * jnp.asarray(scale(config), pair["lora_b"].dtype)
     layers[target] = layers[target] | {"lora_a": pair["lora_a"], "lora_b": scaled}
   return jax.lax.stop_gradient(params | {"layers": {}}) | {"layers": layers}
@@ -86,8 +79,9 @@ def merge(params: Any, adapters: Any, config: PolicyConfig) -> Any:
   layers = dict(params["layers"])
   for target, pair in adapters["layers"].items():
     kernel = layers[target]["kernel"]
+    # in f32: an adapter's change is often below the last bit of a bf16 kernel
     wide = (x.astype(jnp.float32) for x in (pair["lora_a"], pair["lora_b"]))
-    product = jax.vmap(lambda a, b: jnp.tensordot(a, b, axes=1))(*wide)
+    product = jax.vmap(lambda a, b: jnp.tensordot(a, b, axes=1))(*wide)  # layer by layer
     merged = kernel.astype(jnp.float32) + scale(config) * product
     layers[target] = layers[target] | {"kernel": merged.astype(kernel.dtype)}
   return params | {"layers": layers}

@@ -4,8 +4,6 @@ A prompt of T tokens with G completions of C tokens costs T + G*C token passes i
 Gradients flow through the shared keys and values, so the result is that of the plain layout.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -17,43 +15,35 @@ def prompt_context(
   arch, params, prompts: Prompts, *, dtype: str, remat: str = "none"
 ) -> tuple[jax.Array, Context]:
   """Forward pass of prompts: hidden state of the last token of each [P, D], and their KV."""
-  slots_T = jnp.arange(prompts.tokens_PT.shape[1], dtype=jnp.int32)
-  mask_PT = slots_T[None] < prompts.length_P[:, None]
-  positions_PT = jnp.broadcast_to(slots_T[None], mask_PT.shape)
+  slots_1T = jnp.arange(prompts.tokens_PT.shape[1], dtype=jnp.int32)[None]
+  mask_PT = slots_1T < prompts.length_P[:, None]
+  positions_PT = jnp.broadcast_to(slots_1T, mask_PT.shape)
   hidden_PTD, cache = decoder.forward(
     arch, params, prompts.tokens_PT, positions_PT, mask_PT, dtype=dtype, remat=remat
   )
-  last_P11 = jnp.maximum(prompts.length_P - 1, 0)[:, None, None]
+  last_P11 = jnp.maximum(prompts.length_P - 1, 0)[:, None, None]  # a row of padding has length 0
   last_PD = jnp.take_along_axis(hidden_PTD, last_P11, axis=1)[:, 0]
   return last_PD, Context(cache, mask_PT, positions_PT)
 
 
 def hidden(
-  arch, params, prompts: Prompts, tokens_BC: jax.Array, *, dtype: str, remat: str = "none"
+  arch, params, prompts: Prompts, tokens_BC, *, dtype: str, remat: str = "none"
 ) -> jax.Array:
   """Hidden states that predict each completion token, [B, C, D].
 
-  tokens_BC: completions, right-padded, B = P * G prompt-major. The last token predicts nothing that
-  is trained, so it is not fed. Padding comes after every real token of its row, so causality alone
-  keeps it unseen.
+  tokens_BC: completions, right-padded, B = P * G prompt-major.
   """
   last_PD, context = prompt_context(arch, params, prompts, dtype=dtype, remat=remat)
   length_P = prompts.length_P
   G = tokens_BC.shape[0] // length_P.shape[0]
   first_B1D = jnp.repeat(last_PD, G, axis=0)[:, None]
-  if tokens_BC.shape[1] == 1:
+  fed_BC = tokens_BC[:, :-1]  # the last token predicts nothing that is trained
+  if not fed_BC.shape[1]:
     return first_B1D
-  positions_BC = jnp.repeat(length_P, G)[:, None] + jnp.arange(
-    tokens_BC.shape[1] - 1, dtype=jnp.int32
-  )
+  positions_BC = jnp.repeat(length_P, G)[:, None] + jnp.arange(fed_BC.shape[1], dtype=jnp.int32)
+  # padding comes after every real token of its row, so causality alone keeps it unseen
+  all_BC = jnp.ones_like(positions_BC, bool)
   hidden_BCD, _ = decoder.forward(
-    arch,
-    params,
-    tokens_BC[:, :-1],
-    positions_BC,
-    jnp.ones_like(positions_BC, bool),
-    context=context,
-    dtype=dtype,
-    remat=remat,
+    arch, params, fed_BC, positions_BC, all_BC, context=context, dtype=dtype, remat=remat
   )
   return jnp.concatenate([first_B1D.astype(hidden_BCD.dtype), hidden_BCD], axis=1)

@@ -1,9 +1,7 @@
 """Tokenizers: of a Hugging Face directory, of GGUF metadata, and a tiny one made in code."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +26,31 @@ CHATML = (
 )
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# tokenizer.ggml.pre -> how text is cut before merging: "digits" (each digit alone, then GPT-2's
-# pattern), "gpt2", or a pattern. Patterns are those of the models' tokenizer.json.
+# tokenizer.ggml.pre -> how text is cut before merging, as in the models' tokenizer.json: a pattern,
+# or GPT-2's own, before which each digit may be cut off
 _CUTS = {
-  "smollm": "digits",
-  "default": "gpt2",
-  "gpt-2": "gpt2",
+  "smollm": "digits", "default": "gpt2", "gpt-2": "gpt2",
   "llama-bpe": _CONTRACTIONS + _WORDS.replace("DIGITS", r"\p{N}{1,3}"),
   "qwen2": _CONTRACTIONS + _WORDS.replace("DIGITS", r"\p{N}"),
-}
+}  # fmt: skip
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # tokenizer.ggml.token_type
 
 
-def _wrap(tokenizer: Tokenizer, **special: Any):
+def _transformers() -> Any:
   os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it has torch in mind
-  from transformers import PreTrainedTokenizerFast  # deferred: the import takes seconds
+  import transformers  # deferred: the import takes seconds
 
-  return PreTrainedTokenizerFast(
+  return transformers
+
+
+def _wrap(tokenizer: Tokenizer, template: str | None, **special: Any):
+  made = _transformers().PreTrainedTokenizerFast(
     tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special
   )
+  made.chat_template = template
+  return made
 
 
 def from_directory(path: Path):
@@ -56,9 +58,6 @@ def from_directory(path: Path):
 
   Code that the directory brings along is never run, nor is anyone asked whether it may be.
   """
-  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-  from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
   if not any((path / name).is_file() for name in _FILES):  # transformers would make an empty one
     raise BadInput(f"model {str(path)!r} has no readable tokenizer: none of {', '.join(_FILES)}")
   for name in _SETTINGS:
@@ -70,17 +69,17 @@ def from_directory(path: Path):
   exact = folder.read_optional(path / "tokenizer.json")
   # as it stands: by the model's kind transformers would put together another one, and where the
   # config names code it would ask on the terminal
-  kind: Any = PreTrainedTokenizerFast if exact else AutoTokenizer
+  kind = "PreTrainedTokenizerFast" if exact else "AutoTokenizer"
+  reader = getattr(_transformers(), kind)
   try:
-    made = kind.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    made = reader.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     if not made.is_fast:
       raise ValueError("it is none of the tokenizers library; save it as tokenizer.json")
     for each in exact.get("added_tokens", []):
       # the library numbers added tokens one after the other, whatever the file says
       if made.convert_tokens_to_ids(each["content"]) != each["id"]:
-        raise ValueError(
-          f"tokenizer.json numbers its added tokens with gaps, at {each['content']!r}"
-        )
+        text = each["content"]
+        raise ValueError(f"tokenizer.json numbers its added tokens with gaps, at {text!r}")
     return made
   except (KeyboardInterrupt, SystemExit):
     raise
@@ -90,11 +89,6 @@ def from_directory(path: Path):
     raise BadInput(f"model {str(path)!r} has no readable tokenizer: {reason}") from error
 
 
-def _pair(merge: str) -> tuple[str, str]:
-  first, _, second = merge.partition(" ")
-  return first, second
-
-
 def _cut(pre: str, where: str) -> pre_tokenizers.PreTokenizer:
   if pre not in _CUTS:
     raise BadInput(
@@ -102,14 +96,13 @@ def _cut(pre: str, where: str) -> pre_tokenizers.PreTokenizer:
       "use the model's Hugging Face directory"
     )
   rule = _CUTS[pre]
+  named = rule in ("gpt2", "digits")
+  last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=named)
   if rule == "gpt2":
-    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-  if rule == "digits":
-    first = pre_tokenizers.Digits(individual_digits=True)
-    return pre_tokenizers.Sequence([first, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-  split = pre_tokenizers.Split(Regex(rule), behavior="isolated")
-  bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-  return pre_tokenizers.Sequence([split, bytes_only])
+    return last
+  digits = pre_tokenizers.Digits(individual_digits=True)
+  first = digits if named else pre_tokenizers.Split(Regex(rule), behavior="isolated")
+  return pre_tokenizers.Sequence([first, last])
 
 
 def from_gguf(metadata: Mapping[str, Any], where: str):
@@ -123,32 +116,30 @@ def from_gguf(metadata: Mapping[str, Any], where: str):
     )
   tokens: list[str] = _texts(ggml, "tokens", where)
   types = get("token_type") or [_NORMAL] * len(tokens)
-  merges = [_pair(merge) for merge in _texts(ggml, "merges", where)]
-  pre = get("pre", "default")
+  pairs = (each.partition(" ") for each in _texts(ggml, "merges", where))
+  merges, pre = [(first, second) for first, _, second in pairs], get("pre", "default")
   # llama.cpp's converter fills a padded head up with tokens of its own, which spell nothing
   vocab = {token: i for i, (token, kind) in enumerate(zip(tokens, types)) if kind != _UNUSED}
   # llama-bpe takes a whole word that is in the vocabulary before it merges
-  bpe = models.BPE(vocab, merges, ignore_merges=pre == "llama-bpe")
-  tokenizer = Tokenizer(bpe)
+  tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=pre == "llama-bpe"))
   if pre == "qwen2":
     tokenizer.normalizer = normalizers.NFC()
   tokenizer.pre_tokenizer = _cut(pre, where)
   tokenizer.decoder = decoders.ByteLevel()
-  _add_special(tokenizer, tokens, types)
+  for kind in (_CONTROL, _USER_DEFINED):
+    special = kind == _CONTROL
+    chosen = [token for token, each in zip(tokens, types) if each == kind]
+    added = [AddedToken(token, special=special, normalized=False) for token in chosen]
+    (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
   names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-  ids = {name: get(f"{key}_token_id") for name, key in names.items()}
-  special = {f"{name}_token": tokens[i] for name, i in ids.items() if i is not None}
+  given = {f"{name}_token": get(f"{key}_token_id") for name, key in names.items()}
+  roles = {name: tokens[i] for name, i in given.items() if i is not None}
+  last: list[Any] = [processors.ByteLevel(trim_offsets=False)]
   if get("add_bos_token", False):
-    bos = special["bos_token"]
-    tokenizer.post_processor = processors.Sequence([
-      processors.ByteLevel(trim_offsets=False),
-      processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, ids["bos"])]),
-    ])  # fmt: skip
-  else:
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-  wrapped = _wrap(tokenizer, **special)
-  wrapped.chat_template = metadata.get("tokenizer.chat_template")
-  return wrapped
+    bos, ids = roles["bos_token"], [(roles["bos_token"], get("bos_token_id"))]
+    last.append(processors.TemplateProcessing(single=f"{bos} $A", special_tokens=ids))
+  tokenizer.post_processor = processors.Sequence(last)
+  return _wrap(tokenizer, metadata.get("tokenizer.chat_template"), **roles)
 
 
 def _texts(ggml: Mapping[str, Any], key: str, where: str) -> list[str]:
@@ -156,19 +147,6 @@ def _texts(ggml: Mapping[str, Any], key: str, where: str) -> list[str]:
   if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
     raise BadInput(f"{where}: tokenizer.ggml.{key} is missing, or no list of texts")
   return found
-
-
-def _add_special(tokenizer: Tokenizer, tokens: Sequence[str], types: Sequence[int]) -> None:
-  for kind in (_CONTROL, _USER_DEFINED):
-    added = [
-      AddedToken(token, special=kind == _CONTROL, normalized=False)
-      for token, each in zip(tokens, types)
-      if each == kind
-    ]
-    if kind == _CONTROL:
-      tokenizer.add_special_tokens(added)
-    else:
-      tokenizer.add_tokens(added)
 
 
 def gguf_eos_ids(metadata: Mapping[str, Any], made: Any, where: str) -> tuple[int, ...]:
@@ -190,18 +168,12 @@ _TINY_MERGES = (
 def tiny():
   """Byte-level BPE with 320 ids and a ChatML template, for tests and smoke runs."""
   special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
-  merges = [_pair(pair) for pair in _TINY_MERGES.split("|")]
-  tokens = special + sorted(pre_tokenizers.ByteLevel.alphabet()) + ["".join(m) for m in merges]
-  tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-  tokenizer.pre_tokenizer = _cut("smollm", "tiny")
-  tokenizer.decoder = decoders.ByteLevel()
-  tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
-  wrapped = _wrap(
-    tokenizer,
-    bos_token=special[1],
-    eos_token=special[2],
-    unk_token=special[0],
-    pad_token=special[3],
-  )
-  wrapped.chat_template = CHATML
-  return wrapped
+  merges = _TINY_MERGES.split("|")
+  pieces = sorted(pre_tokenizers.ByteLevel.alphabet()) + [each.replace(" ", "") for each in merges]
+  ggml = {
+    "model": "gpt2", "pre": "smollm", "tokens": special + pieces, "merges": merges,
+    "token_type": [_CONTROL] * len(special) + [_NORMAL] * len(pieces),
+    "unknown_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "padding_token_id": 3,
+  }  # fmt: skip
+  metadata = {f"tokenizer.ggml.{key}": value for key, value in ggml.items()}
+  return from_gguf(metadata | {"tokenizer.chat_template": CHATML}, "random:tiny")

@@ -5,8 +5,6 @@ maps the `model_type` of a Hugging Face config to the names of its tensors and t
 its config does not spell out. A further family is one entry here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,18 +74,11 @@ class Arch:
 
 # parameter of a layer -> tensor name within `model.layers.<i>.`
 _LLAMA_KEYS = {
-  "attn_norm": "input_layernorm",
-  "q": "self_attn.q_proj",
-  "k": "self_attn.k_proj",
-  "v": "self_attn.v_proj",
-  "o": "self_attn.o_proj",
-  "q_norm": "self_attn.q_norm",
-  "k_norm": "self_attn.k_norm",
-  "mlp_norm": "post_attention_layernorm",
-  "gate": "mlp.gate_proj",
-  "up": "mlp.up_proj",
-  "down": "mlp.down_proj",
-}
+  "attn_norm": "input_layernorm", "q": "self_attn.q_proj", "k": "self_attn.k_proj",
+  "v": "self_attn.v_proj", "o": "self_attn.o_proj", "q_norm": "self_attn.q_norm",
+  "k_norm": "self_attn.k_norm", "mlp_norm": "post_attention_layernorm", "gate": "mlp.gate_proj",
+  "up": "mlp.up_proj", "down": "mlp.down_proj",
+}  # fmt: skip
 _GEMMA_KEYS = _LLAMA_KEYS | {
   "post_attn_norm": "post_attention_layernorm",
   "mlp_norm": "pre_feedforward_layernorm",
@@ -95,7 +86,7 @@ _GEMMA_KEYS = _LLAMA_KEYS | {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Family:
   """How a `model_type` names its tensors, its own config keys, and traits its config leaves unsaid.
 
@@ -112,18 +103,16 @@ class Family:
 
 FAMILIES: Mapping[str, Family] = {
   # Llama 3, 3.1, 3.2 and SmolLM2
-  "llama": Family(
-    architecture="LlamaForCausalLM", own_config=("attention_bias", "mlp_bias", "pretraining_tp")
-  ),
+  "llama": Family("LlamaForCausalLM", own_config=("attention_bias", "mlp_bias", "pretraining_tp")),
   # Qwen2 and Qwen2.5: bias on q, k and v without a config key that says so
   "qwen2": Family(
-    architecture="Qwen2ForCausalLM",
+    "Qwen2ForCausalLM",
     own_config=("use_sliding_window", "sliding_window", "max_window_layers", "layer_types"),
     defaults={"sliding_window": 4096, "max_window_layers": 28},
     traits={"qkv_bias": True},
   ),
   "qwen3": Family(
-    architecture="Qwen3ForCausalLM",
+    "Qwen3ForCausalLM",
     own_config=(
       "attention_bias", "use_sliding_window", "sliding_window", "max_window_layers", "layer_types",
     ),
@@ -131,12 +120,10 @@ FAMILIES: Mapping[str, Family] = {
     traits={"qk_norm": True},
   ),
   "mistral": Family(
-    architecture="MistralForCausalLM",
-    own_config=("sliding_window",),
-    defaults={"sliding_window": 4096},
+    "MistralForCausalLM", own_config=("sliding_window",), defaults={"sliding_window": 4096}
   ),
   "gemma3_text": Family(
-    architecture="Gemma3ForCausalLM",
+    "Gemma3ForCausalLM",
     keys=_GEMMA_KEYS,
     own_config=(
       "attention_bias", "sliding_window", "layer_types", "sliding_window_pattern",
@@ -155,28 +142,16 @@ FAMILIES: Mapping[str, Family] = {
 
 # A small member of the llama family for tests and smoke runs; every size divides by a 2x2x2 mesh.
 TINY = Arch(
-  family="llama",
-  vocab_size=320,
-  width=64,
-  mlp_width=128,
-  num_layers=2,
-  num_heads=4,
-  num_kv_heads=2,
-  head_dim=16,
-  max_positions=4096,
-  windows=(0, 0),
-  norm_eps=1e-5,
-  tied=True,
+  family="llama", vocab_size=320, width=64, mlp_width=128, num_layers=2, num_heads=4,
+  num_kv_heads=2, head_dim=16, max_positions=4096, windows=(0, 0), norm_eps=1e-5, tied=True,
   name="random:tiny",
-)
+)  # fmt: skip
 
 
 def split_dimensions(arch: Arch) -> dict[str, tuple[str, int]]:
   """{name: (logical axis, size)} of what a mesh may split, for `parallel.mesh.check_model`."""
-  return {
-    "num_kv_heads": ("kv_heads", arch.num_kv_heads),
-    "num_heads": ("heads", arch.num_heads),
-    "mlp_width": ("mlp", arch.mlp_width),
-    "vocab_size": ("vocab", arch.vocab_size),
-    "width": ("embed", arch.width),
-  }
+  axes = {
+    "num_kv_heads": "kv_heads", "num_heads": "heads", "mlp_width": "mlp", "vocab_size": "vocab",
+    "width": "embed",
+  }  # fmt: skip
+  return {name: (axis, getattr(arch, name)) for name, axis in axes.items()}

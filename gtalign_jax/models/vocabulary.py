@@ -1,54 +1,42 @@
 """What the ids of a model mean: which have a token, which end a turn, how they are spelled."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gtalign_jax.errors import BadInput
 from gtalign_jax.types import BLOCKS, CELLS
-
-if TYPE_CHECKING:
-  from transformers import PreTrainedTokenizerBase
 
 _TAGS = [tag for block in BLOCKS for tag in (f"<{block}>", f"</{block}>")]
 # what a tokenizer must spell for a chain to be read: tags, keys in upper and lower case, numbers
 _CHAIN = "".join(_TAGS) + '{"' + '": {"LLM": 0.5, "user": -12.0}, "'.join(CELLS) + '"}'
 
 
-def eos_ids(
-  named: Sequence[tuple[str, Any]], tokenizer: PreTrainedTokenizerBase, where: str
-) -> tuple[int, ...]:
-  """Every id that ends a turn: the value of the first in `named` that has one.
+def eos_ids(named: Sequence[tuple[str, Any]], tokenizer, where: str) -> tuple[int, ...]:
+  """Every id that ends a turn: the first value of `named`, (where it stands, value), that has one.
 
-  named: (where it stands, value). A tokenizer that names no end itself gets the lowest of them, so
-  that a warm start can write it. Raises BadInput where there is none, or one is no id of a token.
+  Raises BadInput where there is none, or one is no id of a token.
   """
   tokens = tokenizer.get_vocab().values()
   for place, value in named:
-    ids = value if isinstance(value, list) else [value]
-    if value is None or not ids:
-      continue
-    for each in ids:
-      if isinstance(each, bool) or not isinstance(each, int) or each not in tokens:
-        raise BadInput(
-          f"model {where}: eos_token_id={str(repr(value))[:60]} of {place} must be ids of tokens; "
-          "correct it there"
-        )
-    if tokenizer.eos_token_id is None:
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if any(type(each) is not int or each not in tokens for each in ids):
+      raise BadInput(
+        f"model {where}: eos_token_id={repr(value)[:60]} of {place} must be ids of tokens; correct "
+        "it there"
+      )
+    if ids and tokenizer.eos_token_id is None:  # a warm start must be able to write one
       tokenizer.eos_token = tokenizer.convert_ids_to_tokens(min(ids))
-    return tuple(sorted(set(ids)))
+    if ids:
+      return tuple(sorted(set(ids)))
   raise BadInput(
     f"model {where}: nothing says which token ends a turn ({', '.join(p for p, _ in named)}); "
     "set eos_token_id in generation_config.json"
   )
 
 
-def blank(
-  tokenizer: PreTrainedTokenizerBase, vocab_size: int, where: str
-) -> tuple[tuple[int, int], ...]:
+def blank(tokenizer, vocab_size: int, where: str) -> tuple[tuple[int, int], ...]:
   """Runs [first, end) of the model's ids that no token spells (heads are often padded).
 
   Raises BadInput where the tokenizer has ids that the model has no row for.
@@ -64,10 +52,9 @@ def blank(
   return tuple((a + 1, b) for a, b in itertools.pairwise(ends) if a + 1 < b)
 
 
-def check_chain(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+def check_chain(tokenizer, where: str) -> None:
   """Raises BadInput where tags and payoffs do not survive encoding and decoding."""
-  ids = tokenizer.encode(_CHAIN, add_special_tokens=False)
-  found = spell(tokenizer, ids).strip()
+  found = spell(tokenizer, tokenizer.encode(_CHAIN, add_special_tokens=False)).strip()
   if found != _CHAIN:
     same = next((i for i, (a, b) in enumerate(zip(found, _CHAIN)) if a != b), len(found))
     raise BadInput(
@@ -77,11 +64,10 @@ def check_chain(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
 
 
 @functools.lru_cache(maxsize=8)  # asked for every row
-def control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def control_ids(tokenizer) -> frozenset[int]:
   """Ids of special tokens; tags of the chain that were added as such are text, and left out."""
-  added = tokenizer.added_tokens_decoder
-  ids = {index for index, token in added.items() if token.special and token.content not in _TAGS}
-  return frozenset(ids)
+  added = tokenizer.added_tokens_decoder.items()
+  return frozenset(i for i, token in added if token.special and token.content not in _TAGS)
 
 
 def body(ids: Iterable[int], ends: Collection[int]) -> list[int]:
@@ -90,15 +76,8 @@ def body(ids: Iterable[int], ends: Collection[int]) -> list[int]:
   return kept[:-1] if kept and kept[-1] in ends else kept
 
 
-def spell(
-  tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], ends: Collection[int] = ()
-) -> str:
-  """The text of `body(ids, ends)`.
-
-  Special tokens are spelled out: one inside a completion is a fault that must be seen, and tags may
-  have been added to a tokenizer as special ones.
-  """
-  text: Any = tokenizer.decode(
-    body(ids, ends), skip_special_tokens=False, clean_up_tokenization_spaces=False
-  )
-  return text
+def spell(tokenizer, ids: Iterable[int], ends: Collection[int] = ()) -> str:
+  """The text of `body(ids, ends)`, special tokens spelled out."""
+  # one inside a completion is a fault that must be seen, and tags may have been added as special
+  exact = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+  return tokenizer.decode(body(ids, ends), **exact)

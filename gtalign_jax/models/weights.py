@@ -1,18 +1,15 @@
 """From named tensors of a checkpoint to the parameter tree, slice by slice, and back.
 
 A checkpoint stores linear maps as [out, in] and one tensor a layer; the tree stores [in…, out…]
-with layers stacked. Every device's part is read straight from the file, so no tensor is ever whole
+with layers stacked. Each device's part is read straight from the file, so no tensor is ever whole
 on the host unless a device holds it whole.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import ml_dtypes
 import numpy as np
 from jax.sharding import Mesh, SingleDeviceSharding
 
@@ -23,10 +20,12 @@ from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import sharding
 
 Index = tuple[slice, ...]
-_ALIGNMENT = 64  # bytes
+_ALIGNMENT = 64  # bytes; XLA:CPU copies an array that begins elsewhere
 _SHOWN = 8  # faults that an error lists
-_BLOCK = 1 << 19  # values read at once
-DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+# values read at once, 2 MB in f32: what a source maps or dequantises for one read stays far below a
+# large tensor
+_BLOCK = 1 << 19
+TOP_NAMES = {"embed": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
 
 
 class Source(Protocol):
@@ -65,7 +64,7 @@ class Leaf(NamedTuple):
     shape = self.item_shape
     if self.inputs:
       return math.prod(shape[self.inputs :]), math.prod(shape[: self.inputs])
-    return shape if self.path[-1] == "table" else (math.prod(shape),)
+    return shape if self.path[-1] == "table" else (math.prod(shape),)  # biases lie flat
 
 
 def leaves(arch: Arch) -> Iterator[Leaf]:
@@ -77,9 +76,8 @@ def leaves(arch: Arch) -> Iterator[Leaf]:
     if parts[0] == "layers":
       names = tuple(f"model.layers.{i}.{keys[parts[1]]}.{suffix}" for i in range(arch.num_layers))
     else:
-      top = {"embed": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}[parts[0]]
-      names = (f"{top}.{suffix}",)
-    inputs = (2 if parts[1] == "o" else 1) if parts[-1] == "kernel" else 0
+      names = (f"{TOP_NAMES[parts[0]]}.{suffix}",)
+    inputs = (2 if parts[1] == "o" else 1) if parts[-1] == "kernel" else 0  # o sums over N and H
     yield Leaf(parts, leaf.shape, names, inputs)
 
 
@@ -89,22 +87,18 @@ def check(arch: Arch, source: Source, where: str) -> None:
   found = dict(source.shapes)
   if arch.tied and "lm_head.weight" in found and _same_as_embedding(source):
     found.pop("lm_head.weight")  # some writers store the shared matrix under both names
-  faults = [f"missing {name} {_show(shape)}" for name, shape in wanted.items() if name not in found]
-  faults += [
-    f"surplus {name} {_show(shape)}" for name, shape in found.items() if name not in wanted
-  ]
+  faults = [f"missing {name} {_show(wanted[name])}" for name in wanted if name not in found]
+  faults += [f"surplus {name} {_show(found[name])}" for name in found if name not in wanted]
   faults += [
     f"{name} is {_show(found[name])}, must be {_show(shape)}"
     for name, shape in wanted.items()
     if name in found and tuple(found[name]) != shape
   ]
   if faults:
-    shown = "; ".join(faults[:_SHOWN])
-    if len(faults) > _SHOWN:
-      shown += f"; and {len(faults) - _SHOWN} more"
+    more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
     raise BadInput(
-      f"tensors of {where} do not fit its config ({arch.family}): {shown}; "
-      "use the files of one and the same model"
+      f"tensors of {where} do not fit its config ({arch.family}): "
+      f"{'; '.join(faults[:_SHOWN] + more)}; use the files of one and the same model"
     )
 
 
@@ -114,13 +108,12 @@ def _show(shape: tuple[int, ...]) -> str:
 
 def _same_as_embedding(source: Source) -> bool:
   names = ("lm_head.weight", "model.embed_tokens.weight")
-  if any(name not in source.shapes for name in names):
-    return False
   shape = source.shapes[names[0]]
-  if shape != source.shapes[names[1]]:
+  if source.shapes.get(names[1]) != shape or len(shape) != 2:
     return False
-  for start in range(0, shape[0], 4096):
-    index = (slice(start, min(start + 4096, shape[0])), slice(0, shape[1]))
+  rows, width = shape
+  for start in range(0, rows, 4096):  # 32 MB at a width of 2,048: the table itself may be 1 GB
+    index = (slice(start, min(start + 4096, rows)), slice(0, width))
     first, second = (source.read(name, index) for name in names)
     if not np.array_equal(first, second):
       return False
@@ -128,27 +121,21 @@ def _same_as_embedding(source: Source) -> bool:
 
 
 def assemble(arch: Arch, source: Source, dtype: str, mesh: Mesh | None) -> Any:
-  """The parameter tree in `dtype`, split over `mesh` (None: whole, on the default device).
+  """The parameter tree, split over `mesh` (None: whole, on the default device).
 
-  Norm scales are at least f32, whatever `dtype` is (`decoder.leaf_dtype`).
-
-  Raises BadInput where the mesh does not divide the model, or a weight is NaN or infinite.
+  dtype: see `decoder.leaf_dtype`. Raises BadInput where the mesh does not divide the model, or a
+  weight is NaN or infinite.
   """
-  check_mesh(arch, mesh)
-  axes = decoder.logical_axes(arch)
-  tree: dict[str, Any] = {}
-  for leaf in leaves(arch):
-    node, names = tree, axes
-    for key in leaf.path[:-1]:
-      node = node.setdefault(key, {})
-    for key in leaf.path:
-      names = names[key]
-    place = (
-      SingleDeviceSharding(_default_device()) if mesh is None else sharding.sharding(mesh, names)
-    )
-    kind = np.dtype(decoder.leaf_dtype(leaf.path[-1], dtype))
-    node[leaf.path[-1]] = _array(leaf, source, kind, place)
-  return tree
+  check_mesh(arch, mesh)  # before the first byte is read: 60 GB take minutes
+  shapes, tree = jax.tree.flatten(decoder.abstract(arch, dtype))
+  if mesh is None:
+    device = getattr(jax.config, "jax_default_device", None)  # may be a platform's name
+    device = device if isinstance(device, jax.Device) else jax.local_devices()[0]
+    places = [SingleDeviceSharding(device)] * len(shapes)
+  else:
+    places = jax.tree.leaves(sharding.tree_shardings(mesh, decoder.logical_axes(arch)))
+  each = zip(leaves(arch), shapes, places, strict=True)
+  return jax.tree.unflatten(tree, [_array(leaf, source, x.dtype, place) for leaf, x, place in each])
 
 
 def check_mesh(arch: Arch, mesh: Mesh | None) -> None:
@@ -157,42 +144,29 @@ def check_mesh(arch: Arch, mesh: Mesh | None) -> None:
     meshes.check_model(mesh, split_dimensions(arch), arch.name)
 
 
-def _default_device() -> jax.Device:
-  device = getattr(jax.config, "jax_default_device", None)
-  return device if isinstance(device, jax.Device) else jax.local_devices()[0]
-
-
 def _array(leaf: Leaf, source: Source, dtype, place) -> jax.Array:
-  """Part by part, so that beside what the devices hold only one part is on the host.
-
-  A CPU device takes the part over as its own memory instead of copying it.
-  """
+  """Part by part, so that beside what the devices hold only one part is on the host."""
   devices: dict[tuple[tuple[int, int], ...], list[jax.Device]] = {}
   for device, index in place.addressable_devices_indices_map(leaf.shape).items():
     bounds = tuple(s.indices(size)[:2] for s, size in zip(index, leaf.shape))
     devices.setdefault(bounds, []).append(device)
   held = []
   for bounds, replicas in devices.items():
-    part = read_leaf(leaf, source, tuple(slice(*each) for each in bounds), dtype)
-    held += jax.block_until_ready(
-      [jax.device_put(part, device, may_alias=True) for device in replicas]
-    )
+    part = _aligned([stop - start for start, stop in bounds], dtype)
+    index = tuple(slice(*each) for each in bounds)
+    if leaf.stacked:
+      for row, i in enumerate(range(*bounds[0])):
+        _read_item(leaf, source, leaf.names[i], index[1:], part[row])
+    else:
+      _read_item(leaf, source, leaf.names[0], index, part)
+    # until ready: else the parts of all leaves would wait on the host at once. A CPU device takes
+    # the part over as its own memory (may_alias) instead of copying it
+    held += jax.block_until_ready([jax.device_put(part, d, may_alias=True) for d in replicas])
   return jax.make_array_from_single_device_arrays(leaf.shape, place, held)
 
 
-def read_leaf(leaf: Leaf, source: Source, index: Index, dtype) -> np.ndarray:
-  """The part `index` of a leaf as a host array."""
-  out = _aligned(tuple(s.stop - s.start for s in index), dtype)
-  if not leaf.stacked:
-    _read_item(leaf, source, leaf.names[0], index, out)
-    return out
-  for row, i in enumerate(range(index[0].start, index[0].stop)):
-    _read_item(leaf, source, leaf.names[i], index[1:], out[row])
-  return out
-
-
-def _aligned(shape: tuple[int, ...], dtype) -> np.ndarray:
-  """An uninitialised array at a multiple of 64 bytes: XLA:CPU copies others."""
+def _aligned(shape: Sequence[int], dtype) -> np.ndarray:
+  """An uninitialised array at a multiple of _ALIGNMENT."""
   size = math.prod(shape) * np.dtype(dtype).itemsize
   raw = np.empty(size + _ALIGNMENT, np.uint8)
   start = -raw.ctypes.data % _ALIGNMENT
@@ -206,22 +180,21 @@ def _read_item(leaf: Leaf, source: Source, name: str, index: Index, out: np.ndar
     ins = _flat_slice(leaf.item_shape[:n], index[:n])
     rows = _flat_slice(leaf.item_shape[n:], index[n:])
     rest: Index = (ins,)
+    # a view: the values are turned while they are copied out of the file
     out = out.reshape(ins.stop - ins.start, -1).T
   elif leaf.path[-1] == "table":
     rows, rest = index[0], index[1:]
   else:
     rows, rest = _flat_slice(leaf.item_shape, index), ()
     out = out.reshape(-1)
-  # what a source maps or dequantises for one read stays far below a large tensor
   block = max(1, _BLOCK * len(out) // max(1, out.size))
   for start in range(0, len(out), block):
     stop = min(start + block, len(out))
     part = source.read(name, (slice(rows.start + start, rows.start + stop), *rest))
     # one number that a NaN or an infinity anywhere reaches: cheaper than to look at each value
     if not np.isfinite(part.sum(dtype=np.float32)):
-      raise BadInput(
-        f"tensor {name} holds values that are not finite; fetch the model's files again"
-      )
+      fix = "fetch the model's files again"
+      raise BadInput(f"tensor {name} holds values that are not finite; {fix}")
     out[start:stop] = part
 
 

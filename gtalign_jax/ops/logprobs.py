@@ -2,15 +2,11 @@
 
 The *vocabulary* is cut into blocks: a scan makes the logits of one block for all tokens, folds them
 into a running logsumexp, and drops them; the backward pass makes them once more and writes the
-gradient of that block of the head. Blocks run along the vocabulary, not along tokens, because then
-every column of the head enters one step only: under FSDP the head is gathered once a pass and its
-gradient reduced once, however many blocks there are (a scan over tokens does both for the whole
-head in each of its steps), and no [D, V] accumulator is read and written again and again. Rows stay
-split over `data` and `fsdp`. Under `tensor` each device holds a run of the vocabulary, and a block
-takes an equal piece of every run, so no column moves.
+gradient of that block of the head. So every column of the head enters one step only: under FSDP the
+head is gathered once a pass and its gradient reduced once (a scan over tokens does both in each of
+its steps), and no [D, V] accumulator is read again and again. Under `tensor` each device holds a
+run of the vocabulary, and a block takes an equal piece of every run, so no column moves.
 """
-
-from __future__ import annotations
 
 import functools
 import math
@@ -22,29 +18,23 @@ import jax.numpy as jnp
 from gtalign_jax.ops.cpu import outer
 from gtalign_jax.types import Array
 
-BLOCK = 4096  # vocabulary entries whose logits exist at once, for every token
+# entries whose logits exist at once, for every token: 256 MB in f32 for 16 rows of 1,024 tokens
+BLOCK = 4096
 RUNS = 8  # contiguous runs of the vocabulary that a block takes pieces of; covers tensor <= 8
 
 
 def token_logprobs(
-  hidden_BTD: Array,
-  head_DV: Array,
-  tokens_BT: Array,
-  *,
-  temperature: float = 1.0,
-  softcap: float | None = None,
-  blank: tuple[tuple[int, int], ...] = (),
-  block: int = BLOCK,
+  hidden_BTD, head_DV, tokens_BT, *, temperature=1.0, softcap=None, blank=(), block=BLOCK
 ) -> tuple[Array, Array]:
   """Log-probability of `tokens_BT` and entropy of the distribution each was drawn from.
 
   hidden_BTD: states that predict tokens_BT (already shifted); their dtype is that of the matmuls.
   head_DV: output matrix, cast to it (its gradient is summed in f32 or wider). Logits are
   softcap * tanh(x / softcap) where a softcap is given, then divided by `temperature`. blank: runs
-  [first, end) of entries that have no part in the distribution, as in the sampler. block:
-  vocabulary entries in memory at once, so temporaries are about B * T * block * 4 bytes.
-  Returns (logp_BT, entropy_BT) in nats, at least f32 whatever the matmul dtype; both differentiable
-  with respect to hidden states and head.
+  [first, end) of entries that have no part in the distribution. block: vocabulary entries in memory
+  at once; temporaries take about B * T * block * 4 bytes.
+  Returns (logp_BT, entropy_BT) in nats, at least f32; both differentiable with respect to hidden
+  states and head.
   """
   runs = math.gcd(head_DV.shape[1], RUNS)
   run = head_DV.shape[1] // runs
@@ -64,15 +54,14 @@ class _Plan(NamedTuple):
   width: int
 
   @property
-  def blocks(self) -> int:
-    return -(-self.run // self.width)
+  def blocks(self) -> Array:
+    return jnp.arange(-(-self.run // self.width))
 
   def start(self, i: Array) -> Array:
-    """First entry of block i; the last block reaches back where `width` does not divide `run`."""
     return jnp.minimum(i * self.width, self.run - self.width)
 
 
-def _block_logits(hidden_BTD: Array, head_DRV: Array, tokens_BT: Array, i: Array, plan: _Plan):
+def _block_logits(hidden_BTD, head_DRV, tokens_BT, i, plan: _Plan):
   """(logits before temperature [B, T, R, W], is it the token, the head's block [D, R, W])."""
   wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
   start = plan.start(i)
@@ -85,7 +74,7 @@ def _block_logits(hidden_BTD: Array, head_DRV: Array, tokens_BT: Array, i: Array
   is_token = entry == tokens_BT[..., None, None]
   for first, end in plan.blank:
     z = jnp.where((entry >= first) & (entry < end), -jnp.inf, z)
-  if plan.run % plan.width:  # entries that an earlier block has seen count once
+  if plan.run % plan.width:  # the last block reaches back: what an earlier one saw counts once
     fresh = within >= i * plan.width
     z, is_token = jnp.where(fresh, z, -jnp.inf), is_token & fresh
   return z, is_token, block_DRW
@@ -123,19 +112,18 @@ def _forward(hidden_BTD, head_DV, tokens_BT, plan):
   zero_BT = jnp.zeros(tokens_BT.shape, jnp.promote_types(hidden_BTD.dtype, jnp.float32))
   lowest_BT = jnp.full_like(zero_BT, jnp.finfo(zero_BT.dtype).min / 2)  # finite: inf - inf is NaN
   begin = (lowest_BT, zero_BT, zero_BT, zero_BT)
-  (top_BT, total_BT, moment_BT, chosen_BT), _ = jax.lax.scan(body, begin, jnp.arange(plan.blocks))
+  (top_BT, total_BT, moment_BT, chosen_BT), _ = jax.lax.scan(body, begin, plan.blocks)
   log_total_BT = jnp.log(total_BT)
-  lse_BT = top_BT + log_total_BT
   entropy_BT = log_total_BT - moment_BT / total_BT
-  kept = (hidden_BTD, head_DV, tokens_BT, entropy_BT, lse_BT)
+  kept = (hidden_BTD, head_DV, tokens_BT, entropy_BT, top_BT + log_total_BT)
+  # from the maximum first: their sum is rounded at its own size, by 4e-6 at 50; logp may be 1e-6
   return ((chosen_BT - top_BT) - log_total_BT, entropy_BT), kept
 
 
 def _backward(plan, kept, cotangents):
   hidden_BTD, head_DV, tokens_BT, entropy_BT, lse_BT = kept
   dlogp_BT, dentropy_BT = (cotangent[..., None, None] for cotangent in cotangents)
-  head_DRV = _split(head_DV, hidden_BTD, plan)
-  wide = lse_BT.dtype
+  head_DRV, wide = _split(head_DV, hidden_BTD, plan), lse_BT.dtype
 
   def body(carry, i):
     dhidden_BTD, dhead_DRV = carry
@@ -146,20 +134,19 @@ def _backward(plan, kept, cotangents):
     slope = dlogp_BT + dentropy_BT * (logq + entropy_BT[..., None, None])
     dz = jnp.where(is_token, dlogp_BT, 0) - jnp.where(q > 0, q * slope, 0)
     dz = dz / plan.temperature
-    if plan.softcap:
-      slack = 1 - jnp.square(z / plan.softcap)  # tanh' at the capped logit
-      dz = dz * jnp.where(jnp.isfinite(z), slack, 0)
+    if plan.softcap:  # tanh' at the capped logit; a blank entry has none
+      dz = dz * jnp.where(jnp.isfinite(z), 1 - jnp.square(z / plan.softcap), 0)
     dz = dz.astype(block_DRW.dtype)
     dhidden_BTD += jnp.einsum("btrw,drw->btd", dz, block_DRW, preferred_element_type=wide)
     more_DRW = outer(hidden_BTD, dz, 2)
     start = plan.start(i)
-    if plan.run % plan.width:
+    if plan.run % plan.width:  # part of the block has a gradient already
       more_DRW += jax.lax.dynamic_slice_in_dim(dhead_DRV, start, plan.width, axis=2)
     dhead_DRV = jax.lax.dynamic_update_slice_in_dim(dhead_DRV, more_DRW, start, axis=2)
     return (dhidden_BTD, dhead_DRV), None
 
   begin = (jnp.zeros(hidden_BTD.shape, wide), jnp.zeros(head_DRV.shape, wide))
-  (dhidden_BTD, dhead_DRV), _ = jax.lax.scan(body, begin, jnp.arange(plan.blocks))
+  (dhidden_BTD, dhead_DRV), _ = jax.lax.scan(body, begin, plan.blocks)
   dhead_DV = dhead_DRV.reshape(head_DV.shape).astype(head_DV.dtype)
   return dhidden_BTD.astype(hidden_BTD.dtype), dhead_DV, None
 

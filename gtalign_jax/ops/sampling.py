@@ -6,8 +6,6 @@ the order of the vocabulary. The draw inverts the distribution function in two l
 vocabulary, then the entries of one lane): no V random numbers, no cumulative sum over V.
 """
 
-from __future__ import annotations
-
 import functools
 
 import jax
@@ -27,18 +25,13 @@ def row_uniforms(key: Array, step: Array, row_B: Array, t_B: Array) -> Array:
   def one(row, t):
     return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(at_step, row), t))
 
+  # so mesh, slices, refills and an early exit cannot change a sample
   at_step = jax.random.fold_in(key, step)
   return jax.vmap(one)(row_B, jnp.broadcast_to(t_B, row_B.shape))
 
 
 def sample(
-  logits_BV: Array,
-  uniform_B: Array,
-  *,
-  temperature: float = 1.0,
-  top_k: int = 0,
-  top_p: float = 1.0,
-  min_p: float = 0.0,
+  logits_BV: Array, uniform_B: Array, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0
 ) -> tuple[Array, Array]:
   """Draws one token a row by inverting the distribution function at `uniform_B`, in [0, 1).
 
@@ -48,10 +41,11 @@ def sample(
   Returns (token_B int32, logp_B of the tempered, untruncated policy). A token outside the truncated
   set, or whose probability underflows to 0, is never returned.
   """
+  # f32: in bf16 a sum over 150,000 weights stops at 256, where adding 1 changes nothing
   logits_BV = logits_BV.astype(jnp.promote_types(logits_BV.dtype, jnp.float32))
   z_BV = logits_BV / temperature if temperature not in (0.0, 1.0) else logits_BV
   away_BV = z_BV - jnp.max(z_BV, axis=-1, keepdims=True)
-  weight_BV = jnp.exp(away_BV)
+  weight_BV = jnp.exp(away_BV)  # at most 1: no overflow at any temperature
   total_B = lane_sums(weight_BV).sum(-1)
   if temperature == 0.0:
     # argmax takes the lowest id of a tie; `invert` would take the lowest lane, 130 before 5
@@ -69,27 +63,26 @@ def truncate(weight_BV: Array, total_B: Array, *, top_k: int, top_p: float, min_
   top_k keeps the entries that fewer than k exceed; top_p then those whose larger entries hold less
   than the share top_p of what is left; min_p those of at least min_p. The largest are always kept.
   """
+
+  def kept(least):
+    return jnp.where(weight_BV >= least, weight_BV, 0)
+
   if 0 < top_k < weight_BV.shape[-1]:
-    weight_BV = _keep(weight_BV, _threshold(weight_BV, jnp.asarray(float(top_k)), jnp.ones_like))
+    weight_BV = kept(_threshold(weight_BV, jnp.asarray(float(top_k)), jnp.ones_like))
     total_B = lane_sums(weight_BV).sum(-1)
   if top_p < 1.0:
-    weight_BV = _keep(weight_BV, _threshold(weight_BV, top_p * total_B, lambda w: w))
-  if min_p > 0.0:
-    weight_BV = jnp.where(weight_BV >= min_p, weight_BV, 0)
-  return weight_BV
-
-
-def _keep(weight_BV: Array, threshold_B: Array) -> Array:
-  return jnp.where(weight_BV >= threshold_B[:, None], weight_BV, 0)
+    weight_BV = kept(_threshold(weight_BV, top_p * total_B, lambda w: w))
+  # of weights, not probabilities: the largest weight is 1, so the ratio needs no division
+  return kept(min_p) if min_p > 0.0 else weight_BV
 
 
 def _threshold(weight_BV: Array, limit_B: Array, measure) -> Array:
-  """Smallest t >= 0 such that the `measure` of the entries above t sums to less than the limit.
+  """Smallest t >= 0 [B, 1] such that the `measure` of entries above t sums to less than the limit.
 
   Entries >= t are the kept ones: bisection on bit patterns, whose order is that of non-negative
   floats, ends at the exact value after as many steps as a float has bits.
   """
-  integer = {4: jnp.int32, 8: jnp.int64}[weight_BV.dtype.itemsize]
+  size = weight_BV.dtype.itemsize
   limit_B = jnp.broadcast_to(limit_B, weight_BV.shape[:1])
 
   def value(bits):
@@ -103,14 +96,16 @@ def _threshold(weight_BV: Array, limit_B: Array, measure) -> Array:
     fits_B = sum_B < limit_B
     return jnp.where(fits_B, low_B, middle_B), jnp.where(fits_B, middle_B, high_B)
 
-  top_B = jax.lax.bitcast_convert_type(jnp.ones_like(limit_B, weight_BV.dtype), integer)
-  steps = 8 * weight_BV.dtype.itemsize - 2  # the bits below the pattern of 1.0
+  ones_B = jnp.ones_like(limit_B, weight_BV.dtype)
+  top_B = jax.lax.bitcast_convert_type(ones_B, jnp.int32 if size == 4 else jnp.int64)
+  steps = 8 * size - 2  # the bits below the pattern of 1.0
   _, high_B = jax.lax.fori_loop(0, steps, body, (jnp.zeros_like(top_B), top_B))
-  return value(high_B)
+  return value(high_B)[:, None]
 
 
 def lane_sums(x_BV: Array) -> Array:
   """Sums [B, LANES] over entries of the vocabulary that are LANES apart."""
+  # a sum along V itself would run scalar on a CPU: lanes are what its vectors add side by side
   return _by_lane(x_BV).sum(axis=-2)
 
 

@@ -1,10 +1,8 @@
-"""Means and deviations of the entries that count.
+"""Means and deviations of the entries that count, with NumPy or jax, in the dtype of the input.
 
-NumPy in, NumPy out; jax in, jax out. The dtype follows the input. An empty selection has mean 0 and
-deviation 0, never NaN, and entries that do not count may hold anything, NaN included.
+An empty selection has mean 0 and deviation 0, never NaN, and entries that do not count may hold
+anything, NaN included.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -19,12 +17,6 @@ def _selected(x: Any, mask: Any) -> tuple[Any, Array, Array]:
   return xp, xp.where(keep, x, xp.zeros_like(x)), keep
 
 
-def masked_sum(x: Any, mask: Any, axis: Any = None, keepdims: bool = False) -> Array:
-  """Sum of `x` where `mask` (broadcast to x) is not 0, over `axis` (None: all)."""
-  xp, x, _ = _selected(x, mask)
-  return xp.sum(x, axis=axis, keepdims=keepdims)
-
-
 def masked_mean(x: Any, mask: Any, axis: Any = None, keepdims: bool = False) -> Array:
   """Mean of `x` where `mask` (broadcast to x) is not 0, over `axis` (None: all); 0 if none is."""
   xp, x, keep = _selected(x, mask)
@@ -33,12 +25,10 @@ def masked_mean(x: Any, mask: Any, axis: Any = None, keepdims: bool = False) -> 
 
 
 def centred(x: Any, mask: Any, axis: Any = None) -> Array:
-  """`x` minus its masked mean over `axis`; 0 where the mask is 0.
-
-  Equal entries give exactly 0: they are measured from their largest first. In f32 the mean of n
-  equal numbers is often one rounding off, which a division by 1e-6 would turn into a signal.
-  """
+  """`x` minus its masked mean over `axis`; 0 where the mask is 0, and for equal entries exactly."""
   xp, x, keep = _selected(x, mask)
+  # From their largest first: in f32 the mean of n equal numbers is often one rounding off, which a
+  # division by 1e-6 would turn into a signal.
   top = xp.max(xp.where(keep, x, -xp.inf), axis=axis, keepdims=True, initial=-xp.inf)
   x = xp.where(keep, x - xp.where(xp.isfinite(top), top, 0), xp.zeros_like(x))
   return xp.where(keep, x - masked_mean(x, keep, axis, keepdims=True), xp.zeros_like(x))
@@ -46,9 +36,8 @@ def centred(x: Any, mask: Any, axis: Any = None) -> Array:
 
 def masked_std(x: Any, mask: Any, ddof: int = 0, axis: Any = None, keepdims: bool = False) -> Array:
   """Standard deviation of `x` where `mask` is not 0, divisor n - ddof; 0 if n <= ddof."""
-  xp, x = floats(x)
-  away = centred(x, mask, axis)
-  keep = xp.broadcast_to(xp.asarray(mask) != 0, x.shape)
+  xp, x, keep = _selected(x, mask)
+  away = centred(x, keep, axis)
   count = xp.sum(keep, axis=axis, keepdims=keepdims).astype(x.dtype)
   squares = xp.sum(away * away, axis=axis, keepdims=keepdims)
   positive = squares > 0  # the inner where keeps the gradient of sqrt finite at 0

@@ -78,7 +78,7 @@ def test_weights_of_sources(weights, expected):
 
 @pytest.mark.parametrize(
   ("weights", "says"),
-  [({"aa": 1}, "did you mean 'a'"), ({"a": 0, "b": 0}, "at least one must be positive")],
+  [({"aa": 1}, "did you mean a"), ({"a": 0, "b": 0}, "at least one must be positive")],
 )
 def test_weights_that_make_no_sense(weights, says):
   with pytest.raises(BadInput, match=says):

@@ -131,7 +131,7 @@ def test_choice_of_sources_and_its_order(tmp_path):
 @pytest.mark.parametrize(
   ("config", "split", "says"),
   [
-    (DataConfig(sources=("ambigqa",)), "train", "did you mean 'ambig_qa'"),
+    (DataConfig(sources=("ambigqa",)), "train", "did you mean ambig_qa"),
     (DataConfig(), "validation", "no prompts of split 'validation'"),
     (DataConfig(sources=("medium",)), "dev", "'medium' .* has no split 'dev'"),
     (DataConfig(root="/no/such/place"), "train", "no such file or folder"),

@@ -66,7 +66,7 @@ def test_sources_and_weights_apply_to_prepared_data(prepared):
   assert [r.data_source for r in records] == ["medium"] * 48 + ["wildguard"] * 48
   drawn = batches.batch_at(Encoded(records, records, 0), config, 40, 0).records
   assert sum(r.data_source == "medium" for r in drawn) == 10
-  with pytest.raises(BadInput, match="did you mean 'medium'"):
+  with pytest.raises(BadInput, match="did you mean medium"):
     sources.load(DataConfig(root=str(prepared[0]), sources=("medum",)), "train")
   with pytest.raises(BadInput, match="no split 'dev'; it has train, test"):
     sources.load(config, "dev")

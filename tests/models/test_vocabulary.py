@@ -158,7 +158,7 @@ def test_tags_as_special_tokens_survive(folder):
 def test_a_tokenizer_that_cannot_spell_a_chain():
   backend = Tokenizer.from_str(tokenizer.tiny().backend_tokenizer.to_str())
   backend.normalizer = normalizers.Lowercase()
-  made = tokenizer._wrap(backend, eos_token="<|im_end|>")
+  made = tokenizer._wrap(backend, None, eos_token="<|im_end|>")
   with pytest.raises(BadInput, match="cannot spell a chain: 'DQ_DA"):
     vocabulary.check_chain(made, "m")
   vocabulary.check_chain(tokenizer.tiny(), "m")
