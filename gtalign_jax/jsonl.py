@@ -33,7 +33,7 @@ def read_sound(path: str | Path, damaged: list[str]) -> list[tuple[int, dict[str
   """
   found = []
   try:
-    with open(path, "rb") as file:
+    with open(path, "rb") as file:  # bytes: bad UTF-8 is the fault of one line, not of the file
       for number, line in enumerate(file, start=1):
         try:
           if (row := _row(line, number)) is not None:
@@ -120,7 +120,7 @@ def write(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
 
   Raises BadInput where the place cannot be written, RunFailure where the disk is full.
   """
-  lines = (dumps(row) + "\n" for row in rows)
+  lines = (dumps(row) + "\n" for row in rows)  # rows may be made one by one
   try:
     with files.stream(path) if files.is_stream(path) else files.replacing(path) as file:
       file.writelines(lines)

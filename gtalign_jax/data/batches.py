@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +12,7 @@ from gtalign_jax.data import conditions
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
+from gtalign_jax.fields import did_you_mean
 from gtalign_jax.sections import DataConfig
 
 if TYPE_CHECKING:
@@ -70,11 +70,8 @@ def shares(encoded: Encoded, data_config: DataConfig) -> dict[str, float]:
   for source in data_config.weights:
     if source not in groups:
       # not ignored: a run that mixes other shares than were asked for looks the same from outside
-      near = difflib.get_close_matches(source, groups, n=1)
-      hint = f"; did you mean {near[0]!r}?" if near else ""
-      raise BadInput(
-        f"data.weights names {source!r}, but there are prompts of {', '.join(groups)}{hint}"
-      )
+      known = ", ".join(groups) + did_you_mean(source, tuple(groups))
+      raise BadInput(f"data.weights names {source!r}, but there are prompts of {known}")
   total = len(encoded.records)
   # a source that is not named keeps its share by size
   found = {s: float(data_config.weights.get(s, len(part) / total)) for s, part in groups.items()}

@@ -37,9 +37,8 @@ class Control:
 
   def stands_in(self, text: str) -> bool:
     """Whether the tokenizer would read one of its control tokens in `text`."""
-    if self._pattern.search(text):
-      return True
-    return self._normalize is not None and bool(self._pattern.search(self._normalize(text)))
+    texts = [text] if self._normalize is None else [text, self._normalize(text)]
+    return any(map(self._pattern.search, texts))
 
   def encode(self, chats: Sequence[Chat], template: ChatTemplate, names) -> list[list[int]]:
     """Ids of chats in which control tokens stand. names: of the records, for the message."""
@@ -97,10 +96,8 @@ def renamed(backend: Any, names: dict[str, str]) -> Any:
 
 
 def _one_of(words: Collection[str]) -> str:
-  """A pattern for the longest of `words` at a place, as a tree of what they begin with alike.
-
-  Gemma adds 6,000 tokens: tried one by one, they would cost minutes.
-  """
+  """A pattern for the longest of `words` at a place, as a tree of what they begin with alike."""
+  # Gemma adds 6,000 tokens: tried one by one, they would cost minutes
   if not words:
     return "(?!)"
   low, high = min(words), max(words)  # what these two begin with alike, all do

@@ -39,6 +39,7 @@ def _builder_class():
 
   tfds.disable_progress_bar()
 
+  # not tfds.dataset_builders.store_as_tfds_dataset: it imports TensorFlow to ask for a type
   class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """One text feature a field of Record; those of AS_JSON as JSON."""
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from gtalign_jax.endpoint_sections import TOKEN_LIMITS, EndpointConfig
 
+# of OpenAI, Anthropic and Gemini, Mistral, and OpenAI's newer interface
 CUT = ("length", "max_tokens", "model_length", "max_output_tokens")
 FILTERED = ("content_filter", "safety", "refusal", "blocklist", "prohibited_content", "recitation")
 BROKEN = ("error", "abort", "aborted", "cancelled", "insufficient_system_resource")
@@ -73,7 +74,9 @@ def error_text(body: str) -> str:
   try:
     data = _json(body)
   except NoReply:
+    # a page says what is wrong in its title
     return " ".join(re.sub(r"<[^<>]*>", " ", body[:2000]).split())[:300]
+  # OpenAI's form, FastAPI's, and that of gateways
   error = data.get("error") or data.get("detail") or data.get("message") or ""
   if isinstance(error, dict):
     error = error.get("message") or error

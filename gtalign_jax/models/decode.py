@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from gtalign_jax.models.attention import MASKED, Angles, angles, context_mask, rotate
-from gtalign_jax.models.layers import ACTIVATIONS, rms_norm, scaled
+from gtalign_jax.models.layers import heads, rest, rms_norm, scaled
 from gtalign_jax.models.variants import Arch
 from gtalign_jax.ops.matmul import matmul
 from gtalign_jax.parallel.sharding import constrain
@@ -123,15 +123,23 @@ def attend(row_logits, prompt_logits, row_v_PKGCH, prompt_v_PKSH, view: View, sc
   return out / total
 
 
-def _project(x: jax.Array, part: dict[str, jax.Array], inputs: int = 1) -> jax.Array:
-  """layers.Projection: the last `inputs` axes of x to the outputs of a kernel."""
-  y = matmul(x, part["kernel"], inputs)
-  return y + part["bias"].astype(x.dtype) if "bias" in part else y
+def _project(layer: dict[str, Any], x: jax.Array, *names: str) -> list[jax.Array]:
+  """layers.Projection: the last axes of x to the outputs of each kernel."""
+  parts = [layer[name] for name in names]
+  made = [matmul(x, part["kernel"], 2 if names == ("o",) else 1) for part in parts]
+  return [y + p["bias"].astype(x.dtype) if "bias" in p else y for y, p in zip(made, parts)]
+
+
+def norm(arch: Arch, layer: dict[str, Any], x: jax.Array, name: str, axis: int = -1) -> jax.Array:
+  if name not in layer:  # families without this norm have no weights of it
+    return x
+  return rms_norm(x, layer[name]["scale"], arch.norm_eps, arch.norm_offset, axis)
 
 
 def _written(cache: jax.Array, new_BKH: jax.Array, slot: jax.Array) -> jax.Array:
   """One layer's row cache with the rows' newest keys or values in `slot`."""
   P, _, G = cache.shape[:3]
+  # one slot for all rows: a slice is updated in place, where a scatter would copy the cache
   new_PKG1H = new_BKH.reshape(P, G, *new_BKH.shape[1:]).swapaxes(1, 2)[:, :, :, None]
   return jax.lax.dynamic_update_slice_in_dim(cache, new_PKG1H.astype(cache.dtype), slot, SLOTS)
 
@@ -146,20 +154,15 @@ def step(
   (1 <= count_B <= C), its positions being consecutive. context: of P prompts, its cache of
   `prompt_cache`; row b belongs to prompt b // (B / P).
   """
-
-  def norm(x, part):  # families without this norm have no weights of it
-    return x if part is None else rms_norm(x, part["scale"], arch.norm_eps, arch.norm_offset)
-
   P, K, G, C, H = row_cache.v[0].shape
   view_of = views(arch, position_B, context, C, slot, count_B)
   x_BD = scaled(arch, jnp.take(params["embed"]["table"], token_B, axis=0).astype(dtype))
   keys, values = [], []
   for i, (layer, window) in enumerate(zip(layers, arch.windows, strict=True)):
-    view, part = view_of(window), layer.get
-    normed_BD = norm(x_BD, part("attn_norm"))
-    q_BNH, k_BKH, v_BKH = (_project(normed_BD, layer[name]) for name in "qkv")
-    q_BNH = rotate(norm(q_BNH, part("q_norm")), view.angles)
-    k_BKH = rotate(norm(k_BKH, part("k_norm")), view.angles)
+    parts = functools.partial(norm, arch, layer), functools.partial(_project, layer)
+    view = view_of(window)
+    q_BNH, k_BKH, v_BKH = heads(x_BD, *parts)
+    q_BNH, k_BKH = rotate(q_BNH, view.angles), rotate(k_BKH, view.angles)
     keys.append(_written(row_cache.k[i], k_BKH, slot))
     values.append(_written(row_cache.v[i], v_BKH, slot))
     q_PKGRH = q_BNH.reshape(P, G, K, -1, H).swapaxes(1, 2)
@@ -167,10 +170,5 @@ def step(
     row = product("pkgrh,pkgch->pkgrc", q_PKGRH, keys[i])
     prompt = product("pkgrh,pksh->pkgrs", q_PKGRH.astype(prompt_k.dtype), prompt_k)
     out_PKGRH = attend(row, prompt, values[i], prompt_v, view, arch.scale).astype(x_BD.dtype)
-    out_BNH = out_PKGRH.swapaxes(1, 2).reshape(P * G, -1, H)
-    x_BD = x_BD + norm(_project(out_BNH, layer["o"], inputs=2), part("post_attn_norm"))
-    normed_BD = norm(x_BD, part("mlp_norm"))
-    gate_BF, up_BF = (_project(normed_BD, layer[name]) for name in ("gate", "up"))
-    update_BD = _project(ACTIVATIONS[arch.activation](gate_BF) * up_BF, layer["down"])
-    x_BD = x_BD + norm(update_BD, part("post_mlp_norm"))
-  return norm(x_BD, params["norm"]), KVCache(tuple(keys), tuple(values))
+    x_BD = rest(arch, x_BD, out_PKGRH.swapaxes(1, 2).reshape(P * G, -1, H), *parts)
+  return norm(arch, params, x_BD, "norm"), KVCache(tuple(keys), tuple(values))

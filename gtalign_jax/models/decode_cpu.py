@@ -8,7 +8,7 @@ of the time, and that of R queries with a row's keys is fastest as one fused mul
 along H.
 """
 
-import itertools
+import functools
 import math
 from typing import Any
 
@@ -19,7 +19,7 @@ from gtalign_jax.models import decode
 from gtalign_jax.models.attention import Angles, rotate
 from gtalign_jax.models.decode import CACHE_AXES as CACHE_AXES
 from gtalign_jax.models.decode import SLOTS, Layers, View
-from gtalign_jax.models.layers import ACTIVATIONS, rms_norm, scaled
+from gtalign_jax.models.layers import heads, rest, scaled
 from gtalign_jax.models.variants import Arch
 from gtalign_jax.ops.cpu import tensordot, turned
 from gtalign_jax.types import KVCache
@@ -35,20 +35,16 @@ def prepare(params: Any) -> Layers:
 
 
 def _layer(layer: dict[str, Any]) -> dict[str, Any]:
-  def together(*names: str, inputs: int = 1) -> Part:
+  def together(*names: str) -> Part:
     # one product instead of several: each costs a pass over x and a start of the thread pool
-    parts = [layer[name] for name in names]
+    parts, inputs = [layer[name] for name in names], 2 if names == ("o",) else 1
     kernels = [x["kernel"].reshape(math.prod(x["kernel"].shape[:inputs]), -1).T for x in parts]
     biases = [x["bias"].reshape(-1) for x in parts if "bias" in x]  # of all parts or of none
     return jnp.concatenate(kernels), jnp.concatenate(biases) if biases else None
 
-  norms = {name: part["scale"] for name, part in layer.items() if "scale" in part}
-  return norms | {
-    "qkv": together("q", "k", "v"),
-    "o": together("o", inputs=2),
-    "gate_up": together("gate", "up"),
-    "down": together("down"),
-  }
+  products = ("q k v", "o", "gate up", "down")
+  norms = {name: part for name, part in layer.items() if "scale" in part}
+  return norms | {names: together(*names.split()) for names in products}
 
 
 def prompt_cache(cache: KVCache) -> KVCache:
@@ -70,12 +66,18 @@ def grow(row_cache: KVCache, slots: int) -> KVCache:
   return decode.grow(row_cache, slots, (KEY_SLOTS, SLOTS))
 
 
-def _apply(part: Part, x_DB: jax.Array, *sizes: int) -> list[jax.Array]:
-  """A product with x, cut into arrays of `sizes` rows each."""
-  matrix, bias = part
-  y = tensordot(matrix.astype(x_DB.dtype), x_DB, ([1], [0]))
+def _project(arch: Arch, layer: dict[str, Any], x: jax.Array, *names: str) -> list[jax.Array]:
+  """`decode._project` of columns x_DB: [out, B]; queries, keys and values [heads, H, B]."""
+  matrix, bias = layer[" ".join(names)]
+  y = tensordot(matrix.astype(x.dtype), x, ([1], [0]))
   y = y if bias is None else y + bias.astype(y.dtype)[:, None]
-  return jnp.split(y, list(itertools.accumulate(sizes))[:-1]) if sizes else [y]
+  if len(names) == 1:
+    return [y]
+  H = arch.head_dim
+  if names[0] != "q":
+    return jnp.split(y, 2)
+  q, kv = arch.num_heads * H, arch.num_kv_heads * H
+  return [part.reshape(-1, H, part.shape[-1]) for part in jnp.split(y, [q, q + kv])]
 
 
 def _columns(view: View) -> View:
@@ -94,32 +96,26 @@ def step(
   arch, params, layers, token_B, position_B, context, row_cache, slot, count_B, *, dtype="float32"
 ) -> tuple[jax.Array, KVCache]:
   """One token per row, as `decode.step`, on columns."""
-
-  def norm(x, scale):  # over the axis before the last, B; families without this norm have no scale
-    return x if scale is None else rms_norm(x, scale, arch.norm_eps, arch.norm_offset, axis=-2)
-
   P, K, G, C, H = row_cache.v[0].shape
-  N, R, f32 = arch.num_heads, arch.num_heads // arch.num_kv_heads, jnp.float32
+  R, f32 = arch.num_heads // arch.num_kv_heads, jnp.float32
   view_of = decode.views(arch, position_B, context, C, slot, count_B)
+  # once a kind of layer, of which a model has two at most
   views = {window: _columns(view_of(window)) for window in dict.fromkeys(arch.windows)}
   x_DB = scaled(arch, turned(jnp.take(params["embed"]["table"], token_B, axis=0).astype(dtype)))
   keys, values = [], []
   for i, (layer, window) in enumerate(zip(layers, arch.windows, strict=True)):
-    view, part = views[window], layer.get
-    q, k, v = _apply(layer["qkv"], norm(x_DB, part("attn_norm")), N * H, K * H, K * H)
-    q_NHB = rotate(norm(q.reshape(N, H, -1), part("q_norm")), view.angles, axis=1)
-    k_KHB = rotate(norm(k.reshape(K, H, -1), part("k_norm")), view.angles, axis=1)
+    norm = functools.partial(decode.norm, arch, layer, axis=-2)
+    project, view = functools.partial(_project, arch, layer), views[window]
+    q_NHB, k_KHB, v_KHB = heads(x_DB, norm, project)
+    q_NHB, k_KHB = rotate(q_NHB, view.angles, axis=1), rotate(k_KHB, view.angles, axis=1)
     keys.append(_written(row_cache.k[i], k_KHB.reshape(K, H, P, G), slot, KEY_SLOTS))
-    values.append(_written(row_cache.v[i], v.reshape(K, H, P, G), slot, SLOTS))
+    values.append(_written(row_cache.v[i], v_KHB.reshape(K, H, P, G), slot, SLOTS))
     q_PKGRH = q_NHB.reshape(K, R, H, P, G).transpose(3, 0, 4, 1, 2)
     row = jnp.sum(q_PKGRH.astype(f32)[..., None] * keys[i].astype(f32)[:, :, :, None], axis=4)
     prompt_k, prompt_v = context.cache.k[i], context.cache.v[i]
     prompt = decode.product("pkgrh,pkhs->pkgrs", q_PKGRH.astype(prompt_k.dtype), prompt_k)
     out_PKGRH = decode.attend(row, prompt, values[i], prompt_v, view, arch.scale)
-    out_DB = out_PKGRH.astype(x_DB.dtype).transpose(1, 3, 4, 0, 2).reshape(N * H, -1)
-    x_DB = x_DB + norm(_apply(layer["o"], out_DB)[0], part("post_attn_norm"))
-    F = arch.mlp_width
-    gate, up = _apply(layer["gate_up"], norm(x_DB, part("mlp_norm")), F, F)
-    update_DB = _apply(layer["down"], ACTIVATIONS[arch.activation](gate) * up)[0]
-    x_DB = x_DB + norm(update_DB, part("post_mlp_norm"))
-  return turned(norm(x_DB, params["norm"]["scale"])), KVCache(tuple(keys), tuple(values))
+    out_DB = out_PKGRH.astype(x_DB.dtype).transpose(1, 3, 4, 0, 2).reshape(K * R * H, -1)
+    x_DB = rest(arch, x_DB, out_DB, norm, project)
+  hidden_BD = turned(decode.norm(arch, params, x_DB, "norm", axis=-2))
+  return hidden_BD, KVCache(tuple(keys), tuple(values))

@@ -29,6 +29,7 @@ _TOP_NAMES = {"token_embd": "embed", "output_norm": "norm", "output": "head"}
 _ROPE_FACTORS = "rope_freqs.weight"
 # entries; each takes the package some microseconds, and no vocabulary has so many
 _LONGEST_LIST = 2**21
+# keys within the architecture's own; another one might change the computation
 _KNOWN = {
   "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
   "attention.head_count", "attention.head_count_kv", "attention.layer_norm_rms_epsilon",
@@ -131,6 +132,7 @@ class GGUF:
     eps = real(self._get("attention.layer_norm_rms_epsilon"), "rms_epsilon", where)
     config = {
       "model_type": family,
+      # not of the key: few files have it, and none must
       "vocab_size": self.shapes.get("model.embed_tokens.weight", (0,))[0],
       "hidden_size": width,
       "intermediate_size": self._get("feed_forward_length"),

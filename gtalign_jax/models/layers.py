@@ -66,7 +66,7 @@ class Projection(nn.Module):
     axes = len(self.inputs)
     y = keep(matmul(x, kernel, axes), "projection")
     if self.has_variable("params", "lora_a"):
-      low = matmul(x, self.get_variable("params", "lora_a"), axes)
+      low = matmul(x, self.get_variable("params", "lora_a"), axes)  # [B, T, r]: cheap to keep
       y += matmul(keep(low, "projection"), self.get_variable("params", "lora_b"), 1)
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.names[axes:])
@@ -87,30 +87,50 @@ class View(NamedTuple):
   context: Any
 
 
+def heads(x, norm, project) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Queries, keys and values of a layer, not yet rotated; in any layout (see `rest`)."""
+  q, k, v = project(norm(x, "attn_norm"), "q", "k", "v")
+  return norm(q, "q_norm"), norm(k, "k_norm"), v
+
+
+def rest(arch: Arch, x, attended, norm, project) -> jax.Array:
+  """What a layer makes of x and what it attended to: output projection, gated mlp, residuals.
+
+  norm(x, name): x itself where the family has no such norm. project(x, *names): the products of x
+  with these matrices, biases added. Both in the layout of x, rows or columns.
+  """
+  (update,) = project(attended, "o")
+  x = x + norm(update, "post_attn_norm")
+  gate, up = project(norm(x, "mlp_norm"), "gate", "up")
+  (update,) = project(ACTIVATIONS[arch.activation](gate) * up, "down")
+  return x + norm(update, "post_mlp_norm")
+
+
 class Block(nn.Module):
   """One layer: attention and gated mlp, each with its norms and residual."""
 
   arch: Arch
 
-  def setup(self):
+  def _norm(self, x: jax.Array, name: str) -> jax.Array:
     a = self.arch
-    heads, kv = ("embed", "heads", "head_dim"), ("embed", "kv_heads", "head_dim")
-    self.attn_norm, self.mlp_norm = self._norm(a.width), self._norm(a.width)
-    self.q = Projection((a.width,), (a.num_heads, a.head_dim), heads, a.qkv_bias)
-    self.k = Projection((a.width,), (a.num_kv_heads, a.head_dim), kv, a.qkv_bias)
-    self.v = Projection((a.width,), (a.num_kv_heads, a.head_dim), kv, a.qkv_bias)
-    self.o = Projection((a.num_heads, a.head_dim), (a.width,), (*heads[1:], "embed"), a.o_bias)
-    if a.qk_norm:
-      self.q_norm, self.k_norm = self._norm(a.head_dim), self._norm(a.head_dim)
-    self.gate = Projection((a.width,), (a.mlp_width,), ("embed", "mlp"), a.mlp_bias)
-    self.up = Projection((a.width,), (a.mlp_width,), ("embed", "mlp"), a.mlp_bias)
-    self.down = Projection((a.mlp_width,), (a.width,), ("mlp", "embed"), a.mlp_bias)
-    if a.post_norms:
-      self.post_attn_norm, self.post_mlp_norm = self._norm(a.width), self._norm(a.width)
+    with_it = a.qk_norm if name in ("q_norm", "k_norm") else a.post_norms
+    if not with_it and name not in ("attn_norm", "mlp_norm"):
+      return x
+    return RMSNorm(x.shape[-1], a.norm_eps, a.norm_offset, name=name)(x)
 
-  def _norm(self, width: int) -> RMSNorm:
-    return RMSNorm(width, self.arch.norm_eps, self.arch.norm_offset)
+  def _project(self, x: jax.Array, *names: str) -> list[jax.Array]:
+    a = self.arch
+    D, N, K, H, F = a.width, a.num_heads, a.num_kv_heads, a.head_dim, a.mlp_width
+    kv = ((D,), (K, H), ("embed", "kv_heads", "head_dim"), a.qkv_bias)
+    wide = ((D,), (F,), ("embed", "mlp"), a.mlp_bias)
+    parts = {
+      "q": ((D,), (N, H), ("embed", "heads", "head_dim"), a.qkv_bias), "k": kv, "v": kv,
+      "o": ((N, H), (D,), ("heads", "head_dim", "embed"), a.o_bias),
+      "gate": wide, "up": wide, "down": ((F,), (D,), ("mlp", "embed"), a.mlp_bias),
+    }  # fmt: skip
+    return [Projection(*parts[name], name=name)(x) for name in names]
 
+  @nn.compact
   def __call__(self, x_BTD, layer, views):
     """A whole sequence. Returns x_BTD and (k, v) of this layer as [B, K, T, H].
 
@@ -118,11 +138,8 @@ class Block(nn.Module):
     views: (View without window, View with window or None).
     """
     a, view = self.arch, _pick(layer["local"], *views)
-    x = keep(constrain(x_BTD, ("batch", "time", "act_embed")), "input")
-    normed = self.attn_norm(x)
-    q, k, v = self.q(normed), self.k(normed), self.v(normed)
-    if a.qk_norm:
-      q, k = self.q_norm(q), self.k_norm(k)
+    x_BTD = keep(constrain(x_BTD, ("batch", "time", "act_embed")), "input")
+    q, k, v = heads(x_BTD, self._norm, self._project)
     q_BTNH, k_BTKH = keep(rotate(q, view.angles), "query"), keep(rotate(k, view.angles), "key")
     v_BTKH = keep(v, "value")
     # heads before time, as caches have them: decoding's attention then takes 1.4 ms a layer on CPU,
@@ -134,11 +151,8 @@ class Block(nn.Module):
     else:
       shared = Shared(layer["k"], layer["v"], view.context)
       out = attend_shared(q_BTNH, k_BKTH, v_BKTH, view.own, shared, a.scale)
-    update = self.o(keep(out, "attention"))
-    x = x + (self.post_attn_norm(update) if a.post_norms else update)
-    normed = self.mlp_norm(x)
-    update = self.down(ACTIVATIONS[a.activation](self.gate(normed)) * self.up(normed))
-    return x + (self.post_mlp_norm(update) if a.post_norms else update), (k_BKTH, v_BKTH)
+    out = keep(out, "attention")
+    return rest(a, x_BTD, out, self._norm, self._project), (k_BKTH, v_BKTH)
 
 
 def _pick(local, full: View | None, windowed: View | None) -> Any:
