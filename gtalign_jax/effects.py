@@ -196,13 +196,19 @@ def inert(values: Values, defaults: Values, keys: Iterable[str]) -> dict[str, st
   """key -> why it has no effect, for those of `keys` that differ from their default in vain."""
   found: dict[str, str] = {}
   for key in keys:
-    rule = next((each for each in RULES if covers(each, key) and not each.works(values)), None)
-    if rule is not None and key != rule.switch and values[key] != defaults[key]:
+    rule = silenced(values, key)
+    if rule is not None and values[key] != defaults[key]:
       found[key] = (
         f"{key}={values[key]!r} has no effect with {rule.switch}={values[rule.switch]!r}; "
         f"{rule.fix}, or leave {key} at {defaults[key]!r}"
       )
   return found
+
+
+def silenced(values: Values, key: str) -> Rule | None:
+  """The first rule by which `key` does nothing in a config of these values; None: it does."""
+  rules = (each for each in RULES if covers(each, key) and key != each.switch)
+  return next((each for each in rules if not each.works(values)), None)
 
 
 def covers(rule: Rule, key: str) -> bool:
