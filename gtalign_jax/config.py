@@ -370,8 +370,9 @@ def _changes(
     elif before[key] != after[key]:
       role = role_of[key]
       why = ""
-      if effects.silenced(before, key) and effects.silenced(after, key):
-        role = "placement"  # as where a version changes the default of what is off
+      with contextlib.suppress(TypeError):  # a value of another type, put there by hand
+        if effects.silenced(before, key) and effects.silenced(after, key):
+          role = "placement"  # as where a version changes the default of what is off
       if role == "extendable":
         why = _against(key.partition(".")[0], before[key], after[key], new, reached)
         role = "identity" if why else "placement"

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from gtalign_jax import config as configs
-from gtalign_jax import effects
-from gtalign_jax import sections
+from gtalign_jax import effects, sections
 from gtalign_jax.config import (
   Config,
   DataConfig,
