@@ -10,8 +10,8 @@ import argparse
 import json
 
 from gtalign_jax.endpoint_sections import JudgeConfig
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, score
-from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import CELLS
 
 HONEST_MATRIX = {

@@ -20,8 +20,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
+from gtalign_jax.reward_section import RewardConfig  # noqa: E402
 from gtalign_jax.rewards import chain, features, judges, score  # noqa: E402
-from gtalign_jax.sections import RewardConfig  # noqa: E402
 from gtalign_jax.types import CELLS  # noqa: E402
 
 WORDS = """the user asks for an answer that depends on what is meant by this question so a direct reply

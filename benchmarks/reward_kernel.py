@@ -22,7 +22,7 @@ import numpy as np
 
 from gtalign_jax.game import equilibrium, reward
 from gtalign_jax.game import payoff as matrices
-from gtalign_jax.sections import RewardConfig
+from gtalign_jax.reward_section import RewardConfig
 
 WEIGHTS = RewardConfig()
 

@@ -27,6 +27,7 @@ from gtalign_jax.endpoint_sections import TeacherConfig as TeacherConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import PLACEMENT, divides, placed, settle
 from gtalign_jax.fields import Table as Table
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.sections import (
   CheckpointConfig,
   CriticConfig,
@@ -37,7 +38,6 @@ from gtalign_jax.sections import (
   MeshConfig,
   OptimConfig,
   PolicyConfig,
-  RewardConfig,
   RolloutConfig,
   SFTConfig,
   WatchConfig,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gtalign_jax import config as configs
-from gtalign_jax import effects, sections
+from gtalign_jax import effects, reward_section
 from gtalign_jax.config import (
   Config,
   DataConfig,
@@ -207,14 +207,15 @@ def test_sections_are_checked_for_types_wherever_they_are_made():
   "changes",
   [
     {"variant": "user", "user_answer": 0.0, "user_length": 0.0, "user_brief": 0.0},
-    {"variant": "linear"} | dict.fromkeys(sections.USER_WEIGHTS + sections.LLM_WEIGHTS, 0.0),
-    {"floor": 0.0} | dict.fromkeys(sections.LLM_WEIGHTS, 0.0),
-    {"alpha": 1.0} | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
+    {"variant": "linear"}
+    | dict.fromkeys(reward_section.USER_WEIGHTS + reward_section.LLM_WEIGHTS, 0.0),
+    {"floor": 0.0} | dict.fromkeys(reward_section.LLM_WEIGHTS, 0.0),
+    {"alpha": 1.0} | dict.fromkeys(reward_section.USER_WEIGHTS, 0.0),
     {"variant": "pareto", "mode": "paper", "floor": 0.0}
-    | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
-    {"welfare": "egalitarian"} | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
-    {"welfare": "ces", "floor": 0.0} | dict.fromkeys(sections.LLM_WEIGHTS, 0.0),
-    {"welfare": "ces", "alpha": 1.0} | dict.fromkeys(sections.USER_WEIGHTS, 0.0),
+    | dict.fromkeys(reward_section.USER_WEIGHTS, 0.0),
+    {"welfare": "egalitarian"} | dict.fromkeys(reward_section.USER_WEIGHTS, 0.0),
+    {"welfare": "ces", "floor": 0.0} | dict.fromkeys(reward_section.LLM_WEIGHTS, 0.0),
+    {"welfare": "ces", "alpha": 1.0} | dict.fromkeys(reward_section.USER_WEIGHTS, 0.0),
     {"welfare": "nash", "disagreement": (0.2, 1.5)},
   ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 import gtalign_jax
 from gtalign_jax import config as configs
-from gtalign_jax import effects, endpoint_sections, sections
+from gtalign_jax import effects, endpoint_sections, reward_section, sections
 from gtalign_jax.config import Config, load, vary
 from gtalign_jax.errors import BadInput
 from gtalign_jax.train import watch
@@ -84,7 +84,7 @@ OTHERS = {
 }  # fmt: skip
 NAMES = [
   each
-  for value in (vars(sections) | vars(endpoint_sections)).values()
+  for value in (vars(sections) | vars(reward_section) | vars(endpoint_sections)).values()
   if isinstance(value, tuple)
   for each in value
 ]
@@ -135,7 +135,7 @@ def test_every_rule_names_keys_that_exist():
 
 def test_every_key_is_read_somewhere():
   """No knob is without a reader: its name is read from an object outside of the config's own files."""
-  own = {"config.py", "sections.py", "endpoint_sections.py", "effects.py"}
+  own = {"config.py", "sections.py", "endpoint_sections.py", "reward_section.py", "effects.py"}
   read = {rule.key for rule in watch.RULES}  # a table that names its keys
   for path in Path(gtalign_jax.__file__).parent.rglob("*.py"):
     if path.name not in own:

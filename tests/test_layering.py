@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import gtalign_jax
-from gtalign_jax import endpoint_sections, sections, types
+from gtalign_jax import endpoint_sections, reward_section, sections, types
 
 ROOT = Path(gtalign_jax.__file__).parent
 LEVELS = {
   "__init__": 0, "config": 0, "config_file": 0, "effects": 0, "fields": 0, "sections": 0,
-  "endpoint_sections": 0, "types": 0, "errors": 0, "arrays": 0, "jsonl": 0, "files": 0, "finished": 0, "hints": 0, "aliases": 0, "translate": 0, "progress": 0, "hub": 0, "address": 0,
+  "endpoint_sections": 0, "reward_section": 0, "types": 0, "errors": 0, "arrays": 0, "jsonl": 0, "files": 0, "finished": 0, "hints": 0, "aliases": 0, "translate": 0, "progress": 0, "hub": 0, "address": 0,
   "endpoint": 1, "ops": 1, "parallel": 1, "game": 1,
   "models": 2, "data": 2, "rewards": 2,
   "rollout": 3, "algorithms": 3,
@@ -208,7 +208,7 @@ def test_layers_and_guards():
 
 def enumerations():
   """Every tuple of names in the sections and types.py."""
-  for module in (sections, endpoint_sections, types):
+  for module in (sections, endpoint_sections, reward_section, types):
     for name, value in vars(module).items():
       if name.isupper() and isinstance(value, tuple) and all(isinstance(x, str) for x in value):
         yield name, set(value)
@@ -239,6 +239,6 @@ def test_names_are_listed_once():
   assert list(spelled_again('KINDS = ["grpo", "gspo", "cispo"]'))
   assert list(spelled_again('choices=("float32", "bfloat16")'))
   for path in ROOT.rglob("*.py"):
-    if path.name not in ("sections.py", "endpoint_sections.py", "types.py"):
+    if path.name not in ("sections.py", "endpoint_sections.py", "reward_section.py", "types.py"):
       found = list(spelled_again(path.read_text(encoding="utf-8")))
       assert not found, f"{path.relative_to(ROOT)}: {found}"

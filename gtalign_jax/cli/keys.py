@@ -11,7 +11,7 @@ import textwrap
 from typing import Any, NamedTuple
 
 from gtalign_jax import config as configs
-from gtalign_jax import endpoint_sections, sections
+from gtalign_jax import endpoint_sections, reward_section, sections
 from gtalign_jax.cli import arguments
 from gtalign_jax.config import Config
 from gtalign_jax.errors import BadInput
@@ -94,7 +94,7 @@ def _meanings(section: Any, prefix: str = "") -> dict[str, str]:
 
 
 def _names(found: re.Match[str]) -> str:
-  names = vars(endpoint_sections) | vars(sections)
+  names = vars(endpoint_sections) | vars(reward_section) | vars(sections)
   return " | ".join(names.get(found[0], (found[0],)))
 
 

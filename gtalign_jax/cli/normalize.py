@@ -8,8 +8,8 @@ import math
 from gtalign_jax import files, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
+from gtalign_jax.reward_section import SOURCE_NORMS
 from gtalign_jax.rewards.normalize import normalize
-from gtalign_jax.sections import SOURCE_NORMS
 
 LARGEST = 1e150  # squares of scores, of which spreads are made, stay finite
 

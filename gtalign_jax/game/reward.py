@@ -17,7 +17,7 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.game import equilibrium
 from gtalign_jax.game import payoff as matrices
 from gtalign_jax.game.welfare import welfare
-from gtalign_jax.sections import VARIANTS, WELFARE_OF, RewardConfig
+from gtalign_jax.reward_section import VARIANTS, WELFARE_OF, RewardConfig
 from gtalign_jax.types import Array
 
 # The paper's pareto variant has its own weights of the LLM's utility (paper mode only). Not in the

@@ -14,7 +14,7 @@ import numpy as np
 from gtalign_jax.arrays import floats, namespace
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import one_of
-from gtalign_jax.sections import WELFARES
+from gtalign_jax.reward_section import WELFARES
 from gtalign_jax.types import Array
 
 

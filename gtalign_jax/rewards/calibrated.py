@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from gtalign_jax.game import reward
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards.games import array
 from gtalign_jax.rewards.summary import calibrate, matrices
-from gtalign_jax.sections import RewardConfig
 
 Row = dict[str, Any]
 

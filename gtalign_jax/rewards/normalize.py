@@ -12,7 +12,7 @@ import numpy as np
 
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import one_of
-from gtalign_jax.sections import SOURCE_NORMS
+from gtalign_jax.reward_section import SOURCE_NORMS
 
 E = 1e-6  # below this a spread counts as none: rounding must not be blown up to unit variance
 JAMES_ROWS = 50  # rows at which james trusts source and batch equally

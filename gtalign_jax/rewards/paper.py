@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, paper_text
 from gtalign_jax.rewards.games import Games, array
 from gtalign_jax.rewards.judges.base import Judge, Question, Scale
 from gtalign_jax.rewards.read import Reading, given
 from gtalign_jax.rewards.rules import pareto
 from gtalign_jax.rewards.tasks.base import NOTHING, Answer
-from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Array
 
 PARETO_RUBRIC = """A matrix of payoffs has these Pareto-optimal cells (user type before the \

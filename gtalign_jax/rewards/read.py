@@ -9,10 +9,10 @@ from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import conditions
 from gtalign_jax.game.conditions import NONE, Condition
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features, tasks
 from gtalign_jax.rewards.blocks import Numbers, Span
 from gtalign_jax.rewards.tasks.base import Task, example_of
-from gtalign_jax.sections import RewardConfig
 
 
 class Reading(NamedTuple):

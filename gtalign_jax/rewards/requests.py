@@ -8,10 +8,10 @@ from typing import Any
 
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import pricing, reward
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain
 from gtalign_jax.rewards.games import array
 from gtalign_jax.rewards.read import Reading, given
-from gtalign_jax.sections import RewardConfig
 
 TOKENS = "response_tokens"  # the column that a price per token reads
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from gtalign_jax.errors import RunFailure
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import normalize
-from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Experience
 
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gtalign_jax.game import reward
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import paper, requests
 from gtalign_jax.rewards.games import Games, array, games_of
 from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rewards.read import Reading, read
 from gtalign_jax.rewards.summary import summarise
 from gtalign_jax.rewards.tasks.base import NOTHING, Answer
-from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Array
 
 __all__ = ["score_rows", "summarise"]

@@ -15,12 +15,12 @@ from gtalign_jax.game import paired
 from gtalign_jax.models import vocabulary
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.progress import Advance, WorkLog
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, score
 from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream, to_device
 from gtalign_jax.rollout.stop import token_bytes
-from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import BLOCKS, Experience, Rollout
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gtalign_jax.game import payoff
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features
-from gtalign_jax.sections import RewardConfig
 
 
 def fault(text: str, limits: RewardConfig | None = None) -> str | None:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features
 from gtalign_jax.rewards.rules.text import share, subject
-from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import ACTIONS, USER_TYPES
 
 WORDINGS: dict[str, Any] = tomllib.loads(

@@ -22,7 +22,7 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.endpoint.background import Loop
 from gtalign_jax.endpoint_sections import TeacherConfig
 from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.sections import RewardConfig
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.synthesize import check
 
 if TYPE_CHECKING:

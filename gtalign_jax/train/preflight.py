@@ -27,9 +27,10 @@ from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput, RunFailure, first_line
 from gtalign_jax.parallel import distributed
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, requests, tasks
 from gtalign_jax.rewards.tasks import accuracy
-from gtalign_jax.sections import DataConfig, RewardConfig
+from gtalign_jax.sections import DataConfig
 from gtalign_jax.synthesize import sft_data
 from gtalign_jax.train import checkpoint, contents, lock, stored
 

@@ -17,8 +17,9 @@ from gtalign_jax.algorithms.loss import policy_loss
 from gtalign_jax.algorithms.scoring import Recipe
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards.reward import reward
-from gtalign_jax.sections import AGGREGATIONS, CriticConfig, GRPOConfig, RewardConfig
+from gtalign_jax.sections import AGGREGATIONS, CriticConfig, GRPOConfig
 from gtalign_jax.types import Experience, Fixed, Rollout
 
 CASES = reference.reward_cases()

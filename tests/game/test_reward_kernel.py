@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import reward
-from gtalign_jax.sections import RewardConfig
+from gtalign_jax.reward_section import RewardConfig
 
 WEIGHTS = RewardConfig()
 unit = st.floats(0, 1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game.welfare import welfare
-from gtalign_jax.sections import WELFARES
+from gtalign_jax.reward_section import WELFARES
 
 utility = st.floats(0.0, 1e3)
 positive = st.floats(1e-3, 1e3)

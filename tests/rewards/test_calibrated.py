@@ -10,9 +10,9 @@ from test_summary import REPLIES, SEVERAL, sample
 from gtalign_jax.cli import main
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import measures
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, score
 from gtalign_jax.rewards.calibrated import calibrated
-from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import ACTIONS
 
 W = 0.15

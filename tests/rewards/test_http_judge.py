@@ -15,9 +15,9 @@ from gtalign_jax.cli.main import main
 from gtalign_jax.endpoint import client, wire
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, score
 from gtalign_jax.rewards.judges.base import BINARY, FOUR, THREE_WAY, Question
-from gtalign_jax.sections import RewardConfig
 
 RUBRIC = "ASKED {asked} TRUTH {truth} REPLY {response}"
 

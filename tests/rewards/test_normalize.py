@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gtalign_jax.cli.main import main
 from gtalign_jax.errors import BadInput
+from gtalign_jax.reward_section import SOURCE_NORMS
 from gtalign_jax.rewards.normalize import METHODS, normalize
-from gtalign_jax.sections import SOURCE_NORMS
 
 # Thousandths: no spread lands within rounding of 1e-6, where zscore, minmax and robustz jump.
 values = st.one_of(st.integers(-3, 3).map(float), st.floats(-100, 100).map(lambda x: round(x, 3)))

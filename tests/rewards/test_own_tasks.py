@@ -13,9 +13,9 @@ from samples import chain, row
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.fields import Table
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, reward, score, tasks
 from gtalign_jax.rewards.tasks import own
-from gtalign_jax.sections import RewardConfig
 
 ROOT = Path(__file__).parent.parent.parent
 HEAD = """

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from samples import CELLS, chain, row
 
 from gtalign_jax.endpoint_sections import JudgeConfig
+from gtalign_jax.reward_section import VARIANTS, RewardConfig
 from gtalign_jax.rewards import judges, score
-from gtalign_jax.sections import VARIANTS, RewardConfig
 
 SOURCES = ("math-hard", "minerva", "ambig_qa", "abg-coqa", "medium", "wildguard", "advbench")
 COLUMNS = (

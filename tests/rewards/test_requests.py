@@ -12,9 +12,9 @@ from gtalign_jax.cli import main
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import conditions, pricing
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, score
 from gtalign_jax.rewards.calibrated import calibrated
-from gtalign_jax.sections import RewardConfig
 
 RULE = judges.make(JudgeConfig())
 ASKS = "Which year do you mean?"

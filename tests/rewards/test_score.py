@@ -11,10 +11,10 @@ from samples import chain, row
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import Table
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, score, tasks
 from gtalign_jax.rewards.judges.base import BINARY, Question
 from gtalign_jax.rewards.tasks.base import Task, same_credit
-from gtalign_jax.sections import RewardConfig
 
 RULE = judges.make(JudgeConfig())
 NUMERIC = (

@@ -7,8 +7,8 @@ import pytest
 from samples import CELLS, chain, payoff, row
 
 from gtalign_jax.game import measures
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, score
-from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import ACTIONS, USER_TYPES
 
 REPLIES = {

@@ -7,10 +7,11 @@ from gtalign_jax.data import sources
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import Table
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, score, tasks
 from gtalign_jax.rewards.judges.base import BINARY, Question
 from gtalign_jax.rewards.tasks.base import Task, example_of, same_credit
-from gtalign_jax.sections import DataConfig, RewardConfig
+from gtalign_jax.sections import DataConfig
 
 NONE = Table()
 GOOD = {

@@ -9,11 +9,11 @@ from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.parallel import distributed
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import score
 from gtalign_jax.rewards.judges.rule import RuleJudge
 from gtalign_jax.rollout import collect
 from gtalign_jax.rollout.engine import Ended
-from gtalign_jax.sections import RewardConfig
 from gtalign_jax.types import Rollout
 
 pytestmark = pytest.mark.usefixtures("shared_programs")

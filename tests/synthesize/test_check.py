@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gtalign_jax.sections import RewardConfig
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.synthesize import check
 from gtalign_jax.types import CELLS
 

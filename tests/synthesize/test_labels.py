@@ -13,8 +13,9 @@ from gtalign_jax.data import sources
 from gtalign_jax.data.records import Record
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.game import payoff
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features, judges, score
-from gtalign_jax.sections import DataConfig, RewardConfig
+from gtalign_jax.sections import DataConfig
 from gtalign_jax.synthesize import check, labels, replies
 from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES
 

@@ -11,7 +11,8 @@ from gtalign_jax.data import sources
 from gtalign_jax.endpoint import client
 from gtalign_jax.endpoint_sections import TeacherConfig
 from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.sections import DataConfig, RewardConfig
+from gtalign_jax.reward_section import RewardConfig
+from gtalign_jax.sections import DataConfig
 from gtalign_jax.synthesize import check, labels, sft_data, teacher
 
 RECORDS = sources.load(DataConfig(), "test")[:12]

@@ -26,7 +26,8 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.fields import Table
 from gtalign_jax.game import pricing
-from gtalign_jax.sections import DataConfig, RewardConfig
+from gtalign_jax.reward_section import RewardConfig
+from gtalign_jax.sections import DataConfig
 from gtalign_jax.train import lock, loop, preflight
 
 MESH = ("mesh.data=4", "mesh.tensor=2")  # the tests' 8 devices
