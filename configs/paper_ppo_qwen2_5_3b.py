@@ -10,7 +10,7 @@ What fits, asked without a TPU (docs/tpu.md says how far that is known; not at t
     --arch configs/arch/qwen2.5-3b.json data.max_prompt_tokens=1024 \
     rollout.prompt_buckets='(1024,)' rollout.max_new_tokens=2048
 
-Two completions of a prompt, the fewest that the rollout samples; the critic needs no group.
+One completion of each prompt: the critic needs no group.
 """
 
 from configs.paper_grpo_qwen2_5_3b import config as paper_grpo
@@ -22,7 +22,7 @@ def config() -> Config:
     paper_grpo(),
     {
       "workdir": "runs/paper_ppo_qwen2_5_3b",
-      "rollout.group_size": 2,
+      "rollout.group_size": 1,
       "grpo.advantage": "gae",
       "grpo.dual_clip": 3.0,
       # the KL is taken off the reward, as verl's PPO does

@@ -87,6 +87,11 @@ class Config:
           "sample with some freedom (the evaluation has its own eval.temperature)"
         )
     G, K = self.rollout.group_size, self.grpo.train_samples
+    if G < 2 and not self.has_critic:
+      raise BadInput(
+        f"rollout.group_size={G}: a group baseline needs at least 2 samples; use 2 or more, or a "
+        "critic (grpo.advantage='gae')"
+      )
     if K > G:
       raise BadInput(
         f"grpo.train_samples={K} is more than rollout.group_size={G}; use fewer, or 0 for all"

@@ -137,12 +137,7 @@ class RolloutConfig:
 
   def __post_init__(self):
     settle("rollout", self)
-    if self.group_size < 2:
-      raise BadInput(
-        f"rollout.group_size={self.group_size}: a group baseline needs at least 2 samples; "
-        "use 2 or more"
-      )
-    at_least("rollout", self, 1, "max_new_tokens", "segment")
+    at_least("rollout", self, 1, "group_size", "max_new_tokens", "segment")
     at_least("rollout", self, 0, "prompts_at_once", "temperature", "top_k")
     fraction("rollout", self, "top_p", "min_p")
     if not self.prompt_buckets:

@@ -387,3 +387,9 @@ def test_what_is_off_in_both_is_no_part_of_the_identity():
   assert differences(old, STEADY) == []
   assert differences(old, override(STEADY, ["grpo.mismatch=token"]))[0].startswith("grpo.mismatch:")
   assert len(differences(old, override(STEADY, ["grpo.mismatch=token"]))) == 2
+
+
+def test_a_critic_needs_no_group():
+  assert override(Config(), ["grpo.advantage=gae", "rollout.group_size=1"]).has_critic
+  with pytest.raises(BadInput, match=r"rollout.group_size=1: a group baseline needs at least 2"):
+    override(Config(), ["rollout.group_size=1"])

@@ -145,9 +145,10 @@ def _rated_by_critic(
   statistics |= {
     "critic/values/mean": jnp.where(mask_BC, value_BC, 0).sum() / count,
     "critic/returns/mean": return_BC.sum() / count,
-    # 1: values say all that differs between returns; 0: no more than their mean
-    "critic/explained_variance": jnp.where(
-      spread > 0, 1 - stats.masked_std(left_BC, mask_BC) ** 2 / jnp.maximum(spread, 1e-30), 0
+    # 1: values say all that differs between returns; 0: no more than their mean. Returns that are
+    # equal differ by roundings, about 1e-17, of which nothing can be explained
+    "critic/vf_explained_var": jnp.where(
+      spread > 1e-12, 1 - stats.masked_std(left_BC, mask_BC) ** 2 / spread, jnp.nan
     ),
   }
   return {"advantage": advantage_BC, "return_BC": return_BC, "statistics": statistics}

@@ -31,6 +31,7 @@ from gtalign_jax.sections import GRPOConfig
 from gtalign_jax.types import Experience, TrainBatch, TrainState
 
 Metrics = dict[str, Any]  # scalars, on the device or the host
+CRITIC_NAMES = {"loss": "vf_loss", "value/clip_frac": "vf_clipfrac"}  # verl's
 
 # ---------------------------------------------------------------- on the page (train/grpo.py)
 
@@ -67,7 +68,7 @@ def update(
           state.critic, parts, totals, programs, base, log, "critic_", f"critic {which}"
         )
         state = state._replace(critic=learnt)
-        metrics |= {f"critic/{name}": value for name, value in more.items()}
+        metrics |= {f"critic/{CRITIC_NAMES.get(name, name)}": x for name, x in more.items()}
       if state.critic is None or step >= recipe.critic.warmup_steps:
         actor, more = gradient_step(
           state._replace(critic=None), parts, totals, programs, fixed.frozen, log, "", which
