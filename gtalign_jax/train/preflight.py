@@ -271,7 +271,9 @@ def checkpoint_bytes(config: Config, params: Any) -> int:
   keep, sft, grpo = config.checkpoint.keep, config.sft, config.grpo
   # the warm start's stay when GRPO begins; short phases save fewer times than they may keep
   states = min(keep + 1, math.ceil(sft.steps / sft.every))
-  states += min(keep + 1, math.ceil(grpo.steps / config.checkpoint.every))
+  # a critic with a trunk of its own is stored beside the policy, moments and all
+  models = 1 + (config.has_critic and config.critic.trunk == "own")
+  states += models * min(keep + 1, math.ceil(grpo.steps / config.checkpoint.every))
   best = 2 if grpo.steps else 0  # parameters alone, the old ones until the new ones are complete
   return states * state + best * weights
 

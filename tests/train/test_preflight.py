@@ -276,6 +276,7 @@ STATE = 12 * 1_000_576  # parameters and two moments
     (("sft.steps=0", "grpo.steps=100", "checkpoint.keep=2", "checkpoint.every=10"), 3, 2),
     (("sft.steps=0", "grpo.steps=100", "checkpoint.keep=1", "checkpoint.every=10"), 2, 2),
     (("sft.steps=0", "grpo.steps=3", "checkpoint.every=2"), 2, 2),  # saved twice in all
+    (("sft.steps=0", "grpo.steps=3", "checkpoint.every=2", "grpo.advantage=gae"), 4, 2),  # a critic
     (("sft.steps=3", "sft.every=10", "grpo.steps=0"), 1, 0),
     (("sft.steps=30", "sft.every=10", "grpo.steps=3", "checkpoint.every=3"), 4, 2),
   ],
