@@ -119,10 +119,10 @@ def command(name: str) -> tuple[ModuleType, argparse.ArgumentParser]:
 
 
 def _run(argv: list[str]) -> int:
-  name, *rest = argv or [""]
-  if name in ("", "-h", "--help"):
+  if not argv or argv[0] in ("-h", "--help"):
     sys.stdout.write(_overview() + "\n")
     return 0 if argv else 2  # no command at all is a mistake, asking for help is none
+  name, *rest = argv
   if name == "--version":
     sys.stdout.write(__version__ + "\n")
     return 0

@@ -21,7 +21,7 @@ print(gtalign_jax.__file__)
 print(sum(len(sources.load(DataConfig(), split)) for split in ("train", "test")))
 print(all("<payoff>" in prompts.template_text(name) for name in ("compact", "full")))
 print("<response>" in labels.chain(sources.load(DataConfig(), "test")[0], 0))
-print("$body" in resources.files("gtalign_jax.report").joinpath("page.html").read_text("utf-8"))
+print("{{ name }}" in resources.files("gtalign_jax.report").joinpath("page.html").read_text("utf-8"))
 """
 
 

@@ -9,7 +9,7 @@ import pytest
 from sampler_cases import engine, policy, prompts, run
 
 from gtalign_jax import models
-from gtalign_jax.algorithms import update
+from gtalign_jax.algorithms import scoring
 from gtalign_jax.models import decoder
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.rollout.engine import to_device
@@ -21,11 +21,11 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 def scored(ids, rollout, temperature=1.0, dtype="float32", params=None):
   """Log-probabilities of the rollout's tokens as training computes them."""
-  target = update.Objective(policy().config, PolicyConfig(dtype=dtype), temperature, 12, None)
+  target = scoring.Objective(policy().config, PolicyConfig(dtype=dtype), temperature, 12, None)
   one = meshes.make(MeshConfig(), jax.devices()[:1])
   batch = to_device(one, ids, range(len(ids)), len(ids), (16,))
   train = TrainBatch(batch, rollout.tokens_BC, rollout.mask_BC, None, None, None, None)
-  score = jax.jit(functools.partial(update.score_only, target))
+  score = jax.jit(functools.partial(scoring.logprobs_only, target))
   return np.asarray(score(policy().params if params is None else params, None, train))
 
 
