@@ -27,15 +27,15 @@ class Batch(NamedTuple):
 
 
 def batch_at(
-  encoded: Encoded, data_config: DataConfig, prompts_per_step: int, step: int, round: int = 0
+  encoded: Encoded, data_config: DataConfig, prompts_per_step: int, step: int, attempt: int = 0
 ) -> Batch:
-  """The prompts of rollout `step` (from 0). round: of dynamic sampling, each in another order.
+  """The prompts of rollout `step` (from 0). attempt: round of dynamic sampling, in another order.
 
   Each source is shuffled anew every epoch (data.seed); sources are mixed by `data.weights`.
   Where prompts have conditions to draw from, each gets one for this step (data.seed, step, id).
   Depends on nothing but the arguments. Raises BadInput on weights of sources that are not there.
   """
-  order = _mixed(encoded, data_config, round)
+  order = _mixed(encoded, data_config, attempt)
   first = step * prompts_per_step
   chosen = [int(order[first + k]) for k in range(prompts_per_step)]
   parts, size = [encoded] * len(chosen), len(encoded.choices)
@@ -48,7 +48,7 @@ def batch_at(
   )
 
 
-def _mixed(encoded: Encoded, data_config: DataConfig, round: int) -> MapDataset[int]:
+def _mixed(encoded: Encoded, data_config: DataConfig, attempt: int) -> MapDataset[int]:
   """An endless data set of indices into `encoded`; nothing is drawn before it is indexed."""
   import grain  # deferred: the import takes a second
 
@@ -58,7 +58,7 @@ def _mixed(encoded: Encoded, data_config: DataConfig, round: int) -> MapDataset[
   for source in kept:
     # each source in an order of its own, which adding another source leaves as it is. crc32, as
     # Python's hash() of a text differs from process to process
-    name = f"{data_config.seed}/{source}" + (f"/{round}" if round else "")
+    name = f"{data_config.seed}/{source}" + (f"/{attempt}" if attempt else "")
     seed = zlib.crc32(name.encode())
     parts.append(grain.MapDataset.source(groups[source]).shuffle(seed=seed).repeat())
   return grain.MapDataset.mix(parts, weights=[weights[source] for source in kept])
