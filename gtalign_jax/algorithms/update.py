@@ -7,7 +7,7 @@ whole mini-batch, however it is sliced: every mean is over `loss.Totals` of the 
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -152,8 +152,7 @@ def accumulate(
     logp_BC, entropy_BC = logprobs(objective, params, frozen, batch)
     return _loss(objective, logp_BC, entropy_BC, totals, batch)
 
-  (value, metrics), new = jax.value_and_grad(objective_of, has_aux=True)(params)
-  return jax.tree.map(jnp.add, grads, new), metrics | {"loss": value}
+  return _added(objective_of, grads, params)
 
 
 def accumulate_values(
@@ -180,6 +179,12 @@ def accumulate_values(
       totals=totals,
     )
 
+  return _added(objective_of, grads, params)
+
+
+def _added(
+  objective_of: Callable[[Any], tuple[jax.Array, Metrics]], grads: Any, params: Any
+) -> tuple[Any, Metrics]:
   (value, metrics), new = jax.value_and_grad(objective_of, has_aux=True)(params)
   return jax.tree.map(jnp.add, grads, new), metrics | {"loss": value}
 

@@ -12,21 +12,19 @@ import numpy as np
 from gtalign_jax import models
 from gtalign_jax.algorithms.update import update
 from gtalign_jax.config import Config, vary
-from gtalign_jax.models import decoder
 from gtalign_jax.models.flops import matmul_gflops, uniform_flops
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables, abstract
 from gtalign_jax.rollout import engine as engines
-from gtalign_jax.rollout import stop
 from gtalign_jax.rollout.engine import QUIET
 from gtalign_jax.rollout.generate import DecodeInputs
 from gtalign_jax.sections import MeshConfig
 from gtalign_jax.train import programs
 from gtalign_jax.train import state as states
 from gtalign_jax.train.clock import compiling
-from gtalign_jax.train.setup import Setup, training_engine
-from gtalign_jax.types import BLOCKS, Experience, Fixed, Prompts, Rollout
+from gtalign_jax.train.setup import bare, training_engine
+from gtalign_jax.types import BLOCKS, Experience, Prompts, Rollout
 
 
 class Work(NamedTuple):
@@ -65,21 +63,10 @@ class _Bench:
     self.work, self.config = work, config_of(spec, work)
     mesh = meshes.make(MeshConfig(), jax.devices()[:1])
     policy = models.load(spec, dtype="float32", mesh=mesh)
-    alone = sharding.replicated(mesh)
-    table = stop.stop_table(policy.tokenizer, (), policy.config.vocab_size)
-    self.setup = Setup(
-      config=self.config,
-      mesh=mesh,
-      arch=policy.config,
-      tokenizer=policy.tokenizer,
-      eos_ids=(),
-      fixed=Fixed(),
-      shardings=sharding.tree_shardings(mesh, decoder.logical_axes(policy.config)),
-      stop_table=distributed.to_device(table, alone),
-    )
+    self.setup = bare(self.config, policy.config, policy.tokenizer, mesh)
     self.optimizers = states.make_optimizers(self.config)
     self.state = states.fresh(self.setup, self.optimizers, policy.params)
-    self.key = jax.device_put(jax.random.key(0), alone)
+    self.key = jax.device_put(jax.random.key(0), sharding.replicated(mesh))
     self.compiled = Executables(mesh)
     self.engine = training_engine(self.setup, self.compiled)
     self.prompts = self._prompts()

@@ -194,7 +194,7 @@ def _of_step(name: str, values: Any) -> float:
   values = np.ravel(values)
   if name.startswith("block/") and not np.isnan(values).all():
     values = values[~np.isnan(values)]
-  if name.endswith("lr"):
+  if name.rpartition("/")[2] == "lr":
     return float(str(values[-1]))  # f32: 0.001, not 0.0010000000474974513
   if name.endswith("skipped_updates"):
     return float(values[-1])

@@ -110,6 +110,21 @@ def load(
   return setup, TrainState(zero, params, (), zero)
 
 
+def bare(config: Config, arch: Arch, tokenizer: Any, mesh: Mesh) -> Setup:
+  """A setup without prompts and adapters, whose rows end at their budget alone."""
+  table = stop.stop_table(tokenizer, (), arch.vocab_size)
+  return Setup(
+    config=config,
+    mesh=mesh,
+    arch=arch,
+    tokenizer=tokenizer,
+    eos_ids=(),
+    fixed=Fixed(),
+    shardings=sharding.tree_shardings(mesh, decoder.logical_axes(arch)),
+    stop_table=distributed.to_device(table, sharding.replicated(mesh)),
+  )
+
+
 def abstract(config: Config, arch: Arch, mesh: Mesh) -> tuple[Setup, Any]:
   """`load` without weights and data: (setup, trained parameters), both as shapes.
 

@@ -23,18 +23,17 @@ from gtalign_jax.config import (
   RolloutConfig,
 )
 from gtalign_jax.models import decoder
-from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.parallel import sharding
 from gtalign_jax.parallel.programs import Executables, abstract
 from gtalign_jax.progress import Quiet
 from gtalign_jax.rollout import engine as engines
-from gtalign_jax.rollout import stop
 from gtalign_jax.rollout.collect import on_mesh
 from gtalign_jax.sections import MeshConfig
 from gtalign_jax.train import programs
 from gtalign_jax.train import state as states
-from gtalign_jax.train.setup import Setup, training_engine
-from gtalign_jax.types import Experience, Fixed, Rollout
+from gtalign_jax.train.setup import bare, training_engine
+from gtalign_jax.types import Experience, Rollout
 
 P, G, ARMS, WANTED, STEPS = 4, 16, 16, 11, 24
 ALGORITHMS = {
@@ -63,17 +62,7 @@ class Bandit:
     policy = models.load("random:tiny", mesh=mesh)
     # all ids but the first few are left out of every distribution
     self.arch = dataclasses.replace(policy.config, blank=((ARMS, policy.config.vocab_size),))
-    table = stop.stop_table(policy.tokenizer, (), self.arch.vocab_size)
-    self.setup = Setup(
-      config=self.config,
-      mesh=mesh,
-      arch=self.arch,
-      tokenizer=policy.tokenizer,
-      eos_ids=(),
-      fixed=Fixed(),
-      shardings=sharding.tree_shardings(mesh, decoder.logical_axes(self.arch)),
-      stop_table=distributed.to_device(table, sharding.replicated(mesh)),
-    )
+    self.setup = bare(self.config, self.arch, policy.tokenizer, mesh)
     self.optimizers = states.make_optimizers(self.config)
     self.compiled = Executables(mesh)
     self.engine = training_engine(self.setup, self.compiled)
