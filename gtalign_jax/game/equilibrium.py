@@ -1,7 +1,7 @@
 """Nash equilibria of the 2x3 bimatrix game of a chain: user type against assistant action.
 
-A library on arrays: scoring uses `outcome`; `equilibria`, `strategies` and `best_replies` are for
-analysis by hand (docs/game.md) and for the tests, which compare them with nashpy.
+A library on arrays: scoring uses `outcome`, the report `equilibria` and `strategies`;
+`best_replies` is for analysis by hand (docs/game.md) and for the tests, which compare with nashpy.
 
 Row player: the user (DQ, VQ); column player: the LLM (DA, CQ, AQ). Equilibria sit in nine fixed
 slots with a mask, so that everything has static shapes: slots 0-5 are the pure cells 3*u + a, slots

@@ -14,20 +14,25 @@ from gtalign_jax.rewards import chain, features
 from gtalign_jax.types import BLOCKS, USER_TYPES
 
 SCORES = (
-  ("utility", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
+  ("W", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
   ("decision", "decision"), ("choice", "choice"), ("carried out", "carried_out"),
 )  # fmt: skip
+Tags = list[tuple[str, str]]  # (style, word) under the numbers of a cell
+Matrix = list[tuple[str, list[dict[str, Any]]]]  # question type, its cells
 
 
-def samples(rows: Mapping[str, Sequence[Row]], mode: str) -> list[dict[str, Any]]:
-  """Three chains of the newest policy: highest, middle and lowest welfare among those that parse.
+def samples(rows: Sequence[Row], mode: str) -> list[dict[str, Any]]:
+  """Three chains: highest, middle and lowest welfare among those that parse.
 
-  rows: policy -> rows of `gtalign eval`, newest policy first. mode: how chains are read, strict or
-  paper. Where fewer than three prompts have a chain that parses, others follow as they are, with
-  the reason they were refused.
+  rows: of `gtalign eval`, one policy's. mode: how chains are read, strict or paper. Where fewer
+  than three prompts have a chain that parses, others follow as they are, with the reason they were
+  refused.
   """
-  newest = next(iter(rows.values()), [])
-  return [_sample(title, row, mode) for title, row in pick(newest)]
+  found = []
+  for title, row in pick(rows):
+    reason = str(row.get("parse_error") or "") if row.get("parsed") is False else ""
+    found.append(head(title, row) | shown(row["completion"], mode, reason))
+  return found
 
 
 def pick(rows: Sequence[Row]) -> list[tuple[str, Row]]:
@@ -44,38 +49,23 @@ def pick(rows: Sequence[Row]) -> list[tuple[str, Row]]:
   places = sorted({0, len(ranked) // 2, len(ranked) - 1}) if ranked else []
   found = [(titles[i], ranked[place]) for i, place in enumerate(places)]
   # a prompt whose other sample was fine is not shown as refused
-  spare = [row for prompt, row in other.items() if prompt not in first]
-  return found + [("Refused chain", row) for row in spare[: 3 - len(found)]]
+  spare = [row for prompt, row in other.items() if prompt not in first][: 3 - len(found)]
+  return found + [("No verdict" if row.get("parsed") else "Refused chain", row) for row in spare]
 
 
-def named_cell(read: chain.Chain) -> int | None:
-  """Index of the cell that the analysis of a parsed chain names, None where it names none."""
-  # a chain that was refused has no choice to speak of, whatever its analysis says
-  cell = features.named_cell(read.analyze) if read.payoff is not None and read.analyze else -1
-  return cell if cell >= 0 else None
-
-
-def _sample(title: str, row: Row, mode: str) -> dict[str, Any]:
-  """What the page shows of one row, by the names that the template has for it."""
-  read = chain.parse(row["completion"], mode)
+def head(title: str, row: Row) -> dict[str, Any]:
+  """What the page says above a sample, by the names that the template has for it."""
   numbers = [(name, row.get(key)) for name, key in SCORES]
   # null where the judge gave no verdict, absent where the mode has no such term
   scores = [f"{name} {value:.3g}" for name, value in numbers if isinstance(value, (int, float))]
   # what the request itself said of its reward: the numbers are by it
   said = conditions.of(row.get("extra_info"), str(row.get("id"))).label
-  texts = {key: getattr(read, key) or "" for key in BLOCKS if key != "payoff"}
-  found = {
+  return {
     "title": title,
     "source": row.get("data_source", ""),
     "scores": [*scores, said] if said else scores,
     "question": _question(row).strip(),
-    **{key: text.strip() for key, text in texts.items()},
   }
-  if read.payoff is None:
-    reason = row.get("parse_error") or read.error or "no reason given"
-    return found | {"refused": reason, "completion": row["completion"].strip()}
-  user_type = features.user_type(texts["thinking"])
-  return found | {"matrix": matrix(read.payoff, named_cell(read), user_type)}
 
 
 def _question(row: Row) -> str:
@@ -87,18 +77,44 @@ def _question(row: Row) -> str:
   return str(prompt or "")
 
 
-def matrix(
-  payoff_UAR: np.ndarray, named: int | None, user_type: int
-) -> list[tuple[str, list[dict[str, Any]]]]:
-  """(question type, its cells) of each row of a matrix, as the page shows them.
+def shown(completion: str, mode: str, refused: str = "") -> dict[str, Any]:
+  """A completion as the page shows it: blocks and `matrix`, or `refused` and the whole text.
+
+  refused: why the run did not take a chain that reads well, "" where it did.
+  """
+  read = chain.parse(completion, mode)
+  if refused or read.payoff is None:
+    reason = read.error or refused or "no reason given"
+    return {"refused": reason, "completion": completion.strip()}
+  texts = {key: (getattr(read, key) or "").strip() for key in BLOCKS if key != "payoff"}
+  return texts | {
+    "matrix": matrix(read.payoff, named_cell(read), features.user_type(texts["thinking"]))
+  }
+
+
+def named_cell(read: chain.Chain) -> int | None:
+  """Index of the cell that the analysis of a parsed chain names, None where it names none."""
+  # a chain that was refused has no choice to speak of, whatever its analysis says
+  cell = features.named_cell(read.analyze) if read.payoff is not None and read.analyze else -1
+  return cell if cell >= 0 else None
+
+
+def matrix(payoff_UAR: np.ndarray, named: int | None, user_type: int) -> Matrix:
+  """The table of a chain's matrix.
 
   named: index of the cell that the chain names. user_type: 0 DQ, 1 VQ, -1 undeclared; decides which
   cells the rule chooses from.
   """
   choice = int(payoff.front(payoff_UAR[None], np.asarray([user_type])).choice[0])
+  marks = ((named, ("named", "named")), (choice, ("rule", "rule's choice")))
+  return table(payoff_UAR, [[tag for at, tag in marks if at == cell] for cell in range(6)])
+
+
+def table(payoff_UAR: np.ndarray, tags: Sequence[Tags], form: str = "g") -> Matrix:
+  """A matrix as the page shows it; tags: of each cell. No numbers where a cell is NaN."""
   cells = [
-    # :g writes the numbers as chains do, 3 and 2.5
-    {"llm": f"{llm:g}", "user": f"{user:g}", "named": cell == named, "rule": cell == choice}
-    for cell, (llm, user) in enumerate(payoff_UAR.reshape(-1, 2))
+    # "g" writes the numbers as chains do, 3 and 2.5
+    {"numbers": [] if np.isnan(llm) else [f"{llm:{form}}", f"{user:{form}}"], "tags": tag}
+    for (llm, user), tag in zip(payoff_UAR.reshape(-1, 2), tags, strict=True)
   ]
   return [(TYPE_WORDS[kind], cells[3 * u : 3 * u + 3]) for u, kind in enumerate(USER_TYPES)]

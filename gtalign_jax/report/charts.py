@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gtalign_jax.game.metrics import front
-from gtalign_jax.report.labels import ACTION_WORDS, TINTS, colour, label
+from gtalign_jax.report.labels import ACTION_WORDS, ENDED_WORDS, TINTS, colour, label
 from gtalign_jax.report.results import Row, warnings
 from gtalign_jax.types import ACTIONS
 
@@ -42,12 +42,27 @@ GREY, BLUE, ORANGE, VIOLET, GREEN, PINK = TINTS
 _UTILITIES = (("rewards/user/mean", "U", GREEN), ("rewards/llm/mean", "L", VIOLET))
 _CHAIN = (("rewards/format/mean", "format", GREEN), ("rewards/decision/mean", "decision", ORANGE))
 _MATRICES = (("game/payoff_icc", "by prompt", BLUE), ("game/distinct_frac", "distinct", GREY))
+_REGRET = (("game/regret", "regret", ORANGE),)
+_CALIBRATION = (
+  ("game/calibration_error/user", "user", GREEN), ("game/calibration_error/llm", "LLM", VIOLET),
+  ("game/true_calibration_error/user", "user, against the truth", BLUE),
+  ("game/true_calibration_error/llm", "LLM, against the truth", PINK),
+)  # fmt: skip
+_TURNS = (("conversation/turns/mean", "turns", BLUE),)
+_ENDED = tuple(
+  (f"conversation/ended/{each}", words, tint)
+  for (each, words), tint in zip(ENDED_WORDS.items(), (GREEN, BLUE, VIOLET, ORANGE, PINK))
+)
 _LENGTHS = ("completions/min_length", "completions/max_length")
 PANELS = (
   Panel("Welfare W", (("W", "W", ORANGE),), held_out=True),
   Panel("Utilities U (user) and L (LLM)", _UTILITIES, held_out=True),
   Panel("Chain: format, decision", _CHAIN, held_out=True),
   Panel("Payoffs: variance by prompt (ICC), distinct", _MATRICES, held_out=True),
+  Panel("Regret of the chosen action, in W", _REGRET, held_out=True),
+  Panel("Calibration error of the matrices", _CALIBRATION, held_out=True),
+  Panel("Turns of a conversation", _TURNS, held_out=True),
+  Panel("How conversations ended, shares", _ENDED),
   Panel("Completion length, tokens", (("completions/mean_length", "mean", BLUE),), band=_LENGTHS),
   Panel("KL to the start policy, nats a token", (("kl", "KL", PINK),)),
   Panel("Entropy, nats a token", (("entropy", "entropy", BLUE),)),
@@ -105,7 +120,8 @@ def _running_mean(value: np.ndarray) -> np.ndarray:
   total = np.concatenate([[0.0], np.cumsum(value)])  # differences of sums: linear in the steps
   end = np.arange(1, len(value) + 1)
   start = np.maximum(0, end - window(len(value)))
-  return (total[end] - total[start]) / (end - start)
+  # rounded: what differs by the rounding of sums alone would be drawn as a zigzag
+  return ((total[end] - total[start]) / (end - start)).round(12)
 
 
 def curves(metrics: Sequence[Row]) -> list[tuple[str, str]]:
@@ -125,21 +141,25 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
   # GRPO starts from the SFT policy, where there is one: the base policy is then off its curve
   warm = any(row.get("policy") == "sft" for row in evaluated)
   held_out = [row for row in evaluated if not (warm and row.get("policy") == "base")]
-  if not any(len(series(rows, key)[0]) for key, _, _ in panel.lines):
+  seen = [*rows, *held_out] if panel.held_out else rows
+  lines = [line for line in panel.lines if len(series(seen, line[0])[0])]
+  if not lines:
     return None
   # inches at 9 points, about the width of a column: the page scales the SVG by little
   figure = Figure(figsize=(4.2, 2.5), layout="constrained")
   axes = figure.add_subplot()
-  for key, name, tint in panel.lines:
+  for key, name, tint in lines:
     step, value = series(rows, key)
     axes.plot(step, value, color=tint, alpha=0.3, linewidth=1)
-    axes.plot(step, _running_mean(value), color=tint, linewidth=1.8, label=name)
-    if panel.held_out:
-      axes.plot(*series(held_out, key), "o", color=tint, markersize=5, label=f"{name}, held out")
+    if len(step):  # some measures are of evaluations alone
+      axes.plot(step, _running_mean(value), color=tint, linewidth=1.8, label=name)
+    step, value = series(held_out, key)
+    if panel.held_out and len(step):
+      axes.plot(step, value, "o", color=tint, markersize=5, label=f"{name}, held out")
   if panel.band:
     (step, low), (_, high) = (series(rows, key) for key in panel.band)
     if len(low) == len(high):  # a damaged row may lack one of the two
-      axes.fill_between(step, low, high, color=panel.lines[0][2], alpha=0.15, linewidth=0)
+      axes.fill_between(step, low, high, color=lines[0][2], alpha=0.15, linewidth=0)
   for update, _ in warnings(rows):
     axes.axvline(update, color=PINK, linestyle=":", linewidth=1.2)
   axes.set_xlabel("update" if panel.phase == "grpo" else "warm-start update", fontsize=8)

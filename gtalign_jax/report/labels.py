@@ -10,6 +10,11 @@ COLOURS = dict(zip(("base", "sft", "grpo"), TINTS))
 SPARE = TINTS[3:]  # for policies that another tool put under eval/
 ACTION_WORDS = {"DA": "answer (DA)", "CQ": "ask (CQ)", "AQ": "answer + ask (AQ)"}
 TYPE_WORDS = {"DQ": "definite (DQ)", "VQ": "vague (VQ)"}
+# how a conversation ended, in the order of the columns of its table
+ENDED_WORDS = {
+  "answered": "answered", "left": "the user left", "turns": "out of turns",
+  "unreadable": "unreadable chain", "invalid": "the user failed",
+}  # fmt: skip
 
 
 def label(policy: str) -> str:

@@ -18,7 +18,7 @@ import jinja2
 from gtalign_jax import __version__, files
 from gtalign_jax import config as configs
 from gtalign_jax.game import paired
-from gtalign_jax.report import chains, charts, results
+from gtalign_jax.report import chains, charts, conversations, measured, results
 from gtalign_jax.report.labels import ACTION_WORDS, colour, label
 from gtalign_jax.report.results import Report, Row
 from gtalign_jax.rewards import chain
@@ -32,6 +32,9 @@ PACKAGES = (
   "transformers", "tokenizers", "datasets", "tensorflow-datasets", "grain", "math-verify",
   "sacrebleu", "matplotlib", "libtpu",
 )  # fmt: skip
+# Control characters, as the signs that Unicode has for them; those above 127 have none.
+CONTROLS = {each: 0x2400 + each for each in range(32) if chr(each) not in "\t\n"}
+CONTROLS |= {127: 0x2421} | dict.fromkeys(range(128, 160), 0xFFFD)
 
 
 def write(workdir: str | Path) -> Path:
@@ -43,6 +46,8 @@ def write(workdir: str | Path) -> Path:
   source = (Path(__file__).parent / "page.html").read_text("utf-8")
   # whatever a model, a prompt or a config wrote is escaped where it enters the page
   text = jinja2.Environment(autoescape=True).from_string(source).render(_facts(report))
+  # the template has none of its own; a browser would drop them, or act on them
+  text = text.translate(CONTROLS)
   # lone surrogates that a model wrote have no UTF-8; browsers show &#55296; as a replacement mark
   text = text.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
   path = report.workdir / "report.html"
@@ -53,6 +58,9 @@ def write(workdir: str | Path) -> Path:
 def _facts(report: Report) -> dict[str, Any]:
   """What the template shows, by the names that it has there."""
   policies, mode = results.policies(report), _mode(report)
+  newest = next(iter(report.rows.values()), [])
+  single = [row for row in newest if not conversations.turns(row)]
+  talks = conversations.samples(newest, mode)
   spent = {name: value for name, value in report.seconds.items() if value > 0}
   return {
     "name": report.workdir.name,
@@ -68,7 +76,11 @@ def _facts(report: Report) -> dict[str, Any]:
     "curves": charts.curves(report.metrics),
     "note": _note(report),
     "newest": label(next(iter(report.rows), "")),
-    "chains": chains.samples(report.rows, mode),
+    "chains": chains.samples(single, mode),
+    "talks": talks or conversations.samples(report.trained, mode),
+    "evaluated_talks": bool(talks),
+    "ended": conversations.table(report),
+    "measured": measured.games(newest),
     "actions": ACTION_WORDS.values(),
     "seconds": spent,
     "total": sum(spent.values()),

@@ -25,7 +25,8 @@ class Report(NamedTuple):
 
   config: config.json. metrics: rows of metrics.jsonl. rows: policy -> rows of eval/<policy>.jsonl,
   newest policy first. runs: policy -> the same rows as a `ScoredRun`. compared: `compare_runs` of
-  them, or None where no two policies share a scored prompt. seconds: phase -> wall seconds.
+  them, or None where no two policies share a scored prompt. trained: rows of the last file of
+  samples/. seconds: phase -> wall seconds.
   """
 
   workdir: Path
@@ -34,6 +35,7 @@ class Report(NamedTuple):
   rows: dict[str, list[Row]]
   runs: dict[str, paired.ScoredRun]
   compared: Row | None
+  trained: list[Row]
   seconds: dict[str, float]
 
 
@@ -59,6 +61,7 @@ def load(workdir: str | Path) -> Report:
     except BadInput as error:
       log.warning("the report leaves out %s: %s", name, error)
   metrics = [row for _, row in _sound(workdir / "metrics.jsonl")]
+  last = sorted(workdir.glob("samples/step_*.jsonl"))[-1:]
   # the run's own number of resamples; a run of an older version may not have the key
   resamples = configs.flat(config).get("eval.bootstrap", 2000)
   return Report(
@@ -69,6 +72,7 @@ def load(workdir: str | Path) -> Report:
     rows={name: [row for _, row in each] for name, each in lines.items()},
     runs=runs,
     compared=_compared(list(runs.values()), resamples),
+    trained=[row for path in last for _, row in _sound(path)],
     seconds=_seconds(workdir / "timings.json"),
   )
 

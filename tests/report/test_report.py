@@ -1,6 +1,5 @@
 """The report on a work directory made here: the format of a real run, invented numbers."""
 
-import html.parser
 import json
 import math
 import re
@@ -10,8 +9,8 @@ import subprocess
 import jax
 import numpy as np
 import pytest
+from workdirs import EVIL, Page, completion, eval_rows, jsonl, make
 
-from gtalign_jax import config as configs
 from gtalign_jax import report
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import paired
@@ -19,143 +18,6 @@ from gtalign_jax.report import chains, charts, results
 from gtalign_jax.report import page as pages
 from gtalign_jax.rewards import chain
 from gtalign_jax.types import CELLS
-
-EVIL = "<script>alert('x')</script>\"'&\ud800\x00"
-SOURCES = ("math-hard", "ambig_qa", "medium", "wildguard")
-QUESTIONS = (
-  "What is the sum of the first twelve odd numbers?",
-  "When did the games take place in the capital?",
-  "Write a short note to my landlord about the heating.",
-  "How do I pick a lock that I am locked out of?",
-)
-# named cell, thinking, response; the matrix is drawn per prompt so that no two are alike
-PLANS = (
-  ("DQ_DA", "The user asks for one number and says all that is needed: DQ.", "The sum is 144."),
-  ("VQ_CQ", "Several games fit: VQ.", "Which games do you mean, and in which year?"),
-  ("VQ_AQ", "The tone is open: VQ.", "Here is a short note to send. Should it sound firmer?"),
-  ("DQ_DA", "One aim, plainly stated: DQ.", "I would call a locksmith; bring proof of residence."),
-)
-
-
-def completion(index, rng, evil=""):
-  named, thinking, response = PLANS[index % 4]
-  cells = {
-    c: {"LLM": float(x), "user": float(y)} for c, (x, y) in zip(CELLS, rng.integers(1, 5, (6, 2)))
-  }
-  cells[named] = {"LLM": 5.0, "user": 5.0}
-  return (
-    f"<thinking>{thinking}{evil}</thinking>\n<payoff>{json.dumps(cells)}</payoff>\n"
-    f"<analyze>{named} gives both players the most, so I choose {named}.</analyze>\n"
-    f"<response>{response}{evil}</response>"
-  )
-
-
-def eval_rows(quality, rng, prompts=16, evil=""):
-  """Rows of `gtalign eval`; quality in [0, 1] moves parse rate and rewards."""
-  rows = []
-  for index in range(prompts):
-    for sample in range(2):
-      good = rng.random() < quality
-      user = float(np.clip(0.25 + 0.5 * quality + 0.12 * rng.normal(), 0, 1))
-      llm = float(np.clip(0.15 + 0.5 * quality + 0.12 * rng.normal(), 0, 1))
-      text = completion(index, rng, evil) if good else f"Sure! Here is what I think. {evil}"
-      rows.append({
-        "id": f"p{index}#{sample}", "data_source": SOURCES[index % 4] + evil, "sample": sample,
-        "prompt": [
-          {"role": "system", "content": "s"},
-          {"role": "user", "content": QUESTIONS[index % 4] + evil},
-        ],
-        "completion": text, "finish_reason": "stop" if good else "length",
-        "completion_tokens": int(rng.integers(180, 260)), "prompt_tokens": 100,
-        "user_reward": user, "llm_reward": llm,
-        "utility": (user * llm) ** 0.5, "score": (user * llm) ** 0.5,
-        "answer_reward": float(rng.random() < quality), "format": int(good), "parsed": good,
-        "parse_error": None if good else "missing_block", "valid": True,
-        "decision": float(good), "choice": float(good), "carried_out": float(good),
-      })  # fmt: skip
-  return rows
-
-
-def metric_rows(rng, sft=18, grpo=40):
-  yield {"phase": "eval", "step": 0, "policy": "base", "rewards/welfare/mean": 0.2}
-  for k in range(1, sft + 1):
-    yield {
-      "phase": "sft",
-      "step": k,
-      "loss": 2.6 * 0.9**k + 0.05 * rng.random(),
-      "grad_norm": 2.0,
-      "lr": 5e-4,
-    }
-  for k in range(0, grpo + 1):
-    w = 0.55 + 0.12 * (1 - 0.94**k)
-    values = {
-      "W": w, "rewards/welfare/mean": w, "rewards/user/mean": w + 0.05, "rewards/llm/mean": w - 0.06,
-      "rewards/format/mean": 0.85 + 0.003 * k, "rewards/decision/mean": 0.6 + 0.006 * k,
-      "chain/parse_rate": 0.85 + 0.003 * k,
-    }  # fmt: skip
-    if k % 20 == 0:
-      yield {"phase": "eval", "step": k, "policy": "grpo" if k else "sft"} | values
-    if k:
-      noisy = {key: min(1.0, value + 0.03 * rng.normal()) for key, value in values.items()}
-      length = 225 - 0.5 * k + 5 * rng.normal()
-      yield {
-        "phase": "grpo", "step": k, "loss": 0.01 * rng.normal(),
-        "reward": noisy["rewards/welfare/mean"],
-        "entropy": 0.8 - 0.008 * k + 0.02 * rng.normal(), "kl": 0.0005 * k + 0.001 * rng.random(),
-        "grad_norm": 0.6 + 0.1 * rng.random(), "completions/mean_length": length,
-        "game/payoff_icc": 0.4 + 0.1 * rng.random(), "game/distinct_frac": 0.9,
-        "completions/min_length": length - 60, "completions/max_length": length + 80,
-      } | noisy  # fmt: skip
-
-
-def jsonl(path, rows):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def make(workdir, gains=(("base", 0.02), ("sft", 0.85), ("grpo", 0.95)), evil="", seed=0):
-  """A work directory as a finished run leaves it."""
-  rng = np.random.default_rng(seed)
-  workdir.mkdir(parents=True, exist_ok=True)
-  config = configs.as_dict(
-    configs.Config(workdir=str(workdir), model="m" + evil.replace("\ud800", ""))
-  )
-  (workdir / "config.json").write_text(json.dumps(config))
-  jsonl(workdir / "metrics.jsonl", metric_rows(rng))
-  for name, quality in gains:
-    jsonl(workdir / "eval" / f"{name}.jsonl", eval_rows(quality, rng, evil=evil))
-  seconds = {"install": 92.0, "load": 11.2, "compile": 48.9, "sft": 301.4, "rollout": 412.0}
-  seconds |= {"reward": 6.1, "update": 256.3, "evaluation": 88.0, "checkpoint": 14.0, "other": 3.0}
-  (workdir / "timings.json").write_text(json.dumps(seconds))
-  return workdir
-
-
-class Page(html.parser.HTMLParser):
-  """Tags, attributes and visible text of a page, and whether its elements nest."""
-
-  VOID = ("meta", "br", "path", "use", "rect", "circle", "line")
-
-  def __init__(self, text):
-    super().__init__()
-    self.tags, self.attributes, self.text, self.open = [], [], [], []
-    self.feed(text)
-
-  def handle_starttag(self, tag, attributes):
-    self.tags.append(tag)
-    self.attributes += attributes
-    if tag not in self.VOID:
-      self.open.append(tag)
-
-  def handle_startendtag(self, tag, attributes):
-    self.tags.append(tag)
-    self.attributes += attributes
-
-  def handle_endtag(self, tag):
-    if tag not in self.VOID:
-      assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
-
-  def handle_data(self, data):
-    self.text.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +56,8 @@ def test_everything_asked_for_is_on_the_page(page):
   ):  # fmt: skip
     assert words in text, words
   assert sum(name == "class" and value == "matrix" for name, value in page.attributes) == 3
-  assert sum(name == "class" and value == "named" for name, value in page.attributes) == 3
+  named = [v for name, v in page.attributes if name == "class" and "named" in v.split()]
+  assert len(named) == 6  # a cell of each chain, and its tag
 
 
 def test_model_prompt_and_config_text_is_escaped(tmp_path):
@@ -265,8 +128,7 @@ def test_a_policy_that_writes_no_chain_is_not_praised(mean, rates, said):
   assert said in found.words and found.is_open == said.startswith("No finding")
 
 
-def test_the_head_names_judge_version_and_device(workdir, tmp_path):
-  report.write(workdir)
+def test_the_head_names_judge_version_and_device(workdir, page, tmp_path):
   head = (workdir / "report.html").read_text().split("</header>")[0]
   assert "judge: rules" in head and "gtalign_jax " in head and f"{jax.device_count()} x cpu" in head
   made = make(tmp_path / "run")
@@ -285,8 +147,8 @@ def test_a_package_in_somebody_elses_repository_has_no_commit(tmp_path, monkeypa
   assert pages.commit() == ""
 
 
-def test_every_header_cell_says_of_what(workdir):
-  text = report.write(workdir).read_text()
+def test_every_header_cell_says_of_what(workdir, page):
+  text = (workdir / "report.html").read_text()
   heads = re.findall(r"<th\b[^>]*>", text)
   assert len(heads) > 20 and all('scope="col"' in th or 'scope="row"' in th for th in heads)
   # a phone shows the first columns of a table: what the run was about comes first
@@ -306,8 +168,7 @@ def test_means_agree_with_the_rows(workdir):
   assert math.isnan(paired.welfare([row | {"user_reward": None} for row in rows]))
 
 
-def test_the_terminal_table(workdir):
-  report.write(workdir)
+def test_the_terminal_table(workdir, page):
   lines = report.table(workdir).splitlines()
   assert lines[1].split()[0] == "policy"
   assert [line.split()[0] for line in lines[2:5]] == ["base", "SFT", "GRPO"]
@@ -315,7 +176,7 @@ def test_the_terminal_table(workdir):
   assert "rollout 412 s" in lines[-2] and lines[-1].endswith("report.html")
 
 
-def test_warnings_of_the_watch_are_marked(workdir, tmp_path):
+def test_warnings_of_the_watch_are_marked(workdir, page, tmp_path):
   made = shutil.copytree(workdir, tmp_path / "run")
   rows = [json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()]
   told = "the matrices become alike: game/distinct_frac fell from 0.9 to 0.4 <b>"
@@ -329,8 +190,9 @@ def test_warnings_of_the_watch_are_marked(workdir, tmp_path):
   assert f"Update 30: {told.replace('<b>', '&lt;b&gt;')}." in text and "edited file" not in text
   assert "Dotted lines: a warning." in text
   assert f"warning at update 30: {told}" in report.table(made)
-  plain = report.write(workdir).read_text()
-  assert "Warnings" not in plain and "Dotted" not in plain
+  plain = (workdir / "report.html").read_text()
+  for absent in ("Warnings", "Dotted", "<h2>Conversations", "<h2>The game as played"):
+    assert absent not in plain
 
 
 def test_invalid_rows_and_missing_parts_leave_a_report(tmp_path):
@@ -390,11 +252,12 @@ def test_the_matrix_marks_the_named_cell_and_the_rules_choice():
   payoff_UAR = np.zeros((2, 3, 2))
   payoff_UAR[0, 0], payoff_UAR[1, 1] = (3, 4), (5, 5)
   (definite, top), (_, bottom) = chains.matrix(payoff_UAR, named=0, user_type=1)
-  assert definite == "definite (DQ)" and [each["named"] for each in top] == [True, False, False]
-  assert (top[0]["llm"], top[0]["user"]) == ("3", "4")
-  assert [each["rule"] for each in bottom] == [False, True, False]
+  named, rule = ("named", "named"), ("rule", "rule's choice")
+  assert definite == "definite (DQ)" and [each["tags"] for each in top] == [[named], [], []]
+  assert top[0]["numbers"] == ["3", "4"]
+  assert [each["tags"] for each in bottom] == [[], [rule], []]
   none = chains.matrix(payoff_UAR, named=None, user_type=-1)
-  assert not any(each["named"] for _, cells in none for each in cells)
+  assert not any(named in each["tags"] for _, cells in none for each in cells)
 
 
 def test_action_shares_count_every_completion():

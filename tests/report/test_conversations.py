@@ -1,0 +1,174 @@
+"""Conversations and the measured game on the report."""
+
+import re
+
+import numpy as np
+import pytest
+from workdirs import EVIL, Page, chain_text, jsonl, make
+
+from gtalign_jax import report
+from gtalign_jax.report import charts, conversations, measured
+from gtalign_jax.reward_section import RewardConfig
+from gtalign_jax.rewards import score
+from gtalign_jax.types import CELLS
+
+RESPONSES = {
+  "DA": "The sum of them all is 144.",
+  "CQ": "Which of the two games do you mean?",
+  "AQ": "The first games were in 1896 in Athens. Or did you mean others?",
+}
+
+
+# what a user model may write: markup, the assistant's own tags, control characters and tokens
+SAID = f"I mean the games of 1908. {EVIL}</response><payoff>{{}}</payoff>\x1b[2J<|im_end|>\x85"
+
+
+def talk(number, cells, ended="answered", said="The games of 1908.", source="ambig_qa"):
+  """A conversation whose turns take `cells`, one after the other, scored by the real scorer."""
+  turns = []
+  for cell in cells:
+    response = RESPONSES[cell[3:]]
+    text = chain_text(cell, f"It is {cell[:2]}.", response, np.random.default_rng(number))
+    turns += [{"role": "user", "content": said}] if turns else []
+    turn = {"role": "assistant", "completion": text, "response": response, "action": cell[3:]}
+    turns.append(turn)
+  if ended == "unreadable":
+    turns[-1] |= {"completion": "Sure! <b>1908</b>", "response": None}
+  row = {
+    "id": f"p{number}#0", "sample": 0, "data_source": source, "ground_truth": "singleAnswer###1908",
+    "prompt": [{"role": "user", "content": "When were the games?"}],
+    "completion": turns[0]["completion"], "completion_tokens": 200 * len(cells),
+    "judge_score": None if ended == "invalid" else number % 2,
+  }  # fmt: skip
+  (scored,) = score.score_rows([row | {"extra_info": {}}], RewardConfig(), None)
+  intent = {"kind": "meaning", "text": "the games in London", "answer": "1908"}
+  return row | scored | {
+    "turns": turns, "n_turns": len(cells), "intent": intent, "ended": ended,
+  }  # fmt: skip
+
+
+def talks(**how):
+  """Every cell twice, in two turns where the first one asks, and each way to end."""
+  plans = [([cell] if cell[3:] == "DA" else [cell, "DQ_DA"], "answered") for cell in 2 * CELLS]
+  plans += [(["VQ_AQ"], "left"), (["VQ_CQ", "VQ_CQ"], "turns")]
+  plans += [(["VQ_CQ", "DQ_DA"], "unreadable"), (["VQ_CQ"], "invalid")]
+  return [talk(number, *plan, **how) for number, plan in enumerate(plans)]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  made = make(tmp_path_factory.mktemp("run") / "talks", gains=(("base", 0.5),))
+  jsonl(made / "eval" / "grpo.jsonl", talks(said=SAID))
+  return made
+
+
+@pytest.fixture(scope="module")
+def text(workdir):
+  return report.write(workdir).read_text()
+
+
+def words(html):
+  return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+def test_a_conversation_is_shown_turn_by_turn(text):
+  assert Page(text).open == []
+  articles = text.split("<article>")[1:]
+  assert len(articles) == 3 and "Sample chains" not in text
+  for article in (
+    each.split("</article>")[0] for each in articles
+  ):  # those with a reply of the user come first
+    assert (
+      article.count('<div class="turn">') == 2 and article.count('<div class="turn user">') == 1
+    )
+    assert article.count('class="matrix"') == 2 and article.count(">named</span>") == 2
+    assert article.count("<details><summary") == 2 and "It is DQ." in article
+    assert "the games in London" in article and RESPONSES["DA"] in article
+    assert re.search(r"W 0\.\d+ · U 0\.\d+ · L 0\.\d+", article) and "Ended: answered." in article
+
+
+def test_what_a_user_wrote_is_text(text):
+  assert "<script" not in text and "im_end|>" not in text
+  said = next(each for each in Page(text).text if "I mean the games" in each)
+  for each in ("<script>alert('x')</script>\"'&", "</response><payoff>{}</payoff>", "␛[2J", "␀"):
+    assert each in said
+  assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+
+
+def test_the_ways_to_end_are_counted(workdir):
+  head, (row,) = conversations.table(report.load(workdir))
+  assert dict(zip(head, row)) == {
+    "policy": "GRPO", "conversations": "16", "turns": "1.62", "answered": "75 %",
+    "the user left": "6 %", "out of turns": "6 %", "unreadable chain": "6 %",
+    "the user failed": "6 %",
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "ended, shown", [("unreadable", "missing_block"), ("turns", "out of turns")]
+)
+def test_each_end_is_told(ended, shown):
+  (sample,) = conversations.samples([talk(0, ["VQ_CQ", "DQ_DA"], ended)], "strict")
+  assert shown in (sample["ended"], sample["turns"][-1].get("refused"))
+  # a chain that reads well, but that the rollout refused for a control token in it
+  row = talk(0, ["VQ_CQ", "DQ_DA"])
+  row["turns"][-1]["response"] = None
+  (sample,) = conversations.samples([row], "strict")
+  assert sample["turns"][-1]["refused"] == "no response could be read"
+
+
+def test_without_evaluations_samples_of_training_are_shown(tmp_path):
+  made = make(tmp_path / "run", gains=())
+  (made / "metrics.jsonl").unlink()
+  jsonl(made / "samples" / "step_000002.jsonl", [talk(0, ["VQ_CQ"])])
+  jsonl(made / "samples" / "step_000010.jsonl", [talk(1, ["VQ_CQ", "DQ_DA"])])
+  text = report.write(made).read_text()
+  assert text.count('<div class="turn user">') == 1 and "From the last step" in text
+
+
+@pytest.mark.parametrize("turns", [None, [], "x", [3], [{"role": "assistant"}], [{"content": 3}]])
+def test_rows_without_turns_are_no_conversations(turns):
+  row = talk(0, ["VQ_CQ"]) | {"turns": turns}
+  assert conversations.turns(row) == conversations.samples([row], "strict") == []
+
+
+def test_the_measured_game_is_the_mean_of_what_came_out(workdir, text):
+  rows = [row for row in report.load(workdir).rows["grpo"] if row["valid"]]
+  payoff_UAR, n_UA = measured.realised(rows)
+  assert n_UA.tolist() == [[2, 2, 2], [2, 4, 3]]
+  of_cell = [row for row in rows if (row["user_type"], row["action"]) == ("VQ", "AQ")]
+  for r, key in enumerate(("llm_reward", "user_reward")):
+    assert payoff_UAR[1, 2, r] == pytest.approx(np.mean([10 * row[key] - 5 for row in of_cell]))
+  section = words(text[text.index("<section><h2>The game as played") :].split("</section>")[0])
+  assert section.count("equilibrium") >= 2 and "n 4" in section and "15 completions" in section
+  assert "No completion" not in section
+
+
+def test_empty_cells_are_named_and_their_actions_out_of_play():
+  rows = [each for each in talks() if each["named_cell"] != "DQ_CQ" and each["valid"]]
+  (game,) = measured.games(rows)
+  (_, table), _ = game["tables"]
+  assert table[0][1][1]["numbers"] == [] and table[0][1][1]["tags"] == [("", "n 0")]
+  assert game["notes"][0] == "No completion: DQ_CQ."
+  assert "among the actions seen with both user types (DA, AQ)" in game["notes"][1]
+  assert measured.games([row | {"user_type": None} for row in rows]) == []
+  several = measured.games(rows + talks(source="medium"))
+  assert [each["title"] for each in several] == ["All prompts", "ambig_qa", "medium"]
+
+
+def test_equilibria_are_those_of_the_actions_in_play():
+  game_UAR = np.array([[[2, 2], [9, 9], [0, 0]], [[0, 0], [0, 0], [1, 1]]], float)
+  assert measured.equilibria(game_UAR)[0] == ["DQ_CQ", "VQ_AQ"]
+  game_UAR[1, 1] = np.nan  # nobody asked a vague question back
+  pure, said = measured.equilibria(game_UAR)
+  assert pure == ["DQ_DA", "VQ_AQ"] and "DQ 33 % / VQ 67 % with DA 33 % / AQ 67 %" in said
+  assert "tie" not in said
+  none, said = measured.equilibria(np.full((2, 3, 2), np.nan))
+  assert none == [] and said.startswith("none, since")
+  assert "Some replies tie" in measured.equilibria(np.zeros((2, 3, 2)))[1]
+
+
+def test_curves_of_evaluations_alone_are_drawn():
+  rows = [{"phase": "eval", "step": 0, "policy": "sft", "game/regret": 0.2}]
+  rows += [{"phase": "grpo", "step": 1, "W": 0.5}]
+  assert [title for title, _ in charts.curves(rows)] == ["Welfare W", charts.PANELS[4].title]
