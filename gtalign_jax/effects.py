@@ -87,6 +87,7 @@ RULES = (
     (
       "rewards.alpha", "rewards.cq_max_words", "rewards.aq_min_words", "rewards.welfare",
       "rewards.rho", "rewards.disagreement", "rewards.llm_calibration", "rewards.pricing",
+      "rewards.user_patience", "rewards.llm_patience",
     ),
     "rewards.mode", _is("rewards.mode", "corrected"), "take corrected",
   ),

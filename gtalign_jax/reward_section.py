@@ -50,6 +50,8 @@ class RewardConfig:
   brief_scale: float = 500.0  # characters of reasoning at which brief falls to 1/e
   cq_max_words: int = 15  # words a CQ response may have outside its question
   aq_min_words: int = 5  # words an AQ response must have outside its question
+  user_patience: float = 0.9  # factor on the terms of U for each turn after the first
+  llm_patience: float = 0.95  # likewise of L
   source_norm: str = "none"  # SOURCE_NORMS: scores of each source put on one scale
   tasks: Table = field(default_factory=Table)  # own tasks: data_source -> "package.module:function"
   judge: JudgeConfig = field(default_factory=JudgeConfig)
@@ -96,7 +98,8 @@ class RewardConfig:
         + lower
       )
     at_least("rewards", self, 0, "cq_max_words", "aq_min_words")
-    positive("rewards", self, "length_slope", "brief_scale")
+    positive("rewards", self, "length_slope", "brief_scale", "user_patience", "llm_patience")
+    at_most("rewards", self, 1, "user_patience", "llm_patience")  # turns are no gain by themselves
     band("rewards", self, "response_words", "completion_words")
 
   @property

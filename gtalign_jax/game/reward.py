@@ -24,6 +24,11 @@ from gtalign_jax.types import Array
 # config as the others are: this variant is there to reproduce published numbers.
 PARETO = {"pareto": 0.2, "pay": 0.2, "format": 0.2, "answer": 0.35, "length": 0.05}
 
+# Of concierge (FORMULAS section 11), where they decide which action is best: an answer with a
+# question behind it takes attention, and what was done on a wrong default has to be undone.
+ATTENTION = 0.97  # factor on the user's terms where the first response is AQ, whatever follows
+UNDONE = 0.7  # credit of a right answer after one on a default that the user did not mean
+
 
 class Features(NamedTuple):
   """What the reward needs of each row, arrays [B] of one float dtype.
@@ -48,11 +53,13 @@ class Request(NamedTuple):
   """What requests themselves say of their reward, rows [B] (FORMULAS section 12); None: nothing.
 
   alpha_B: weight of the user's utility, in place of `rewards.alpha`. charge_BR: what a pricing
-  policy adds to each role's utility, in units of utility.
+  policy adds to each role's utility, in units of utility. patience_BR: factor on the terms of each
+  role, the floor excepted: pi^(k-1) after k turns (section 9), and a task's `ATTENTION`.
   """
 
   alpha_B: Array | None = None
   charge_BR: Array | None = None
+  patience_BR: Array | None = None
 
 
 PLAIN = Request()
@@ -89,11 +96,12 @@ def terms(
 
   U = floor + w_answer A_user + w_length len(response) + w_brief brief
   L = floor + w_format format + w_decision decision + w_answer A_llm + w_length len(completion)
-  In corrected mode each gains its charge, but does not fall below the floor; W = U^alpha
-  L^(1-alpha), and the score is the welfare function that `rewards.welfare` or the variant names.
-  Paper mode charges nothing; W = sqrt(U L), and the score by variant is cobb_douglas W, user U,
-  llm L, linear (U + L)/2; pareto takes L with the weights of `PARETO` and scores sqrt(U L). Rows
-  that paper mode zeroes as a whole are the caller's to zero.
+  In corrected mode what stands behind `floor +` is multiplied by the request's patience; then each
+  gains its charge, but does not fall below the floor; W = U^alpha L^(1-alpha), and the score is the
+  welfare function that `rewards.welfare` or the variant names.
+  Paper mode has neither patience nor charges; W = sqrt(U L), and the score by variant is
+  cobb_douglas W, user U, llm L, linear (U + L)/2; pareto takes L with the weights of `PARETO` and
+  scores sqrt(U L). Rows that paper mode zeroes as a whole are the caller's to zero.
   """
   # the config checks this too, but a library has callers without a config
   if variant not in VARIANTS or (variant == "pareto" and mode != "paper"):
@@ -106,12 +114,30 @@ def terms(
     total = welfare("cobb_douglas", user, llm)  # no alpha, whatever the config says
     score = {"user": user, "llm": llm, "linear": (user + llm) / 2}.get(variant, total)
     return Terms(user, llm, total, score)
+  if request.patience_BR is not None:
+    patience_BR = xp.asarray(request.patience_BR, user.dtype)
+    # floor (1 - p) + p x: the very x at p = 1, where floor + p (x - floor) would round
+    rest_BR = weights.floor * (1 - patience_BR)
+    llm = rest_BR[..., 0] + patience_BR[..., 0] * llm
+    user = rest_BR[..., 1] + patience_BR[..., 1] * user
   if request.charge_BR is not None:
     charge_BR = xp.asarray(request.charge_BR, user.dtype)
     llm = xp.maximum(llm + charge_BR[..., 0], weights.floor)
     user = xp.maximum(user + charge_BR[..., 1], weights.floor)
   alpha = weights.alpha if request.alpha_B is None else request.alpha_B
   return Terms(user, llm, *worth(user, llm, weights, variant, alpha))
+
+
+def patience(weights: RewardConfig, turns_B: Array, attention_B: Array | float = 1.0) -> Array:
+  """`Request.patience_BR` of conversations of so many turns; exactly 1 for one turn.
+
+  attention_B: further factor on the user's terms, `ATTENTION` where a task has it.
+  """
+  xp, turns_B, attention_B = floats(turns_B, attention_B)
+  after_B, attention_B = xp.broadcast_arrays(turns_B - 1, attention_B)
+  return xp.stack(
+    [weights.llm_patience**after_B, weights.user_patience**after_B * attention_B], axis=-1
+  )
 
 
 def worth(

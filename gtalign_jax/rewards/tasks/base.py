@@ -23,7 +23,10 @@ class Example(NamedTuple):
 
   asked: the user's request in words, "" if the row has none. response: text of the response block.
   ground_truth, extra_info: as in the row (extra_info is {} where the row has no mapping there).
-  mode: "corrected" or "paper". where: how errors name the row.
+  mode: "corrected" or "paper". where: how errors name the row. n_turns: the assistant's turns; of
+  a conversation `response` is the last one, and first_action what the first one did, an index of
+  ACTIONS (-1: none of them). meant: the user's private intent (FORMULAS section 9) where the row is
+  a conversation and has one.
   """
 
   id: str
@@ -34,6 +37,9 @@ class Example(NamedTuple):
   extra_info: dict[str, Any]
   mode: str
   where: str
+  n_turns: int = 1
+  first_action: int = -1
+  meant: dict[str, Any] | None = None
 
   def text_truth(self) -> str:
     """The ground truth as text. Raises BadInput where it is none."""

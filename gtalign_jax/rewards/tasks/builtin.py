@@ -28,7 +28,8 @@ class Builtin:
   two modes. labels: ground truths that the task knows (one that ends in ### is a beginning); () =
   any text. truth: the label as the judge sees it. label_for: who reads the ground truth: the
   "judge", the "credit" too, or "nobody". types: beginnings of labels that say of the question that
-  it is definite (DQ), or vague (VQ).
+  it is definite (DQ), or vague (VQ). attention: factor on the user's terms where the first response
+  is AQ.
   """
 
   kind: str
@@ -41,6 +42,7 @@ class Builtin:
   truth: Callable[[Example], str] = Example.text_truth
   label_for: str = "judge"
   types: tuple[str, ...] = ()
+  attention: float = 1.0
 
   def __call__(self, example: Example) -> Task:
     credit = self.credit if example.mode == "corrected" else self.paper
