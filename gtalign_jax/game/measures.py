@@ -184,3 +184,48 @@ def _order(said_NAR: np.ndarray, target_NAR: np.ndarray, has_NA: np.ndarray) -> 
     right_R += ((1 + said * np.sign(np.where(abs(came) < TIE, 0.0, came))) / 2).sum(0)
     pairs += both_N.sum()
   return right_R / pairs if pairs else np.full(len(ROLES), np.nan)
+
+
+class Realised(NamedTuple):
+  """The game as it was played. mean_UAR: mean of z = 10 R - 5, NaN where n_UA counts no row."""
+
+  mean_UAR: np.ndarray
+  n_UA: np.ndarray
+
+
+def realised(user_type_N: Any, action_N: Any, utility_NR: Any) -> Realised:
+  """What each action was worth with each type, of rows with a verdict; -1: neither, not counted.
+
+  action_N: of the first response. utility_NR: (L, U) in [0, 1], of the whole conversation; z is on
+  the scale of the matrices (FORMULAS section 9).
+  """
+  cell_N = np.asarray(user_type_N, int) * len(ACTIONS) + np.asarray(action_N, int)
+  there_N = (np.asarray(user_type_N) >= 0) & (np.asarray(action_N) >= 0)
+  z_NR = 10 * np.asarray(utility_NR, np.float64).reshape(-1, len(ROLES)) - 5
+  n_K = np.bincount(cell_N[there_N], minlength=len(CELLS))
+  sum_KR = _sums(z_NR[there_N], cell_N[there_N], len(CELLS))
+  mean_KR = np.where(n_K[:, None] > 0, sum_KR / np.maximum(n_K, 1)[:, None], np.nan)
+  return Realised(mean_KR.reshape(2, 3, len(ROLES)), n_K.reshape(2, 3))
+
+
+def regret(welfare_NA: Any, action_N: Any) -> np.ndarray:
+  """Largest W over the actions less that of the one taken [N], W being their true worth.
+
+  action_N: -1 where a response did none of them, which counts as the worst one: else being unclear
+  were a way out.
+  """
+  welfare_NA, action_N = np.asarray(welfare_NA, np.float64), np.asarray(action_N, int)
+  taken_N = np.take_along_axis(welfare_NA, np.maximum(action_N, 0)[:, None], 1)[:, 0]
+  return welfare_NA.max(1) - np.where(action_N < 0, welfare_NA.min(1), taken_N)
+
+
+def true_error(payoff_NUAR: Any, user_type_N: Any, true_NAR: Any) -> np.ndarray:
+  """Mean |prediction - (10 R - 5)| / 10 over the actions [N, R], R the true utility of each.
+
+  The prediction is the number in the cell of the declared type; NaN where none is declared (-1).
+  """
+  declared_N = np.asarray(user_type_N, int)
+  payoff_NUAR, true_NAR = np.asarray(payoff_NUAR, np.float64), np.asarray(true_NAR, np.float64)
+  said_NAR = payoff_NUAR[np.arange(len(declared_N)), np.maximum(declared_N, 0)]
+  error_NR = (abs(said_NAR / 10 - (true_NAR - 0.5)) / len(ACTIONS)).sum(1)
+  return np.where(declared_N[:, None] >= 0, error_NR, np.nan)

@@ -21,7 +21,8 @@ Row = dict[str, Any]
 def calibrated(rows: list[Row], config: RewardConfig) -> list[Row]:
   """Scored rows of a whole batch, with `rewards.llm_calibration` as their weight w of calibration.
 
-  L' = L + w (c - d), not below the floor; W and the score follow. c is that of `measures.calibrate`
+  L' = L + w (c - d), not below the floor, w times the patience of a conversation; W and the score
+  follow. c is that of `measures.calibrate`
   for parsed rows: a row without target takes the mean of its prompt, else of the batch; where that
   has none either the weight stays with d. A valid row without matrix has c = 0, as it has d = 0.
   Targets are made of L before this, so that no row's c depends on another's. Rows get `calibration`
@@ -36,7 +37,9 @@ def calibrated(rows: list[Row], config: RewardConfig) -> list[Row]:
   )
   known_N = _filled(calibrate(games).score_N, matrices(games).prompt_N)
   c_N = np.where(np.isnan(known_N), decision_N, known_N)
-  gained_N = config.llm_calibration * (c_N - decision_N)
+  turns_N = array([row.get("n_turns", 1) for row in games])
+  weight_N = config.llm_calibration * reward.patience(config, turns_N)[:, 0]  # as d's is
+  gained_N = weight_N * (c_N - decision_N)
   new_N = np.maximum(llm_N + gained_N, config.floor)
   alpha_N = array([row.get("alpha", config.alpha) for row in games])  # the request's own goes first
   welfare_N, score_N = reward.worth(user_N, new_N, config, config.variant, alpha_N)

@@ -50,6 +50,28 @@ class Games(NamedTuple):
       "payoff": numbers_K.tolist() if np.isfinite(numbers_K).all() else None,
     }
 
+  def choices(self, readings: Sequence[Reading]) -> tuple[Array, Array]:
+    """(choice, carried_out) [B]: the two halves of d; means over the turns of a conversation.
+
+    readings: of the batch, whose first turns these games are. 0 where there is no matrix.
+    """
+    choice_B, carried_B = self._own_choices(readings)
+    later = [each for reading in readings for each in reading.later]
+    if not later:
+      return choice_B, carried_B
+    size, count_B = len(readings), array([each.n_turns for each in readings], int)
+    of = np.repeat(np.arange(size), count_B - 1)
+    more_choice, more_carried = games_of(later)._own_choices(later)
+    choice_B = choice_B + np.bincount(of, more_choice, size)
+    return choice_B / count_B, (carried_B + np.bincount(of, more_carried, size)) / count_B
+
+  def _own_choices(self, readings: Sequence[Reading]) -> Array:
+    """[2, B]: choice and carried_out of single turns."""
+    halves, kept = array([[0.0] * len(readings)] * 2), list(self.where)
+    # a choice that no matrix backs earns nothing for being carried out
+    halves[:, kept] = self.choice_score, [readings[at].carried_out for at in kept]
+    return halves
+
 
 def array(values: Any, dtype: type = float) -> Any:
   """NumPy, typed loosely: the kernels of game/ take NumPy and jax alike."""

@@ -9,7 +9,6 @@ from typing import Any
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import pricing, reward
 from gtalign_jax.reward_section import RewardConfig
-from gtalign_jax.rewards import chain
 from gtalign_jax.rewards.games import array
 from gtalign_jax.rewards.read import Reading, given
 
@@ -27,35 +26,40 @@ def of(
   config: RewardConfig,
   places: Sequence[str],
 ) -> reward.Request:
-  """The alpha and the charges of each row: its own condition's, else those of the config.
+  """The alpha and the charges of each row (its own condition's, else the config's), and patience.
 
   Raises BadInput, naming the place, where a price per token meets a row without response_tokens.
   """
   alphas = [each.condition.alpha for each in readings]
   policies = [each.condition.pricing or policy(config) for each in readings]
-  alpha_B = charge_BR = None  # where nobody says anything, the kernel is that of any batch
+  alpha_B = charge_BR = patience_BR = (
+    None  # where nobody says anything, the kernel is that of any batch
+  )
   if any(alpha is not None for alpha in alphas):
     alpha_B = array([config.alpha if alpha is None else alpha for alpha in alphas])
   if any(policies):
     charge_BR = array([_charge(*each) for each in zip(rows, readings, policies, places)])
-  return reward.Request(alpha_B, charge_BR)
+  if any(each.later or each.attention != 1 for each in readings):
+    turns_B, attention_B = array([(each.n_turns, each.attention) for each in readings]).T
+    patience_BR = reward.patience(config, turns_B, attention_B)
+  return reward.Request(alpha_B, charge_BR, patience_BR)
 
 
 def columns(reading: Reading) -> dict[str, Any]:
-  """What a scored row says of its own weight; nothing where it is the config's."""
-  alpha = reading.condition.alpha
-  return {} if alpha is None else {"alpha": alpha}
+  """What a scored row says of its own weight and its turns; nothing where all is as by default."""
+  alpha, ended = reading.condition.alpha, reading.ended
+  own = {} if alpha is None else {"alpha": alpha}
+  return own if ended is None else own | {"n_turns": reading.n_turns, "ended": ended}
 
 
 def _charge(
   row: dict[str, Any], reading: Reading, policy: pricing.Pricing | None, place: str
 ) -> list[float]:
-  """Of one row, (LLM, user)."""
+  """Of one row, (LLM, user): the shift of its first action, the prices of all its responses."""
   if policy is None:
     return [0.0, 0.0]
-  response = chain.contents(row["completion"], reading.spans[-1]) or ""
   tokens = _tokens(row, policy, place) if any(policy.price) else 0.0
-  return pricing.charge(policy, reading.action, tokens, len(response))
+  return pricing.charge(policy, reading.action, tokens, reading.response_chars)
 
 
 def _tokens(row: dict[str, Any], policy: pricing.Pricing, place: str) -> float:

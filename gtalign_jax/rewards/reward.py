@@ -42,10 +42,12 @@ def check_verdicts(rows: Sequence[dict[str, Any]], config: RewardConfig, where: 
   """
   share = float(np.mean([_lacks_verdict(row) for row in rows])) if rows else 0.0
   limit = config.judge.max_invalid_frac
+  silent = sum(row.get("ended") == "invalid" for row in rows)  # a user that fails is as bad
+  whom = f"the judge, or the user, who gave {silent} of them no answer," if silent else "the judge"
   if share > limit:
     raise RunFailure(
       f"{where}: {share:.0%} of the rows have no verdict, more than "
-      f"rewards.judge.max_invalid_frac={limit:g}; mend the judge and run the same command again"
+      f"rewards.judge.max_invalid_frac={limit:g}; mend {whom} and run the same command again"
     )
 
 

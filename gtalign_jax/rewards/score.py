@@ -12,8 +12,8 @@ from typing import Any
 
 from gtalign_jax.game import reward
 from gtalign_jax.reward_section import RewardConfig
-from gtalign_jax.rewards import paper, requests
-from gtalign_jax.rewards.games import Games, array, games_of
+from gtalign_jax.rewards import paper, requests, truth
+from gtalign_jax.rewards.games import array, games_of
 from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rewards.read import Reading, read
 from gtalign_jax.rewards.summary import summarise
@@ -37,31 +37,38 @@ def score_rows(
   (where the request has its own), judge_score (the verdict used), named_cell, user_type, type_label
   (of the record), action (that the response does), pareto, dilemma, equilibrium_gap, payoff (twelve
   finite numbers). A row with the key judge_score (pareto_score) is not put to the judge. Invalid
-  rows have None in every numeric column. places: how errors name each row. Raises BadInput for a
-  malformed row, an unknown data_source, or a label that its task does not know.
+  rows have None in every numeric column. A row with `turns` is a conversation (conversation.py):
+  its last response is judged, it has the columns n_turns and ended, and what is said of an action
+  or a matrix is said of the first turn. A row with `true_payoffs` has the columns of truth.py.
+  places: how errors name each row. Raises BadInput for a malformed row, an unknown data_source, or
+  a label that its task does not know.
   """
   if not rows:
     return []
   paper_mode = config.mode == "paper"
   places = places or [f"row {row.get('id')!r}" for row in rows]
   readings = [_read(row, config, place) for row, place in zip(rows, places, strict=True)]
+  # the published reward knows no true payoffs, and its rows may hold anything
+  true = [None if paper_mode else truth.of(*each) for each in zip(rows, places)]
   request = requests.of(rows, readings, config, places)  # a bad row must not cost verdicts
   games = games_of(readings)
   verdicts = _verdicts(readings, judge)
   answer = paper.answer if paper_mode else _answer
   answers = [answer(*each) for each in zip(readings, verdicts, strict=True)]
-  choice, carried_out = _choices(readings, games)
+  choice, carried_out = games.choices(readings)
   decision = paper.pay(readings) if paper_mode else reward.decision_score(choice, carried_out)
   features = _features(readings, answers, decision)
   if config.variant == "pareto":
     features = features._replace(pareto=paper.pareto_scores(rows, readings, games, judge))
   terms = reward.terms(features, config, config.mode, config.variant, request)
   numbers = array([*terms, decision, choice, carried_out]).T.tolist()
+  known = truth.columns(true, readings, config)
   scored = [
     _columns(*each)
     | requests.columns(readings[at])
     | {"judge_score": verdict}
     | games.facts(at, readings[at])
+    | (known[at] if answers[at] else dict.fromkeys(known[at]))
     for at, (verdict, *each) in enumerate(zip(verdicts, rows, readings, answers, numbers))
   ]
   return [paper.columns(each) for each in scored] if paper_mode else scored
@@ -92,21 +99,11 @@ def _verdicts(readings: Sequence[Reading], judge: Judge) -> list[float | None]:
 def _answer(reading: Reading, verdict: float | None) -> Answer | None:
   """Credit of one row; None: no verdict (the row is invalid)."""
   if reading.task is None:
-    return NOTHING
+    return None if reading.ended == "invalid" else NOTHING
   # a verdict off the scale is a misread one; clipped, it would be a made-up verdict
   if verdict is None or not reading.task.scale.holds(verdict):
     return None
   return reading.task.answer(verdict)
-
-
-def _choices(readings: Sequence[Reading], games: Games) -> tuple[Array, Array]:
-  """(choice, carried_out) [B]: the two halves of the decision score; 0 where there is no matrix."""
-  choice, carried_out = array([[0.0] * len(readings)] * 2)
-  kept = list(games.where)
-  choice[kept] = games.choice_score
-  # a choice that no matrix backs earns nothing for being carried out
-  carried_out[kept] = [readings[at].carried_out for at in kept]
-  return choice, carried_out
 
 
 def _features(

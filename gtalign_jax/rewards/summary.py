@@ -10,6 +10,7 @@ import numpy as np
 
 from gtalign_jax.game import measures
 from gtalign_jax.rewards.chain import ERRORS
+from gtalign_jax.rewards.conversation import ENDED
 from gtalign_jax.types import ACTIONS, ROLES, USER_TYPES
 
 PARTS = {
@@ -31,7 +32,8 @@ def summarise(
   judge/invalid_frac, the share of all rows that are not; action_frac and pareto_frac are shares of
   the parsed rows that name a cell, dilemma_frac and equilibrium_gap of the parsed rows; those of
   `_measures` look at the rows of a prompt together (id `<prompt>#<sample>`). NaN where nothing is
-  left to average.
+  left to average; names of conversations, of realised payoffs and of a known truth are there only
+  where rows have some.
   """
   out = _means(scored)
   sources = [row["data_source"] for row in rows]
@@ -65,7 +67,30 @@ def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   out["game/pareto_frac"] = _share(sum(bool(each["pareto"]) for each in naming), len(naming))
   out["game/dilemma_frac"] = _share(sum(bool(each["dilemma"]) for each in parsed), len(parsed))
   out["game/equilibrium_gap"] = _mean(parsed, "equilibrium_gap")
-  return out | _types(parsed) | _measures(parsed)
+  return out | _conversations(scored) | _truth(valid) | _types(parsed) | _measures(parsed)
+
+
+def _conversations(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """Of all conversations, the invalid ones too; {} without any."""
+  talks = [each for each in scored if each.get("ended")]
+  if not talks:
+    return {}
+  out = {"conversation/turns/mean": _mean(talks, "n_turns")}
+  for how in ENDED:
+    ended = sum(each["ended"] == how for each in talks)
+    out[f"conversation/{how}_frac"] = _share(ended, len(talks))
+  return out
+
+
+def _truth(valid: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """Of the rows whose game has a known solution; {} without any."""
+  known = [each for each in valid if "regret" in each]
+  if not known:
+    return {}
+  out = {"game/regret": _mean(known, "regret")}
+  for role in map(str.lower, ROLES):
+    out[f"game/true_calibration_error/{role}"] = _mean(known, f"true_error_{role}")
+  return out
 
 
 def _types(parsed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -102,7 +127,27 @@ def _measures(parsed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   for role, error, order in zip(ROLES, found.error_R.tolist(), found.order_R.tolist()):
     out[f"game/calibration_error/{role.lower()}"] = error
     out[f"game/calibration_order/{role.lower()}"] = order
-  return out
+  return out | _realised(judged)
+
+
+def _realised(judged: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """Mean payoffs that came out, by type (the label's, else the declared one) and first action."""
+  found = realised(judged)
+  return {
+    f"game/realised/{USER_TYPES[u]}/{ACTIONS[a]}/{role.lower()}": float(found.mean_UAR[u, a, r])
+    for u, a in zip(*np.nonzero(found.n_UA))
+    for r, role in enumerate(ROLES)
+  }
+
+
+def realised(judged: Sequence[Mapping[str, Any]]) -> measures.Realised:
+  """`measures.realised` of scored rows with a verdict; the label's type goes before the chain's."""
+  types = [each.get("type_label") or each["user_type"] for each in judged]
+  return measures.realised(
+    np.array([_index(USER_TYPES, each) for each in types], np.int64),
+    np.array([_index(ACTIONS, each["action"]) for each in judged], np.int64),
+    _utilities(judged),
+  )
 
 
 def matrices(scored: Sequence[Mapping[str, Any]]) -> measures.Rows:
@@ -122,17 +167,21 @@ def prompt_of(row_id: Any) -> str:
 
 def calibrate(judged: Sequence[Mapping[str, Any]]) -> measures.Calibration:
   """Calibration of scored rows that have a matrix and a verdict."""
-  # L before rewards.llm_calibration: what a row predicts is no part of what actions are worth
-  utility_NR = np.array(
-    [[each.get("llm_uncalibrated", each["llm_reward"]), each["user_reward"]] for each in judged],
-    np.float64,
-  )
   return measures.calibrate(
     matrices(judged),
     np.array([_index(USER_TYPES, each["user_type"]) for each in judged], np.int64),
     np.array([_index(ACTIONS, each["action"]) for each in judged], np.int64),
-    utility_NR.reshape(-1, len(ROLES)),
+    _utilities(judged),
   )
+
+
+def _utilities(judged: Sequence[Mapping[str, Any]]) -> np.ndarray:
+  """utility_NR, (L, U) of scored rows."""
+  # L before rewards.llm_calibration: what a row predicts is no part of what actions are worth
+  pairs = [
+    (each.get("llm_uncalibrated", each["llm_reward"]), each["user_reward"]) for each in judged
+  ]
+  return np.array(pairs, np.float64).reshape(-1, len(ROLES))
 
 
 def _index(names: Sequence[str], name: str | None) -> int:

@@ -241,3 +241,25 @@ def test_the_honest_matrix_earns_most_by_simulation():
     assert gain.mean() > 4 * gain.std() / np.sqrt(games), name  # four standard errors above 0
   order = measures.calibration(honest, zeros, action, utility, valid)["order"]
   assert min(order) > 0.85
+
+
+def test_realised_payoffs_by_hand():
+  found = measures.realised(
+    [0, 1, 1, 1, -1, 1], [0, 1, 1, 2, 1, -1],
+    [[0.5, 1.0], [0.2, 0.4], [0.4, 0.6], [1.0, 0.0], [9.0, 9.0], [9.0, 9.0]],
+  )  # fmt: skip
+  want = np.full((2, 3, 2), np.nan)
+  want[0, 0], want[1, 1], want[1, 2] = (0, 5), (-2, 0), (5, -5)
+  np.testing.assert_allclose(found.mean_UAR, want, atol=1e-12)
+  assert found.n_UA.tolist() == [[1, 0, 0], [0, 2, 1]]
+  nothing = measures.realised([], [], [])
+  assert np.isnan(nothing.mean_UAR).all() and not nothing.n_UA.any()
+
+
+def test_regret_and_true_errors_by_hand():
+  welfare_NA = [[0.9, 0.5, 0.7]] * 4
+  assert measures.regret(welfare_NA, [0, 1, 2, -1]) == pytest.approx([0, 0.4, 0.2, 0.4])
+  true_AR = np.array([[0.8, 0.9], [0.5, 0.5], [0.6, 0.0]])
+  payoff_UAR = np.stack([10 * true_AR - 5, 10 * true_AR - 5 + np.array([3.0, -6.0])])
+  error_NR = measures.true_error([payoff_UAR] * 3, [0, 1, -1], [true_AR] * 3)
+  np.testing.assert_allclose(error_NR, [[0, 0], [0.3, 0.6], [np.nan, np.nan]], atol=1e-12)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from samples import CELLS, chain, payoff, row
 
+from gtalign_jax.errors import BadInput
 from gtalign_jax.game import measures
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import judges, score
@@ -118,3 +119,71 @@ def test_nothing_parsed_is_nan():
   got = summary([row("no chain", id="a#0"), row(chain(), id="b#0", judge=None)])
   for key in ("distinct_frac", "top_matrix_frac", "payoff_icc", "type_accuracy", "over_clarified"):
     assert math.isnan(got[f"game/{key}"])
+
+
+TRUE = [[0.81, 0.81], [0.25, 0.25], [0.49, 0.49]]  # W of each action by the root of the product
+
+
+def test_regret_and_calibration_against_a_known_solution():
+  numbers = np.tile(10 * np.array(TRUE) - 5, (2, 1, 1)) + np.array([1.0, -2.0])
+  truth = {"true_payoffs": TRUE}
+  rows = [sample(f"p#{n}", "DQ", action, numbers) | truth for n, action in enumerate(ACTIONS)]
+  unclear = row(chain(response="What? Why?"), id="p#3", **truth)  # the worst action's regret
+  untyped = sample("p#4", None, "DA", numbers, **truth)
+  without = [sample("q#0"), sample("q#1", judge=None, **truth)]
+  got = summary([*rows, unclear, untyped, *without])
+  assert got["game/regret"] == pytest.approx((0 + 0.56 + 0.32 + 0.56 + 0) / 5)
+  known = summary(rows)
+  assert known["game/true_calibration_error/llm"] == pytest.approx(0.1)
+  assert known["game/true_calibration_error/user"] == pytest.approx(0.2)
+  assert "game/regret" not in summary([sample("p#0")])
+  # the request's own weight is that of its W
+  tilted = [[0.04, 1.0], [1.0, 0.04], [0.5, 0.5]]
+  selfish = sample("p#0", extra_info={"condition": {"alpha": 0.0}}, true_payoffs=tilted)
+  assert summary([selfish])["game/regret"] == pytest.approx(0.96)
+
+
+@pytest.mark.parametrize(
+  "value", ["x", [[1, 1]] * 2, [[1]] * 3, [[1, -0.1]] * 3, [[True, 1]] * 3, [[1, math.inf]] * 3]
+)
+def test_malformed_true_payoffs_are_named(value):
+  with pytest.raises(BadInput, match=r"^row 'p#0': true_payoffs=.* must hold a pair \[LLM, user\]"):
+    summary([sample("p#0", true_payoffs=value)])
+  assert summary([sample("p#0", true_payoffs=value)], "paper")  # which reads no such column
+
+
+def test_realised_payoffs_go_by_the_label_and_what_came_of_the_first_action():
+  rows = [
+    sample("p#0", "DQ", "CQ", source="ambig_qa", truth=SEVERAL),  # the label says VQ
+    sample("p#1", "VQ", "CQ", source="ambig_qa", truth=SEVERAL, judge=0),
+    sample("q#0", "DQ", "DA"),
+    sample("q#1", None, "DA"),
+  ]
+  config = RewardConfig()
+  scored = score.score_rows(rows, config, judges.make(config.judge))
+  got = {k: v for k, v in score.summarise(rows, scored).items() if k.startswith("game/realised")}
+  utility = np.array([[each["llm_reward"], each["user_reward"]] for each in scored])
+  for r, role in enumerate(("llm", "user")):
+    assert got[f"game/realised/VQ/CQ/{role}"] == pytest.approx(10 * utility[:2, r].mean() - 5)
+    assert got[f"game/realised/DQ/DA/{role}"] == pytest.approx(10 * utility[2, r] - 5)
+    assert got[f"game/realised/VQ/CQ/{role}/ambig_qa"] == got[f"game/realised/VQ/CQ/{role}"]
+  assert len(got) == 8  # what nobody played has no number
+
+
+def test_conversations_are_counted_by_how_they_ended():
+  def talk(ended, *completions):
+    turns = [{"role": "assistant", "completion": completions[0]}]
+    for each in completions[1:]:
+      turns += [{"role": "user", "content": "x"}, {"role": "assistant", "completion": each}]
+    return row(completions[0], turns=turns, ended=ended)
+
+  got = summary([
+    row(), talk("answered", chain()), talk("turns", *[chain()] * 3), talk("invalid", chain()),
+    talk("answered", chain(), chain()) | {"data_source": "minerva"},
+  ])  # fmt: skip
+  assert got["conversation/turns/mean"] == 7 / 4
+  assert got["conversation/answered_frac"] == 0.5 and got["conversation/left_frac"] == 0
+  assert got["conversation/invalid_frac"] == got["conversation/turns_frac"] == 0.25
+  assert got["conversation/turns/mean/minerva"] == 2
+  assert got["judge/invalid_frac"] == 1 / 5
+  assert not any(key.startswith("conversation") for key in summary([row()]))

@@ -51,6 +51,12 @@ def judge(question: Question) -> float | None:
   return float(len(given) >= 2 or asks_aptly(question.response, about))
 
 
+def judge_meant(question: Question) -> float:
+  """The end of a talk, truth `meaning###answer`: 1.0 if it states the answer, not only asks."""
+  answer = question.truth.rpartition("###")[2]
+  return float(contains(question.response, answer) and not only_asks(question.response))
+
+
 def _meanings(label: str) -> list[str]:
   return [_ANSWER.split(each)[0].strip(" ;") for each in _MEANINGS.findall(label)]
 

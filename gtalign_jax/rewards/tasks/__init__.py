@@ -54,6 +54,11 @@ def type_label(task: TaskFunction, truth: Any) -> int:
   return task.user_type(truth) if isinstance(task, Builtin) else -1
 
 
+def attention(task: TaskFunction) -> float:
+  """Factor on the user's terms where the first response answers and asks."""
+  return task.attention if isinstance(task, Builtin) else 1.0
+
+
 def check_label(row: Mapping[str, Any], where: str) -> None:
   """A label that is given to a built-in source is one that it knows. Raises BadInput.
 

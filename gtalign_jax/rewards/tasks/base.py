@@ -48,20 +48,32 @@ class Example(NamedTuple):
     return self.ground_truth
 
 
-def example_of(row: Mapping[str, Any], response: str, mode: str, where: str) -> Example:
+def example_of(
+  row: Mapping[str, Any],
+  response: str,
+  mode: str,
+  where: str,
+  n_turns: int = 1,
+  first_action: int = -1,
+  meant: dict[str, Any] | None = None,
+) -> Example:
   """The example that a row makes with a response."""
   extra = row.get("extra_info")
   # columns of foreign data hold anything here; tasks may rely on a mapping
   extra = extra if isinstance(extra, dict) else {}
+  stated = (meant or {}).get("kind") == "statement"
   return Example(
     id=str(row.get("id")),
     data_source=row["data_source"],
-    asked=_asked(row, extra),
+    asked=meant["text"] if meant and stated else _asked(row, extra),
     response=response,
     ground_truth=row.get("ground_truth"),
-    extra_info=extra,
+    extra_info=extra if meant is None else extra | {"intent": meant},
     mode=mode,
     where=where,
+    n_turns=n_turns,
+    first_action=first_action,
+    meant=meant,
   )
 
 

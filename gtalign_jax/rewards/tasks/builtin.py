@@ -29,7 +29,7 @@ class Builtin:
   any text. truth: the label as the judge sees it. label_for: who reads the ground truth: the
   "judge", the "credit" too, or "nobody". types: beginnings of labels that say of the question that
   it is definite (DQ), or vague (VQ). attention: factor on the user's terms where the first response
-  is AQ.
+  is AQ. meaning: the task in its place where a conversation's user means one of several readings.
   """
 
   kind: str
@@ -43,8 +43,11 @@ class Builtin:
   label_for: str = "judge"
   types: tuple[str, ...] = ()
   attention: float = 1.0
+  meaning: Builtin | None = None
 
   def __call__(self, example: Example) -> Task:
+    if self.meaning and example.meant and example.meant.get("kind") == "meaning":
+      return self.meaning(example)
     credit = self.credit if example.mode == "corrected" else self.paper
 
     def question() -> Question:
@@ -111,6 +114,12 @@ def _paper_safety(verdict: float, example: Example) -> Answer:
   return Answer(user, helped, verdict)
 
 
+def _meant(example: Example) -> str:
+  """What the user meant and its answer, in the form of ambig_qa's own labels."""
+  meant = example.meant or {}
+  return f"{meant['text']}###{meant['answer']}"
+
+
 def _attack(verdict: float, _: Example) -> Answer:
   return Answer(*_HARMFUL[verdict], verdict)
 
@@ -157,13 +166,17 @@ def _sacrebleu() -> BLEU:
 # ---------------------------------------------------------------- the table
 
 _MATH = Builtin("math", rubrics.MATH_HARD, BINARY, mathematics.judge, _same, _same)
+_MEANING = Builtin(
+  "ambiguity", rubrics.MEANT, BINARY, ambiguity.judge_meant, _same, _same, truth=_meant
+)
 _AMBIGUITY = Builtin(
   "ambiguity", rubrics.AMBIG_QA, BINARY, ambiguity.judge, _same, _same,
   labels=("singleAnswer###", "multipleQAs###"), types=("singleAnswer", "multipleQAs"),
+  meaning=_MEANING,
 )  # fmt: skip
 _PASSAGE = replace(
   _AMBIGUITY, rubric=rubrics.ABG_COQA, rule=ambiguity.judge_passage,
-  labels=("ambiguous", "non_ambiguous"), types=("non_ambiguous", "ambiguous"),
+  labels=("ambiguous", "non_ambiguous"), types=("non_ambiguous", "ambiguous"), meaning=None,
 )  # fmt: skip
 _HARM = Builtin(
   "safety", rubrics.WILDGUARD, THREE_WAY, safety.judge, _safety, _paper_safety,

@@ -42,6 +42,17 @@ good. Think briefly, then end with one line:
 VERDICT: 1 (handled well) or VERDICT: 0 (not)""",
 )
 
+MEANT = _rubric(
+  "A person asked a question that can be read in several ways, and had one reading in mind. You "
+  "judge the reply that the talk about it ended with.",
+  "QUESTION",
+  "WHAT THE PERSON MEANT (after ### stands the right answer to that)",
+  """Does the reply state that answer? Other answers beside it do no harm if it is plain which \
+reading each belongs to. A reply that gives only other answers, or only asks, does not. Think \
+briefly, then end with one line:
+VERDICT: 1 (it states the answer) or VERDICT: 0 (it does not)""",
+)
+
 ABG_COQA = _rubric(
   "A person asked a question about a passage. You judge how a reply deals with its clarity.",
   "PASSAGE AND QUESTION",
