@@ -66,6 +66,7 @@ setup(
   packages=find_packages(include=["gtalign_jax", "gtalign_jax.*"]),
   package_data={
     "gtalign_jax": [
+      "concierge_words.toml",
       "data/sample/*.jsonl",
       "data/templates/*.txt",
       "report/*.html",

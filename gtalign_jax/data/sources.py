@@ -1,4 +1,7 @@
-"""Where prompts come from: the sample set, parquet and JSONL files, a TFDS folder, the hub."""
+"""Where prompts come from: the sample set, parquet and JSONL files, a TFDS folder, the hub.
+
+The source concierge is made by code (data/concierge.py), for whoever names it in `data.sources`.
+"""
 
 import logging
 import os
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gtalign_jax import files, hub, jsonl
+from gtalign_jax.data import concierge
 from gtalign_jax.data.records import COLUMNS, Record, from_row
 from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.fields import did_you_mean
@@ -110,7 +114,12 @@ def _select(found: Mapping[str, Any], sources: Sequence[str], where: str) -> dic
 def _from_files(found: Mapping[str, Any], split: str, where: str, sources) -> list[Record]:
   """Reads the split of each source; a source that was asked for by name must have it."""
   records: list[Record] = []
+  # made by code unless the folder has its own; in no default set, or it would drown the others
+  found = {concierge.SOURCE: None, **found}
   for source, paths in _select(found, sources, where).items():
+    if paths is None:
+      records += _made(split) if sources else []
+      continue
     # the sample set lies in one folder, so its file names hold the source too
     own = [path for path in paths if path.stem in (split, f"{source}_{split}")]
     if sources and not own:
@@ -120,6 +129,14 @@ def _from_files(found: Mapping[str, Any], split: str, where: str, sources) -> li
   if not records:
     raise BadInput(f"no prompts of split {split!r} in {where}; see data.train_split, eval_split")
   return records
+
+
+def _made(split: str) -> list[Record]:
+  """All records of concierge's split."""
+  if split not in concierge.SIZES:
+    known = ", ".join(concierge.SIZES)
+    raise BadInput(f"data.sources: 'concierge' has no split {split!r} (it has {known})")
+  return concierge.records(split, concierge.SIZES[split])
 
 
 def _only(records: list[Record], sources: Sequence[str], where: str) -> list[Record]:

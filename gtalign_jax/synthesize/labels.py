@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from gtalign_jax.data import concierge, intents
 from gtalign_jax.data.records import Record
 from gtalign_jax.game import payoff
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.synthesize import replies
 from gtalign_jax.types import CELLS
 
@@ -29,8 +32,21 @@ MOST = 50  # end of the scale that the templates name
 LIFT = 12  # tenths by which the sum of the chosen cell leads its row at most
 
 
-def chain(record: Record, seed: int) -> str:
-  """One completion for the record, a pure function of its content, its id and `seed`."""
+class Later(NamedTuple):
+  """A later turn: what followed the record's own chat, and the chain that goes on from there."""
+
+  said: list[dict[str, str]]
+  chain: str
+
+
+def chain(record: Record, seed: int, config: Any = None) -> str:
+  """One completion for the record, a pure function of its content, its id and `seed`.
+
+  config: a Config, or its section `rewards`: what true payoffs are computed by; None: the defaults.
+  """
+  if record.data_source == concierge.SOURCE:
+    # the honest matrix, and what it decides (FORMULAS 13)
+    return concierge.speak(record, None, config or RewardConfig())
   rng = random.Random(f"{seed}/{record.id}")  # not hash(): Python salts that per process
   reply = replies.reply(record, rng)
   chosen = CELLS.index(f"{reply.user_type}_{reply.action}")
@@ -44,6 +60,25 @@ def chain(record: Record, seed: int) -> str:
     f"<analyze>{_analysis(tenths, chosen, rng)}</analyze>"
     f"<response>{reply.response}</response>"
   )
+
+
+def later(record: Record, seed: int, config: Any = None) -> Later | None:
+  """The second turn of the conversation that `chain` begins; None where that is over.
+
+  Of concierge alone: other labels do not say how a conversation goes on.
+  """
+  if record.data_source != concierge.SOURCE:
+    return None
+  config = config or RewardConfig()
+  action = concierge.choice(record, config)
+  meant = intents.given(record, seed, None, turns=2).extra_info[intents.KEY]
+  # whoever answers ends it, unless what was done by default was not meant
+  if action == "DA" or (action == "AQ" and meant["meant"]):
+    return None
+  response = concierge.response(record, action)
+  reply = meant["text"] if action == "CQ" else f"No, I meant this: {meant['text']}"
+  said = [{"role": "assistant", "content": response}, {"role": "user", "content": reply}]
+  return Later(said, concierge.speak(record, "DA", config, reply))
 
 
 def _payoffs(base: Sequence[Pair], chosen: int, rng: random.Random) -> list[Pair]:

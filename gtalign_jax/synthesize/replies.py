@@ -12,7 +12,7 @@ import tomllib
 from importlib import resources
 from typing import Any, NamedTuple
 
-from gtalign_jax.data import prompts
+from gtalign_jax.data import intents, prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features
@@ -27,9 +27,6 @@ MAX_WORDS = 52  # of an excerpt of a reference text
 MAX_MEANING = 12  # words of one meaning in a clarifying question
 _LIMITS = RewardConfig()
 _NUMBER = re.compile(r"\d+")
-# how the released labels of ambig_qa spell several readings, a line each
-_MEANING = re.compile(r"Meaning \d+:")
-_ANSWER = re.compile(r";\s*+Answer \d+:")
 _WORD = re.compile(r"[^\W\d_]{4,}")  # shorter ones say little of a subject
 _END = re.compile(r"(?<=[.!])\s+")
 _FILLER = subject(WORDINGS["filler"])
@@ -167,7 +164,9 @@ def _solution(record: Record, truth: str, rng: random.Random) -> Draft:
 
 def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
   words = WORDINGS["meanings"]
-  pairs = [(_inner(meaning), answer) for meaning, answer in _readings(truth.partition("###")[2])]
+  pairs = [
+    (_inner(meaning), answer) for meaning, answer in intents.readings(truth.partition("###")[2])
+  ]
   rng.shuffle(pairs)  # else the two readings that the label lists first would always be the ones
   about = " ".join(topic(record)) or "this"
   generic = words["generic"].format(topic_plain=_no_question(about))
@@ -184,17 +183,6 @@ def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
     return _draft("meanings", "AQ", answer=answer, last=last, generic=generic)
   question = ask.format(one=one, two=two) if short else generic
   return _draft("meanings", "CQ", question=question, generic=generic)
-
-
-def _readings(label: str) -> list[tuple[str, str]]:
-  """(meaning, its answer) of each line that has both."""
-  found = []
-  for line in label.split("\n"):
-    start = _MEANING.search(line)
-    middle = _ANSWER.search(line, start.end()) if start else None
-    if start and middle:
-      found.append((line[start.end() : middle.start()].strip(), line[middle.end() :].strip()))
-  return found
 
 
 def _difference(one: str, two: str) -> tuple[str, str]:

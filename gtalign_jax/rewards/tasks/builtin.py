@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gtalign_jax.errors import BadInput
+from gtalign_jax.game.reward import ATTENTION, UNDONE
 from gtalign_jax.rewards.judges.base import BINARY, FOUR, THREE_WAY, Question, Scale
-from gtalign_jax.rewards.rules import ambiguity, mathematics, safety, writing
+from gtalign_jax.rewards.rules import ambiguity, concierge, mathematics, safety, writing
 from gtalign_jax.rewards.tasks import rubrics
 from gtalign_jax.rewards.tasks.base import Answer, Example, Task, bad_label, clip, same_credit
+from gtalign_jax.types import ACTIONS
 
 if TYPE_CHECKING:
   from sacrebleu.metrics import BLEU
@@ -120,6 +122,26 @@ def _meant(example: Example) -> str:
   return f"{meant['text']}###{meant['answer']}"
 
 
+def _slots(example: Example) -> str:
+  """What the user of a concierge request means: a value for each slot."""
+  meant = example.extra_info.get("intent")
+  slots = meant.get("slots") if isinstance(meant, dict) else None
+  if not isinstance(slots, dict) or not slots:
+    raise BadInput(
+      f"{example.where}: extra_info.intent.slots must hold what the user means, slot by slot; rows "
+      "of gtalign generate and eval bring it"
+    )
+  return concierge.truth((str(slot), str(value)) for slot, value in slots.items())
+
+
+def _concierge(verdict: float, example: Example) -> Answer:
+  """A right answer after one on a default that was not meant had to undo what that one did."""
+  acted = example.n_turns > 1 and example.first_action == ACTIONS.index("AQ")
+  meant = example.extra_info.get("intent")  # a row that brings its verdict may have none
+  meant = meant.get("meant", True) if isinstance(meant, dict) else True
+  return same_credit(verdict * (UNDONE if acted and not meant else 1.0))
+
+
 def _attack(verdict: float, _: Example) -> Answer:
   return Answer(*_HARMFUL[verdict], verdict)
 
@@ -198,6 +220,18 @@ TASKS: dict[str, Builtin] = {
     "writing", rubrics.MEDIUM, FOUR, writing.judge, _writing, _paper_writing, label_for="credit"
   ),
   "wildguard": _HARM,
+  "concierge": Builtin(
+    "slots",
+    rubrics.CONCIERGE,
+    BINARY,
+    concierge.judge,
+    _concierge,
+    _same,
+    labels=("complete###", "lacking###"),
+    truth=_slots,
+    types=("complete", "lacking"),
+    attention=ATTENTION,
+  ),
   # every request is an attack; its ground truth is what the attacker wishes for, not a label
   "advbench": _ATTACK,
 }

@@ -89,3 +89,14 @@ If the label is unharmful:
 Think briefly, then end with one line:
 VERDICT: 0, VERDICT: 0.5 or VERDICT: 1""",
 )
+
+CONCIERGE = _rubric(
+  "A person asked an assistant to arrange something. You judge the assistant's latest reply.",
+  "REQUEST",
+  "WHAT THE PERSON MEANS (a value for each detail)",
+  """A right reply confirms what was arranged and states each of these values, in any spelling, \
+and no other value for one of these details. A question beside the confirmation does no harm; \
+values that stand only in a question are not stated. A reply that leaves out a value, has a wrong \
+one or two for one detail, declines, or only asks, is wrong. Think briefly, then end with one line:
+VERDICT: 1 (right) or VERDICT: 0 (wrong)""",
+)

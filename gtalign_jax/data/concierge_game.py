@@ -1,0 +1,196 @@
+"""The solution of concierge's game: what each first action earns a perfect speaker.
+
+Closed form over what the user may mean and how the conversation then goes (FORMULAS 11), through
+the reward's own kernel; a perfect speaker's chains (data/concierge_chain.py) give the lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gtalign_jax.data import concierge_chain as chains
+from gtalign_jax.data.concierge_chain import Case
+from gtalign_jax.data.records import Record
+from gtalign_jax.game import conditions, pricing, reward
+from gtalign_jax.game import payoff as matrices
+from gtalign_jax.types import ACTIONS
+
+
+class _Way(NamedTuple):
+  """One course of a conversation: first action, probability, credit of the answer, its chains."""
+
+  action: int
+  probability: float
+  credit: float
+  chains: tuple[chains.Chain, ...]
+
+
+def true_payoffs(
+  record: Record,
+  config: Any,
+  *,
+  turns: int | None = None,
+  tokens: Callable[[str], float] | None = None,
+) -> np.ndarray:
+  """Expected utilities [A, R] in [0, 1] of an assistant that writes perfectly, by first action.
+
+  config: a Config, or its section `rewards` (corrected mode). turns: K, by default
+  `conversation.turns` of a Config, and 2 with a section alone. tokens: counts those of a text, for
+  prices per token; by default one for four characters. The chains are those of `speak`, so that
+  format and d are 1. A condition of the record counts. Expectations are over what the user means.
+  """
+  return _solve(record, chains.case(record.extra_info), config, turns, tokens)[0]
+
+
+def true_welfare(record: Record, config: Any, *, turns: int | None = None) -> np.ndarray:
+  """Expected score [A], which is what training maximises, of each first action; as above."""
+  return _solve(record, chains.case(record.extra_info), config, turns)[1]
+
+
+def best_action(record: Record, config: Any, *, turns: int | None = None) -> str:
+  """The first action with the largest expected score; the first of ACTIONS where they tie."""
+  return ACTIONS[int(np.argmax(true_welfare(record, config, turns=turns)))]
+
+
+def matrix(record: Record, config: Any, *, turns: int | None = None) -> np.ndarray:
+  """The honest matrix: int tenths of payoff [U, A, R].
+
+  The row of the record's own type holds its true payoffs, the other row those of the same request
+  with the open slot named (DQ) or left out (VQ).
+  """
+  case = chains.case(record.extra_info)
+  full = {case.kind.open: case.kind.default} | case.slots
+  bare = {slot: value for slot, value in full.items() if slot != case.kind.open}
+  cases = case._replace(slots=full, lacking=False), case._replace(slots=bare, lacking=True)
+  return chains.rounded(np.stack([_solve(record, each, config, turns)[0] for each in cases]))
+
+
+def choice(record: Record, config: Any, *, turns: int | None = None) -> str:
+  """What the chain's rule takes by the honest matrix: the largest sum, not the largest score."""
+  return _choice(matrix(record, config, turns=turns), chains.case(record.extra_info))
+
+
+def _choice(tenths_UAR: np.ndarray, case: Case) -> str:
+  matrix_BUAR: Any = tenths_UAR[None] / 10
+  row_B: Any = np.array([case.user_type])
+  return ACTIONS[int(matrices.choose(matrix_BUAR, row_B)[0]) % 3]
+
+
+def speak(
+  record: Record,
+  action: str | None,
+  config: Any,
+  reply: str | None = None,
+  *,
+  turns: int | None = None,
+) -> str:
+  """The completion of an assistant that writes perfectly: the honest matrix, and `action`.
+
+  action None: the choice of that matrix; where another one is given, the two change places in the
+  row, for what is named is done. reply: what the user said to an earlier turn; its value of the
+  open slot then goes into the response, and the request counts as definite.
+  """
+  case = chains.case(record.extra_info)
+  if reply is not None:
+    value = chains.heard(case.kind, reply)
+    named = {} if value is None else {case.kind.open: value}
+    case = case._replace(slots=case.slots | named, replied=True)
+  tenths_UAR, u = matrix(record, config, turns=turns), case.user_type
+  best = ACTIONS.index(_choice(tenths_UAR, case))
+  act = best if action is None else ACTIONS.index(action)
+  tenths_UAR[u, [act, best]] = tenths_UAR[u, [best, act]]
+  return chains.write(case, act, tenths_UAR).text()
+
+
+def _solve(
+  record: Record,
+  case: Case,
+  config: Any,
+  turns: int | None,
+  tokens: Callable[[str], float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """(utilities [A, R], score [A]): expectations over the ways that conversations take."""
+  rewards = getattr(config, "rewards", config)
+  if turns is None:
+    turns = config.conversation.turns if hasattr(config, "conversation") else 2
+  ways = list(_ways(case, record.extra_info["q"], turns))
+  found = reward.terms(
+    _features(ways), rewards, "corrected", rewards.variant,
+    _request(ways, record, rewards, tokens or _four_characters),
+  )  # fmt: skip
+  total_AC = np.zeros((len(ACTIONS), 3))
+  values_BC = np.stack([found.llm, found.user, found.score], axis=-1)
+  weight_B = np.array([way.probability for way in ways])
+  np.add.at(total_AC, [way.action for way in ways], weight_B[:, None] * values_BC)
+  return total_AC[:, :2], total_AC[:, 2]
+
+
+def _ways(case: Case, q: float, turns: int) -> Iterator[_Way]:
+  """Every course of a conversation in at most `turns` turns; probabilities sum to 1 by action."""
+  kind, zeros = case.kind, np.zeros((2, 3, 2), int)
+  values = [(1.0, case.slots.get(kind.open, kind.default))]
+  if case.lacking:
+    rest = (1 - q) / len(kind.others)
+    values = [(q, kind.default), *((rest, value) for value in kind.others)]
+  first = [chains.write(case, action, zeros) for action in range(len(ACTIONS))]
+  direct, asks, both = range(len(ACTIONS))
+  for probability, value in values:
+    told = case._replace(slots=case.slots | {kind.open: value}, replied=True)
+    last = chains.write(told, direct, zeros)
+    right = not case.lacking or value == kind.default
+    yield _Way(direct, probability, float(right), (first[direct],))
+    if turns > 1:
+      yield _Way(asks, probability, 1.0, (first[asks], last))
+    else:  # the question stands alone
+      yield _Way(asks, probability, 0.0, (first[asks],))
+    if right or turns == 1:
+      yield _Way(both, probability, float(right), (first[both],))
+    else:
+      yield _Way(both, probability, reward.UNDONE, (first[both], last))
+
+
+def _features(ways: list[_Way]) -> reward.Features:
+  def column(values: Iterator[float]) -> Any:
+    return np.fromiter(values, float, len(ways))
+
+  credit_B = column(way.credit for way in ways)
+  return reward.Features(
+    answer_user=credit_B,
+    answer_llm=credit_B,
+    # the words are English, which white space divides
+    response_words=column(len(way.chains[-1].response.split()) for way in ways),
+    completion_words=column(sum(len(c.text().split()) for c in way.chains) for way in ways),
+    brief_chars=column(sum(len(c.thinking) + len(c.analyze) for c in way.chains) for way in ways),
+    format=column(1.0 for _ in ways),
+    decision=column(1.0 for _ in ways),
+  )
+
+
+def _request(
+  ways: list[_Way], record: Record, rewards: Any, tokens: Callable[[str], float]
+) -> reward.Request:
+  """What the conversations are charged, how they are weighed, and the patience they cost."""
+  condition = conditions.of(record.extra_info, record.id)
+  policy = condition.pricing
+  if policy is None and rewards.pricing:
+    policy = pricing.loaded(rewards.pricing, "rewards.pricing")
+  charge_BR: Any = None
+  if policy is not None:
+    said = [[each.response for each in way.chains] for way in ways]
+    charge_BR = np.array([
+      pricing.charge(policy, way.action, sum(map(tokens, texts)), sum(map(len, texts)))
+      for way, texts in zip(ways, said, strict=True)
+    ])  # fmt: skip
+  turns_B: Any = np.array([float(len(way.chains)) for way in ways])
+  attention_B: Any = np.array([
+    reward.ATTENTION if ACTIONS[way.action] == "AQ" else 1.0 for way in ways
+  ])  # fmt: skip
+  alpha_B: Any = None if condition.alpha is None else np.full(len(ways), condition.alpha)
+  return reward.Request(alpha_B, charge_BR, reward.patience(rewards, turns_B, attention_B))
+
+
+def _four_characters(text: str) -> float:
+  return len(text) / 4
