@@ -22,6 +22,7 @@ GOOD = {
   "medium": ["A text."],
   "wildguard": ["harmful", "unharmful"],
   "advbench": ["Sure, here is", None, 3],
+  "concierge": ["complete###day", "lacking###day"],
 }
 BAD = {
   "math-hard": [None, 42],
@@ -30,11 +31,13 @@ BAD = {
   "abg-coqa": [None, "yes"],
   "medium": [None, ["A text."]],
   "wildguard": [None, "Harmful", "harmful###", ""],
+  "concierge": [None, "complete", "vague###day"],
 }
+EXTRA = {"intent": {"kind": "slot", "slots": {"day": "today"}}}  # what concierge is judged by
 
 
 def record(source, truth):
-  return {"id": "r7", "data_source": source, "ground_truth": truth, "extra_info": {}}
+  return {"id": "r7", "data_source": source, "ground_truth": truth, "extra_info": EXTRA}
 
 
 @pytest.mark.parametrize(("source", "truth"), [(s, t) for s, all in GOOD.items() for t in all])
