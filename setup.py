@@ -71,6 +71,7 @@ setup(
       "data/templates/*.txt",
       "report/*.html",
       "synthesize/*.toml",
+      "users/*.toml",
     ]
   },
   install_requires=REQUIRED,

@@ -49,6 +49,16 @@ _ENDPOINT = (
   "deadline_s", "max_attempts", "breaker_failures", "breaker_cooldown_s",
 )  # fmt: skip
 
+
+def _answerer(section: str) -> tuple[Rule, Rule]:
+  """What a judge or a user that is no endpoint, or no log, does not read."""
+  kind, asked = f"{section}.kind", ("model", "base_url", "cache", *_ENDPOINT)
+  return (
+    Rule(tuple(f"{section}.{key}" for key in asked), kind, _is(kind, "http"), "take http"),
+    Rule((f"{section}.log",), kind, _is(kind, "recorded"), "take recorded"),
+  )
+
+
 RULES = (
   # phases that a run does not have
   Rule(
@@ -116,14 +126,7 @@ RULES = (
     ("rewards.brief_scale",),
     "rewards.user_brief", _positive("rewards.user_brief"), "give the term a weight",
   ),
-  Rule(
-    tuple(f"rewards.judge.{key}" for key in ("model", "base_url", "cache", *_ENDPOINT)),
-    "rewards.judge.kind", _is("rewards.judge.kind", "http"), "take http",
-  ),
-  Rule(
-    ("rewards.judge.log",),
-    "rewards.judge.kind", _is("rewards.judge.kind", "recorded"), "take recorded",
-  ),
+  *_answerer("rewards.judge"),
   Rule(
     tuple(f"teacher.{key}" for key in ("tries", *_ENDPOINT)),
     "teacher.model", lambda values: values["teacher.model"] != "", "name a model",

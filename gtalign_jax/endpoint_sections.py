@@ -1,10 +1,11 @@
-"""The sections of models that are asked: the judge and the teacher (see sections.py)."""
+"""The sections of models that are asked: judge, simulated user and teacher (see sections.py)."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from gtalign_jax import address
@@ -12,6 +13,7 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import JsonTable, at_least, fraction, one_of, placed, positive, settle
 
 JUDGES = ("rule", "http", "recorded")
+USERS = ("rule", "http", "policy", "recorded")
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 # fields of a request that `extra_body` may not hold -> the key that sets them, "" where none does
 OWN_FIELDS = {
@@ -74,32 +76,70 @@ class EndpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeConfig(EndpointConfig):
-  """Who judges a response: a rule, a model behind an endpoint (http), or a log (recorded)."""
+class AnswererConfig(EndpointConfig):
+  """Who answers in the place of a person: rules, a model behind an endpoint (http), a log, …"""
+
+  KINDS: ClassVar[tuple[str, ...]]  # what `kind` can be
+  ANSWERS: ClassVar[str]  # what they are called
+  CACHE: ClassVar[str]  # the file in the work directory that keeps them
+
+  kind: str = "rule"
+  # SQLite file of answers; "" = CACHE in the work directory, or beside the output
+  cache: str = placed("")
+  log: str = ""  # recorded: JSONL of answers to replay
+
+  def __post_init__(self):
+    super().__post_init__()
+    section = self.SECTION
+    one_of(f"{section}.kind", self.kind, self.KINDS)
+    if self.kind == "http" and not (self.base_url and self.model):
+      raise BadInput(
+        f"{section}.kind='http' needs {section}.base_url and {section}.model; set both"
+      )
+    if "://" in self.cache:  # Path() would take it for a relative folder, one on each host
+      raise BadInput(
+        f"{section}.cache={self.cache!r} is no local path; name a file of this machine"
+      )
+    if self.kind == "recorded" and not self.log:
+      raise BadInput(f"{section}.kind='recorded' needs {section}.log=FILE.jsonl")
+
+  def cache_file(self, folder: Path | None) -> Path | None:
+    """Where answers are kept; folder: for a config that names no file (None: they are not)."""
+    return Path(self.cache) if self.cache else folder and folder / self.CACHE
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig(AnswererConfig):
+  """Who judges a response: rule | http | recorded."""
 
   SECTION: ClassVar[str] = "rewards.judge"
+  KINDS: ClassVar[tuple[str, ...]] = JUDGES
+  ANSWERS: ClassVar[str] = "verdicts"
+  CACHE: ClassVar[str] = "judge_cache.sqlite"
 
-  kind: str = "rule"  # rule | http | recorded
-  # SQLite file of verdicts; "" = judge_cache.sqlite in the work directory, or beside the output
-  cache: str = placed("")
-  log: str = ""  # recorded: JSONL of verdicts to replay
   # a step, evaluation or score with a larger share of rows without verdict ends, unwritten
   max_invalid_frac: float = placed(0.5)
 
   def __post_init__(self):
     super().__post_init__()
-    one_of("rewards.judge.kind", self.kind, JUDGES)
-    fraction("rewards.judge", self, "max_invalid_frac")
-    if self.kind == "http" and not (self.base_url and self.model):
-      raise BadInput(
-        "rewards.judge.kind='http' needs rewards.judge.base_url and rewards.judge.model; set both"
-      )
-    if "://" in self.cache:  # Path() would take it for a relative folder, one on each host
-      raise BadInput(
-        f"rewards.judge.cache={self.cache!r} is no local path; name a file of this machine"
-      )
-    if self.kind == "recorded" and not self.log:
-      raise BadInput("rewards.judge.kind='recorded' needs rewards.judge.log=FILE.jsonl")
+    fraction(self.SECTION, self, "max_invalid_frac")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserConfig(AnswererConfig):
+  """Who answers an assistant that asks: rule | http | policy | recorded (docs/users.md)."""
+
+  SECTION: ClassVar[str] = "conversation.user"
+  KINDS: ClassVar[tuple[str, ...]] = USERS
+  ANSWERS: ClassVar[str] = "replies"
+  CACHE: ClassVar[str] = "user_cache.sqlite"
+
+  persona: str = ""  # http, policy: who the model plays, in sentences; "" = a plain person
+  max_words: int = 200  # http, policy: words of a reply; the rest is cut off
+
+  def __post_init__(self):
+    super().__post_init__()
+    at_least(self.SECTION, self, 1, "max_words")
 
 
 @dataclass(frozen=True, kw_only=True)

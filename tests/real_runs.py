@@ -12,7 +12,10 @@ TRAIN = Path(__file__).parent / "train"
 TINY = TRAIN / "tiny_config.py"
 SHORT = TRAIN / "short_config.py"
 # metrics that depend on the clock, or on what an earlier start left in a cache
-CLOCK = ("step_time", "timing_s/", "perf/", "judge/latency_", "judge/cache_hit_frac")
+CLOCK = (
+  "step_time", "timing_s/", "perf/", "judge/latency_", "judge/cache_hit_frac", "user/latency_",
+  "user/cache_hit_frac",
+)  # fmt: skip
 
 
 def command(workdir, *overrides, config=TINY, name="train"):

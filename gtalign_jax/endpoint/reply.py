@@ -10,6 +10,8 @@ from gtalign_jax.endpoint_sections import TOKEN_LIMITS, EndpointConfig
 CUT = ("length", "max_tokens", "model_length", "max_output_tokens")
 FILTERED = ("content_filter", "safety", "refusal", "blocklist", "prohibited_content", "recitation")
 BROKEN = ("error", "abort", "aborted", "cancelled", "insufficient_system_resource")
+# reasoning models think aloud first; some chat templates eat the opening tag
+_THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.S)
 FINAL = ("refused", "filtered", "tool_call")  # asking again would not help
 
 
@@ -29,6 +31,11 @@ class Reply(NamedTuple):
   @property
   def is_final(self) -> bool:
     return self.fault in FINAL or self.fault.startswith("http_")
+
+
+def spoken(text: str) -> str:
+  """A reply without the thoughts before it."""
+  return _THOUGHT.sub("", text).strip()
 
 
 class NoReply(Exception):

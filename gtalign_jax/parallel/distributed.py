@@ -117,12 +117,12 @@ def gather_rows(rows: list[dict]) -> list[dict]:
   return [row for part in parts for row in part]
 
 
-def own_file(path: Path) -> Path:
+def own_file(path: Path | None) -> Path | None:
   """`path`, or on other processes than the main one a file of their own beside it.
 
   For files that processes write all the time, which a network file system cannot share.
   """
-  if not jax.distributed.is_initialized() or is_main():
+  if path is None or not jax.distributed.is_initialized() or is_main():
     return path
   return path.with_stem(f"{path.stem}.{jax.process_index()}")
 

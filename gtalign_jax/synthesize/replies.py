@@ -16,8 +16,8 @@ from gtalign_jax.data import intents, prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features
-from gtalign_jax.rewards.rules.text import share, subject
 from gtalign_jax.types import ACTIONS, USER_TYPES
+from gtalign_jax.wording import share, subject
 
 WORDINGS: dict[str, Any] = tomllib.loads(
   resources.files("gtalign_jax.synthesize").joinpath("wordings.toml").read_text("utf-8")

@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from gtalign_jax import finished, jsonl
 from gtalign_jax.data import prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.endpoint.background import Loop
+from gtalign_jax.endpoint.reply import spoken
 from gtalign_jax.endpoint_sections import TeacherConfig
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.reward_section import RewardConfig
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
   from gtalign_jax.endpoint.client import Endpoint
 
 log = logging.getLogger(__name__)
-
-# reasoning models think aloud first; some chat templates eat the opening tag
-_THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.S)
 
 
 def row(record: Record, completion: str) -> dict[str, Any]:
@@ -134,12 +131,12 @@ def _ask(
     async with endpoint.places:  # all tasks exist at once; this bounds the open requests
       reply = await endpoint.ask(
         prompts.messages(record, "full"),
-        lambda text: check.fault(_chain(text), limits) is None,
+        lambda text: check.fault(spoken(text), limits) is None,
         samples=teacher.tries,
       )
     if reply is None:
       return False
-    text = _chain(reply.text)
+    text = spoken(reply.text)
     fault = reply.fault or check.fault(text, limits)
     answer = {"id": record.id, "fault": fault, "completion": None if fault else text}
     if reply.fault.startswith("http_"):
@@ -168,7 +165,3 @@ def _ask(
   for answer in refused:  # written down, so that no later run pays for asking again
     keep(answer)
   return failed
-
-
-def _chain(text: str) -> str:
-  return _THOUGHT.sub("", text).strip()

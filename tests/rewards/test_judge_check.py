@@ -8,10 +8,10 @@ import judge_servers as servers
 import pytest
 from judge_servers import serve
 
+from gtalign_jax.endpoint import answers
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.rewards import judges
-from gtalign_jax.rewards.judges import http as http_judge
 from gtalign_jax.rewards.judges.base import BINARY, Question
 
 
@@ -67,7 +67,7 @@ def test_a_busy_server_is_there():
     busy.bind(("127.0.0.1", 0))
     busy.listen(5)  # connections are accepted, and never answered
     began = time.monotonic()
-    http_judge.check(http(f"http://127.0.0.1:{busy.getsockname()[1]}/v1"), deadline_s=0.3)
+    answers.check(http(f"http://127.0.0.1:{busy.getsockname()[1]}/v1"), deadline_s=0.3)
     assert time.monotonic() - began < 5
 
 

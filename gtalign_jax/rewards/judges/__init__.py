@@ -15,9 +15,10 @@ def make(config: JudgeConfig, folder: Path | None = None) -> Judge:
   folder: holds the cache of verdicts where the config names none (None: no cache then).
   """
   if config.kind == "http":
+    from gtalign_jax.parallel import distributed
     from gtalign_jax.rewards.judges.http import HttpJudge  # deferred: httpx2 and jax take long
 
-    return HttpJudge(config, folder)
+    return HttpJudge(config, distributed.own_file(config.cache_file(folder)))
   if config.kind == "recorded":
     from gtalign_jax.rewards.judges.recorded import RecordedJudge
 
@@ -38,9 +39,9 @@ def check(config: JudgeConfig) -> None:
   Raises BadInput, or RunFailure where an endpoint does not answer.
   """
   if config.kind == "http":
-    from gtalign_jax.rewards.judges import http  # deferred, as above
+    from gtalign_jax.endpoint import answers  # deferred, as above
 
-    http.check(config)
+    answers.check(config)
   if config.kind == "recorded":
     try:
       make(config).close()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from gtalign_jax.rewards.features import asking
 from gtalign_jax.rewards.judges.base import Question
-from gtalign_jax.rewards.rules.text import plain, share, subject
+from gtalign_jax.wording import asking, contains, plain, subject
 
 # How the released labels spell them. To the end of the line, and cut in Python: white space that a
 # lazy match and a repeat after it both take is tried in every way of sharing it.
@@ -25,12 +24,7 @@ _REQUESTS = re.compile(
   r"\b(?:which|what|who|clarify|specify|narrow)\b",
   re.I,
 )
-# Words before an answer that take it back, in the same clause.
-_DENIES = re.compile(
-  r"(?:\bnot|n t|\bnever|\bneither|\bcould be|\bmight be|\bmay be|\beither)(?: \w+){0,3} $"
-)
 MIN_WORDS = 12  # a reply that asks and has at least so many words outside the question also answers
-OVERLAP = 0.8  # share of an answer's words that a reply must contain where it has not the phrase
 
 
 def judge(question: Question) -> float | None:
@@ -68,24 +62,6 @@ def judge_passage(question: Question) -> float | None:
   if question.truth == "non_ambiguous":
     return float(bool(plain(question.response)) and not only_asks(question.response))
   return None
-
-
-def contains(response: str, answer: str) -> bool:
-  """Does the reply state the answer: the phrase itself, or nearly all of its words?
-
-  Not where it is denied ("not X"), or one of several guesses ("could be Y, X or Z").
-  """
-  phrase, text = plain(answer), plain(response)
-  if not phrase:
-    return answer.strip() != "" and answer.strip() in response
-  before, found, after = f" {text} ".partition(f" {phrase} ")
-  if found:
-    # the last 60 characters: a clause; a denial further off is of something else
-    denied = _DENIES.search(before[-60:] + " ") is not None
-    return not denied and not before.endswith(" or") and not after.startswith("or ")
-  words = phrase.split()
-  needed = 1.0 if len(words) == 2 else OVERLAP  # half of a name is another person
-  return len(words) >= 2 and share(set(words), set(text.split())) >= needed
 
 
 def only_asks(response: str) -> bool:

@@ -9,10 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gtalign_jax.rewards.features import asking
 from gtalign_jax.rewards.judges.base import Question
 from gtalign_jax.rewards.rules import refusals
-from gtalign_jax.rewards.rules.text import subject
+from gtalign_jax.wording import asking, subject
 
 LONGEST = 50_000  # characters that are read; a budget of 8,192 tokens holds fewer
 OPENING = 2  # sentences in which an honest refusal shows

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from gtalign_jax.rewards.features import asking
 from gtalign_jax.rewards.judges.base import Question
-from gtalign_jax.rewards.rules.text import share, subject
+from gtalign_jax.wording import asking, share, subject
 
 # What a question about any text may ask for.
 _FORM = re.compile(r"\b(?:long|length|tone|style|audience|readers?|format|words|purpose)\b", re.I)

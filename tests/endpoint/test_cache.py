@@ -10,12 +10,12 @@ import time
 import pytest
 from judge_servers import serve
 
-from gtalign_jax.endpoint_sections import JudgeConfig
+from gtalign_jax.endpoint import cache
+from gtalign_jax.endpoint.cache import Cache
+from gtalign_jax.endpoint_sections import JudgeConfig, UserConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards import judges
-from gtalign_jax.rewards.judges import cache
 from gtalign_jax.rewards.judges.base import BINARY, Question
-from gtalign_jax.rewards.judges.cache import Cache
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def warnings(caplog):
 
 
 def filled(path, count=3):
-  it = Cache(path)
+  it = Cache(path, JudgeConfig)
   for n in range(count):
     it.put(f"k{n}", n / 2)
   it.close()
@@ -37,9 +37,19 @@ def filled(path, count=3):
 def test_verdicts_are_kept(tmp_path):
   path = tmp_path / "new" / "c.sqlite"
   filled(path)
-  it = Cache(path)
+  it = Cache(path, JudgeConfig)
   assert it.get([f"k{n}" for n in range(2_000)]) == {"k0": 0.0, "k1": 0.5, "k2": 1.0}
   it.close()
+
+
+def test_replies_are_texts_and_verdicts_are_of_another_cache(tmp_path):
+  path, odd = tmp_path / "c.sqlite", "007\x00\n日本 <|im_end|> "
+  it = Cache(path, UserConfig)
+  it.put("k", odd)
+  it.close()
+  assert Cache(path, UserConfig).get(["k"]) == {"k": odd}  # no number, and cut nowhere
+  with pytest.raises(BadInput, match=r"^rewards\.judge\.cache='.*' cannot be used"):
+    Cache(path, JudgeConfig)
 
 
 def _folder(path):
@@ -62,14 +72,14 @@ def test_what_is_no_cache_is_bad_input_and_left_as_it_is(tmp_path, make):
   make(path)
   before = path.read_bytes() if path.is_file() else None
   with pytest.raises(BadInput, match=r"^rewards\.judge\.cache='.*c\.sqlite' cannot be used"):
-    Cache(path)
+    Cache(path, JudgeConfig)
   assert before is None or path.read_bytes() == before
 
 
 def test_a_cache_below_a_file_is_bad_input_before_anything_is_asked(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(BadInput, match=r"^rewards\.judge\.cache=.*file is no folder"):
-    Cache(tmp_path / "file" / "sub" / "c.sqlite")
+    Cache(tmp_path / "file" / "sub" / "c.sqlite", JudgeConfig)
 
 
 def test_a_lock_is_waited_for_briefly_and_verdicts_are_written_later(tmp_path, caplog):
@@ -77,7 +87,7 @@ def test_a_lock_is_waited_for_briefly_and_verdicts_are_written_later(tmp_path, c
   filled(path)
   other = sqlite3.connect(path, isolation_level=None)
   other.execute("BEGIN EXCLUSIVE")
-  it = Cache(path)
+  it = Cache(path, JudgeConfig)
   began = time.monotonic()
   for n in range(50):
     it.put(f"new{n}", 1.0)
@@ -97,7 +107,7 @@ def test_a_damaged_cache_is_left_out(tmp_path, caplog):
   filled(path, 3_000)
   whole = path.read_bytes()
   path.write_bytes(whole[:4_096] + b"\xff" * (len(whole) - 4_096))
-  it = Cache(path)
+  it = Cache(path, JudgeConfig)
   assert it.get(["k1"]) == {}
   it.put("k1", 0.5)
   assert it.get(["k1"]) == {"k1": 0.5}
@@ -106,7 +116,7 @@ def test_a_damaged_cache_is_left_out(tmp_path, caplog):
 
 
 def test_a_cache_that_vanishes_or_becomes_something_else(tmp_path, caplog):
-  it = Cache(tmp_path / "c.sqlite")  # not there yet
+  it = Cache(tmp_path / "c.sqlite", JudgeConfig)  # not there yet
   _text(tmp_path / "c.sqlite")
   it.put("k", 1.0)
   assert it.get(["k"]) == {"k": 1.0}
@@ -116,9 +126,10 @@ def test_a_cache_that_vanishes_or_becomes_something_else(tmp_path, caplog):
 
 FULL = """
 import logging, resource, sys
-from gtalign_jax.rewards.judges.cache import Cache
+from gtalign_jax.endpoint.cache import Cache
+from gtalign_jax.endpoint_sections import JudgeConfig
 logging.basicConfig(format="%(message)s")
-it = Cache(sys.argv[1])
+it = Cache(sys.argv[1], JudgeConfig)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))  # a disk that ends there
 for n in range(2_000):
   it.put(f"key {n}", 1.0)

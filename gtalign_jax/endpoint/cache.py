@@ -1,7 +1,7 @@
-"""Verdicts on disk (SQLite), keyed by judge, prompt and completion; threads may share it.
+"""Answers on disk (SQLite), keyed by who was asked and what; threads may share it.
 
 A cache saves money; it is not worth a run. Once opened it raises nothing: trouble (locked, full,
-damaged, read-only) is logged once, and verdicts are asked for again.
+damaged, read-only) is logged once, and answers are asked for again.
 """
 
 from __future__ import annotations
@@ -14,39 +14,42 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+from gtalign_jax.endpoint_sections import AnswererConfig
 from gtalign_jax.errors import BadInput
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Answer = TypeVar("Answer", float, str)
+COLUMNS = {"verdicts": "verdict REAL", "replies": "reply TEXT"}  # table -> what it holds by key
 VARIABLES = 500  # of one query; older builds of SQLite take 999
-LOCKED_S = 1.0  # wait for another process; then verdicts are kept in memory until the next batch
+LOCKED_S = 1.0  # wait for another process; then answers are kept in memory until the next batch
 
 
-class Cache:
-  """Verdict by key. Readable verdicts only are stored, so a failure is asked again.
+class Cache(Generic[Answer]):
+  """Answer by key. Readable answers only are stored, so a failure is asked again.
 
-  The file is made by the first verdict: a start that fails leaves nothing behind. Raises
+  The file is made by the first answer: a start that fails leaves nothing behind. Raises
   BadInput where `path` is something that is no cache, or cannot lie where it is to lie.
   """
 
-  def __init__(self, path: str | Path):
-    self._path = Path(path)
+  def __init__(self, path: str | Path, owner: type[AnswererConfig]):
+    self._path, self._owner, self._table = Path(path), owner.SECTION, owner.ANSWERS
     self._lock = threading.Lock()
     self._open: sqlite3.Connection | None = None
-    self._waiting: dict[str, float] = {}  # verdicts that are not on disk yet
+    self._waiting: dict[str, Answer] = {}  # answers that are not on disk yet
     self._resting = self._reported = False
     above = next(each for each in self._path.absolute().parents if each.exists())
     if self._path.is_dir() or not above.is_dir():
       raise self._not_a_cache("a folder" if self._path.is_dir() else f"{above} is no folder")
     if self._path.exists():
       with self._lock:
-        self._try(lambda: self._file().execute("SELECT key, verdict FROM verdicts LIMIT 1"), True)
+        self._try(lambda: self._file().execute(f"SELECT * FROM {self._table} LIMIT 1"), True)
 
   def _not_a_cache(self, why: object) -> BadInput:
     return BadInput(
-      f"rewards.judge.cache={str(self._path)!r} cannot be used ({why}); remove the file or name "
+      f"{self._owner}.cache={str(self._path)!r} cannot be used ({why}); remove the file or name "
       "another"
     )
 
@@ -59,12 +62,13 @@ class Cache:
       )
       try:
         tables = [name for (name,) in file.execute("SELECT name FROM sqlite_master")]
-        if tables and "verdicts" not in tables:
+        if tables and self._table not in tables:
           raise self._not_a_cache("a database of something else")
         if not tables:
           file.execute("PRAGMA journal_mode=WAL")  # a kill at any moment leaves it readable
-          file.execute("CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, verdict REAL)")
-        # no sync for each verdict; a power cut may lose the last ones, which are asked again
+          columns = f"(key TEXT PRIMARY KEY, {COLUMNS[self._table]})"
+          file.execute(f"CREATE TABLE IF NOT EXISTS {self._table} {columns}")
+        # no sync for each answer; a power cut may lose the last ones, which are asked again
         file.execute("PRAGMA synchronous=NORMAL")
       except BaseException:
         file.close()
@@ -85,18 +89,18 @@ class Cache:
       if not self._reported:
         self._reported = True
         log.warning(
-          "judge: the cache %s is left out while it cannot be used (%s); verdicts are asked for "
-          "again", self._path, error,
+          "%s: the cache %s is left out while it cannot be used (%s); %s are asked for again",
+          self._owner.rpartition(".")[2], self._path, error, self._table,
         )  # fmt: skip
     return None
 
-  def get(self, keys: Sequence[str]) -> dict[str, float]:
-    """The verdicts that are known. A new batch: a file that could not be used is tried again."""
+  def get(self, keys: Sequence[str]) -> dict[str, Answer]:
+    """The answers that are known. A new batch: a file that could not be used is tried again."""
     with self._lock:
       self._resting = False
       found = {key: self._waiting[key] for key in keys if key in self._waiting}
       if self._open is None and not self._path.exists():
-        return found  # a judge that gives no verdict leaves no file behind
+        return found  # whoever gives no answer leaves no file behind
       for first in range(0, len(keys), VARIABLES):
         rows = self._try(functools.partial(self._rows, keys[first : first + VARIABLES]))
         if rows is None:
@@ -104,20 +108,21 @@ class Cache:
         found |= dict(rows)
     return found
 
-  def _rows(self, keys: Sequence[str]) -> list[tuple[str, float]]:
+  def _rows(self, keys: Sequence[str]) -> list[tuple[str, Answer]]:
     marks = ",".join("?" * len(keys))
-    query = f"SELECT key, verdict FROM verdicts WHERE key IN ({marks})"
+    query = f"SELECT * FROM {self._table} WHERE key IN ({marks})"
     return self._file().execute(query, keys).fetchall()
 
-  def put(self, key: str, verdict: float) -> None:
-    """Keeps a verdict at once, so that a killed batch loses nothing that was paid for."""
+  def put(self, key: str, answer: Answer) -> None:
+    """Keeps an answer at once, so that a killed batch loses nothing that was paid for."""
     with self._lock:
-      self._waiting[key] = verdict
+      self._waiting[key] = answer
       if not self._resting:
         self._flush()
 
   def _flush(self) -> None:
-    rows, query = list(self._waiting.items()), "INSERT OR REPLACE INTO verdicts VALUES (?, ?)"
+    rows = list(self._waiting.items())
+    query = f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?)"
 
     def write() -> None:
       file = self._file()
@@ -142,7 +147,7 @@ class Cache:
         self._try(self._open.close)
 
 
-def key(judge: str, task: str, prompt: str) -> str:
-  """Key of a verdict; `judge` says which model asked how, `prompt` holds the completion."""
-  text = json.dumps([judge, task, prompt])  # ASCII: lone surrogates survive
+def key(model: str, task: str, prompt: str) -> str:
+  """Key of an answer; `model` says which one asked how, `prompt` holds all that it is asked."""
+  text = json.dumps([model, task, prompt])  # ASCII: lone surrogates survive
   return hashlib.sha256(text.encode()).hexdigest()
