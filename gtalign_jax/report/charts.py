@@ -50,7 +50,7 @@ _CALIBRATION = (
 )  # fmt: skip
 _TURNS = (("conversation/turns/mean", "turns", BLUE),)
 _ENDED = tuple(
-  (f"conversation/ended/{each}", words, tint)
+  (f"conversation/{each}_frac", words, tint)
   for (each, words), tint in zip(ENDED_WORDS.items(), (GREEN, BLUE, VIOLET, ORANGE, PINK))
 )
 _LENGTHS = ("completions/min_length", "completions/max_length")

@@ -10,66 +10,47 @@ import numpy as np
 from gtalign_jax.game import equilibrium
 from gtalign_jax.report import chains
 from gtalign_jax.report.results import Row
+from gtalign_jax.rewards import summary
 from gtalign_jax.rewards.games import array
-from gtalign_jax.types import ACTIONS, CELLS, ROLES, USER_TYPES
+from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES
+
+NEEDED = {"payoff", "user_type", "action"}  # columns that rows of other tools and versions lack
 
 
 def games(rows: Sequence[Row]) -> list[dict[str, Any]]:
   """The games of a policy's rows as the page shows them: all prompts, then each source of several.
 
-  [] where no row has what it takes: a matrix, a declared type, an action, both rewards.
+  [] where nobody played one: parsed, with a verdict, a type and an action.
   """
-  counted = [row for row in rows if _counts(row)]
-  if not counted:
-    return []
-  found = [_game("All prompts", counted)]
-  names = sorted({str(row.get("data_source", "")) for row in counted})
-  if len(names) > 1:
-    found += [
-      _game(name, [row for row in counted if row.get("data_source", "") == name]) for name in names
-    ]
-  return found
+  judged = [row for row in rows if row.keys() >= NEEDED and row["payoff"] and _has_verdict(row)]
+  sources = sorted({str(row.get("data_source", "")) for row in judged})
+  found = [_game("All prompts", judged)]
+  if len(sources) > 1:
+    of = {name: [row for row in judged if row.get("data_source") == name] for name in sources}
+    found += [_game(name, part) for name, part in of.items()]
+  return [game for game in found if game["n"]]
 
 
-def _counts(row: Row) -> bool:
-  # without a verdict (which paper mode calls valid) nothing was realised
-  judged = row.get("valid", True) and row.get("judge_score", 0) is not None
-  game = row.get("user_type") in USER_TYPES and row.get("action") in ACTIONS
-  numbers = [row.get("user_reward"), _llm(row)]
-  known = all(isinstance(each, (int, float)) for each in numbers)
-  return bool(judged and game and known and row.get("payoff"))  # null where no chain was read
-
-
-def _llm(row: Row) -> Any:
-  # before rewards.llm_calibration: what a chain predicts is no part of what actions are worth
-  return row.get("llm_uncalibrated", row.get("llm_reward"))
-
-
-def realised(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
-  """(payoff_UAR, n_UA): mean of z = 10 R - 5 over the rows that declare u and do a, NaN of none."""
-  sum_UAR, n_UA = np.zeros((len(USER_TYPES), len(ACTIONS), len(ROLES))), np.zeros((2, 3), int)
-  for row in rows:
-    cell = USER_TYPES.index(row["user_type"]), ACTIONS.index(row["action"])
-    sum_UAR[cell] += _llm(row), row["user_reward"]
-    n_UA[cell] += 1
-  with np.errstate(invalid="ignore"):
-    return 10 * sum_UAR / n_UA[:, :, None] - 5, n_UA
+def _has_verdict(row: Row) -> bool:
+  # paper mode calls rows without one valid
+  return bool(row.get("valid", True)) and row.get("judge_score") is not None
 
 
 def _game(title: str, rows: Sequence[Row]) -> dict[str, Any]:
-  payoff_UAR, n_UA = realised(rows)
-  imagined_UAR = np.mean([row["payoff"] for row in rows], axis=0).reshape(payoff_UAR.shape)
-  empty = [cell for cell, n in zip(CELLS, n_UA.flat) if not n]
+  """rows: with a matrix and a verdict. n: those of them that played one of the six cells."""
+  played = summary.realised(rows)
+  empty = [cell for cell, n in zip(CELLS, played.n_UA.flat) if not n]
   notes = [f"No completion: {', '.join(empty)}."] if empty else []
+  imagined_UAR = summary.matrices(rows).payoff_NUAR.mean(axis=0) if rows else played.mean_UAR
   tables = []
-  for name, game_UAR in (("measured", payoff_UAR), ("imagined", imagined_UAR)):
+  for name, game_UAR in (("measured", played.mean_UAR), ("imagined", imagined_UAR)):
     pure, words = equilibria(game_UAR)
     tags = [[("e", "equilibrium")] if cell in pure else [] for cell in CELLS]
     if name == "measured":
-      tags = [[("", f"n {n}"), *each] for n, each in zip(n_UA.flat, tags)]
+      tags = [[("", f"n {n}"), *each] for n, each in zip(played.n_UA.flat, tags)]
     tables.append((name, chains.table(game_UAR, tags, ".2f")))
     notes.append(f"Equilibria, {name}: {words}")
-  return {"title": title, "n": len(rows), "tables": tables, "notes": notes}
+  return {"title": title, "n": int(played.n_UA.sum()), "tables": tables, "notes": notes}
 
 
 def equilibria(payoff_UAR: np.ndarray) -> tuple[list[str], str]:

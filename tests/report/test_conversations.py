@@ -8,8 +8,10 @@ from workdirs import EVIL, Page, chain_text, jsonl, make
 
 from gtalign_jax import report
 from gtalign_jax.report import charts, conversations, measured
+from gtalign_jax.report.labels import ENDED_WORDS
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import score
+from gtalign_jax.rewards.conversation import ENDED
 from gtalign_jax.types import CELLS
 
 RESPONSES = {
@@ -36,15 +38,13 @@ def talk(number, cells, ended="answered", said="The games of 1908.", source="amb
     turns[-1] |= {"completion": "Sure! <b>1908</b>", "response": None}
   row = {
     "id": f"p{number}#0", "sample": 0, "data_source": source, "ground_truth": "singleAnswer###1908",
-    "prompt": [{"role": "user", "content": "When were the games?"}],
+    "prompt": [{"role": "user", "content": "When were the games?"}], "extra_info": {},
     "completion": turns[0]["completion"], "completion_tokens": 200 * len(cells),
-    "judge_score": None if ended == "invalid" else number % 2,
+    "turns": turns, "n_turns": len(cells), "ended": ended, "judge_score": number % 2,
+    "intent": {"kind": "meaning", "text": "the games in London", "answer": "1908"},
   }  # fmt: skip
-  (scored,) = score.score_rows([row | {"extra_info": {}}], RewardConfig(), None)
-  intent = {"kind": "meaning", "text": "the games in London", "answer": "1908"}
-  return row | scored | {
-    "turns": turns, "n_turns": len(cells), "intent": intent, "ended": ended,
-  }  # fmt: skip
+  (scored,) = score.score_rows([row], RewardConfig(), None)
+  return row | scored
 
 
 def talks(**how):
@@ -73,18 +73,18 @@ def words(html):
 
 def test_a_conversation_is_shown_turn_by_turn(text):
   assert Page(text).open == []
-  articles = text.split("<article>")[1:]
-  assert len(articles) == 3 and "Sample chains" not in text
-  for article in (
-    each.split("</article>")[0] for each in articles
-  ):  # those with a reply of the user come first
-    assert (
-      article.count('<div class="turn">') == 2 and article.count('<div class="turn user">') == 1
+  highest, _, lowest = (each.split("</article>")[0] for each in text.split("<article>")[1:])
+  assert "Sample chains" not in text
+  for article, matrices, ended in ((highest, 2, "answered"), (lowest, 1, "unreadable chain")):
+    assert article.count('<div class="turn">') == 2  # those with a reply of the user come first
+    assert article.count('<div class="turn user">') == 1
+    assert article.count('class="matrix"') == article.count(">named</span>") == matrices
+    assert article.count("<details><summary") == matrices and f"Ended: {ended}." in article
+    assert "the games in London" in article and re.search(
+      r"W 0\.\d+ · U 0\.\d+ · L 0\.\d+", article
     )
-    assert article.count('class="matrix"') == 2 and article.count(">named</span>") == 2
-    assert article.count("<details><summary") == 2 and "It is DQ." in article
-    assert "the games in London" in article and RESPONSES["DA"] in article
-    assert re.search(r"W 0\.\d+ · U 0\.\d+ · L 0\.\d+", article) and "Ended: answered." in article
+  assert "It is DQ." in highest and RESPONSES["DA"] in highest
+  assert "refused: missing_block" in lowest and "Sure! &lt;b&gt;1908&lt;/b&gt;" in lowest
 
 
 def test_what_a_user_wrote_is_text(text):
@@ -96,6 +96,7 @@ def test_what_a_user_wrote_is_text(text):
 
 
 def test_the_ways_to_end_are_counted(workdir):
+  assert set(ENDED_WORDS) == set(ENDED)
   head, (row,) = conversations.table(report.load(workdir))
   assert dict(zip(head, row)) == {
     "policy": "GRPO", "conversations": "16", "turns": "1.62", "answered": "75 %",
@@ -133,25 +134,26 @@ def test_rows_without_turns_are_no_conversations(turns):
 
 
 def test_the_measured_game_is_the_mean_of_what_came_out(workdir, text):
+  section = text[text.index("<section><h2>The game as played") :].split("</section>")[0]
   rows = [row for row in report.load(workdir).rows["grpo"] if row["valid"]]
-  payoff_UAR, n_UA = measured.realised(rows)
-  assert n_UA.tolist() == [[2, 2, 2], [2, 4, 3]]
-  of_cell = [row for row in rows if (row["user_type"], row["action"]) == ("VQ", "AQ")]
-  for r, key in enumerate(("llm_reward", "user_reward")):
-    assert payoff_UAR[1, 2, r] == pytest.approx(np.mean([10 * row[key] - 5 for row in of_cell]))
-  section = words(text[text.index("<section><h2>The game as played") :].split("</section>")[0])
-  assert section.count("equilibrium") >= 2 and "n 4" in section and "15 completions" in section
-  assert "No completion" not in section
+  # the label says that the question is definite, whatever the chains declare
+  asked = [10 * row["user_reward"] - 5 for row in rows if row["action"] == "CQ"]
+  assert f"user {np.mean(asked):.2f}<br>" in section.replace("<span", "<br><span")
+  assert f"n {len(asked)}<" in section and "15 completions" in section
+  assert "No completion: VQ_DA, VQ_CQ, VQ_AQ." in words(section)
+  assert "Equilibria, measured: none, since" in words(section)
 
 
 def test_empty_cells_are_named_and_their_actions_out_of_play():
-  rows = [each for each in talks() if each["named_cell"] != "DQ_CQ" and each["valid"]]
+  rows = [row | {"type_label": None} for row in talks() if row["named_cell"] != "DQ_CQ"]
   (game,) = measured.games(rows)
-  (_, table), _ = game["tables"]
+  (_, table), (_, imagined) = game["tables"]
   assert table[0][1][1]["numbers"] == [] and table[0][1][1]["tags"] == [("", "n 0")]
+  assert len(imagined[0][1][1]["numbers"]) == 2
   assert game["notes"][0] == "No completion: DQ_CQ."
   assert "among the actions seen with both user types (DA, AQ)" in game["notes"][1]
   assert measured.games([row | {"user_type": None} for row in rows]) == []
+  assert measured.games([{"id": "of another tool", "user_reward": 1.0}]) == []
   several = measured.games(rows + talks(source="medium"))
   assert [each["title"] for each in several] == ["All prompts", "ambig_qa", "medium"]
 

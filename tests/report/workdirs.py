@@ -99,7 +99,7 @@ def metric_rows(rng, sft=18, grpo=40):
         "game/payoff_icc": 0.4 + 0.1 * rng.random(), "game/distinct_frac": 0.9,
         "game/regret": 0.1 * 0.97**k, "game/calibration_error/user": 0.3 * 0.99**k,
         "game/calibration_error/llm": 0.25, "conversation/turns/mean": 1.4,
-        "conversation/ended/answered": 0.7, "conversation/ended/left": 0.3,
+        "conversation/answered_frac": 0.7, "conversation/left_frac": 0.3,
         "completions/min_length": length - 60, "completions/max_length": length + 80,
       } | noisy  # fmt: skip
 
