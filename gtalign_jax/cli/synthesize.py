@@ -69,7 +69,7 @@ def _label(config: Config, args: argparse.Namespace) -> dict[str, Any]:
   for record in records:
     tasks.check_label(record._asdict(), f"record {record.id!r}")
   # no check.fault: the tests show that every chain from a label is fit
-  rows = [teacher.row(record, labels.chain(record, config.seed)) for record in records]
+  rows = [teacher.row(record, labels.chain(record, config.seed, config)) for record in records]
   jsonl.write(args.output, rows)
   return {"prompts": len(records), "kept": len(rows), "rejected": {}, "failed": 0}
 

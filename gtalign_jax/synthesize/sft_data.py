@@ -27,18 +27,20 @@ def examples(
   seed: int,
   data_config: DataConfig,
   eos_ids: Sequence[int] = (),
+  config: Any = None,
 ) -> tuple[list[Pair], int]:
   """((prompt_ids, completion_ids) pairs, count left out).
 
   Chains come from the file `sft.data`, else from the labels of `encoded`. Completions end with the
-  tokenizer's EOS, or where sampling does not end at that, with the first of `eos_ids`. Left out:
+  tokenizer's EOS, or where sampling does not end at that, with the first of `eos_ids`. config: of
+  the run, for chains whose payoffs follow from it (concierge). Left out:
   pairs over `sft.max_tokens`, and rows whose prompt is over `data.max_prompt_tokens`. Raises
   BadInput on a malformed file.
   """
   if sft_config.data:
     encoded, texts = _from_file(Path(sft_config.data), tokenizer, data_config)
   else:
-    texts = [labels.chain(record, seed) for record in encoded.records]  # those that fit
+    texts = [labels.chain(record, seed, config) for record in encoded.records]  # those that fit
   end = tokenizer.eos_token_id
   end = end if end in eos_ids or not eos_ids else eos_ids[0]
   # labels and questions are quoted in chains: a control token in them is text there as well

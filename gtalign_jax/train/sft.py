@@ -113,6 +113,7 @@ def load_examples(setup: Setup) -> Examples:
     seed=setup.config.seed,
     data_config=setup.config.data,
     eos_ids=setup.eos_ids,
+    config=setup.config,
   )
   if left_out:
     log.info("sft: left out %d examples over %d tokens", left_out, config.max_tokens)

@@ -1,0 +1,99 @@
+"""Concierge's closed form against conversations that are simulated and scored."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from gtalign_jax.concierge_words import KINDS
+from gtalign_jax.data import concierge
+from gtalign_jax.endpoint_sections import JudgeConfig
+from gtalign_jax.reward_section import RewardConfig
+from gtalign_jax.rewards import chain, judges, score
+from gtalign_jax.types import ACTIONS
+
+EACH = concierge.records("train", 2 * len(KINDS))  # a complete and a lacking request of each kind
+DRAWS = 10_000
+PATIENCE = ((0.9, 0.95), (1.0, 1.0), (0.7, 0.8))
+PRICINGS = ({"name": "free"}, {
+  "name": "priced", "shift": {"CQ": {"user": -0.4, "LLM": 0.2}, "AQ": {"user": -0.3}},
+  "price_per_character": {"user": 0.01, "LLM": -0.002}, "price": {"user": 0.004},
+})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def draws():
+  """Of each record, its intents and how often 10,000 draws gave each: (intent, count) pairs."""
+  rng, found = random.Random(7), []
+  for record in EACH:
+    kept = {}
+    counts = Counter()
+    for _ in range(DRAWS):
+      intent = concierge.intent(record, rng)
+      kept[intent["answer"]] = intent
+      counts[intent["answer"]] += 1
+    found.append([(kept[answer], count) for answer, count in counts.items()])
+  return found
+
+
+def played(record, intent, action, config):
+  """The row of the conversation of a perfect speaker and a user who answers and corrects."""
+  turns, talk = [], [concierge.speak(record, action, config)]
+  first_is_right = action == "DA" or (action == "AQ" and intent["meant"])
+  if not first_is_right:
+    reply = intent["text"] if action == "CQ" else f"No, I meant this: {intent['text']}"
+    talk.append(concierge.speak(record, "DA", config, reply))
+    turns = [{"role": "user", "content": reply}]
+  said = [
+    {"role": "assistant", "completion": text, "response": chain.parse(text).response}
+    for text in talk
+  ]
+  everything = [said[0], *turns, *said[1:]]
+  return record._asdict() | {
+    "extra_info": record.extra_info | {"intent": intent}, "completion": talk[0],
+    "turns": everything, "n_turns": len(talk), "intent": intent,
+    "ended": "left" if action == "AQ" and first_is_right else "answered",
+    "response_tokens": sum(len(each["response"]) for each in said) / 4,
+  }  # fmt: skip
+
+
+def with_pricing(record, policy):
+  return record._replace(extra_info=record.extra_info | {"condition": {"pricing": policy}})
+
+
+@pytest.mark.parametrize("policy", PRICINGS, ids=lambda each: each["name"])
+@pytest.mark.parametrize("patience", PATIENCE)
+def test_the_closed_form_is_the_mean_of_simulated_conversations(draws, patience, policy):
+  config = RewardConfig(user_patience=patience[0], llm_patience=patience[1])
+  rows, truth = [], []
+  for record, drawn in zip(EACH, draws, strict=True):
+    record = with_pricing(record, policy)
+    expected_AR = concierge.true_payoffs(record, config)
+    welfare_A = concierge.true_welfare(record, config)
+    for a, action in enumerate(ACTIONS):
+      rows += [played(record, intent, action, config) for intent, _ in drawn]
+      truth.append((*expected_AR[a], welfare_A[a]))
+  scored = score.score_rows(rows, config, judges.make(JudgeConfig()))
+  assert all(each["valid"] and each["parsed"] and each["decision"] == 1 for each in scored)
+  values = [[each["llm_reward"], each["user_reward"], each["score"]] for each in scored]
+  counts = [np.array([count for _, count in drawn], float) for drawn in draws for _ in ACTIONS]
+  at = 0
+  for expected_C, count_N in zip(truth, counts, strict=True):
+    value_NC = np.array(values[at : at + len(count_N)])
+    at += len(count_N)
+    mean_C = count_N @ value_NC / DRAWS
+    spread_C = np.sqrt(count_N @ (value_NC - mean_C) ** 2 / DRAWS)
+    assert (abs(mean_C - expected_C) <= 3 * spread_C / np.sqrt(DRAWS) + 1e-9).all()
+
+
+def test_the_best_action_earns_the_most(draws):
+  """In the simulation too: the means of the three actions are in the order of the closed form."""
+  config = RewardConfig()
+  for record, drawn in list(zip(EACH, draws, strict=True))[:: len(KINDS) // 2]:
+    rows = [played(record, intent, action, config) for action in ACTIONS for intent, _ in drawn]
+    scored = score.score_rows(rows, config, judges.make(JudgeConfig()))
+    count_N = np.array([count for _, count in drawn], float)
+    score_AN = np.reshape([each["score"] for each in scored], (3, -1))
+    mean_A = score_AN @ count_N / DRAWS
+    assert ACTIONS[int(mean_A.argmax())] == concierge.best_action(record, config)
