@@ -18,6 +18,7 @@ from gtalign_jax.game import payoff
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.synthesize import replies
 from gtalign_jax.types import CELLS
+from gtalign_jax.users.role import TEXTS
 
 Pair = tuple[int, int]
 
@@ -76,7 +77,7 @@ def later(record: Record, seed: int, config: Any = None) -> Later | None:
   if action == "DA" or (action == "AQ" and meant["meant"]):
     return None
   response = concierge.response(record, action)
-  reply = meant["text"] if action == "CQ" else f"No, I meant this: {meant['text']}"
+  reply = meant["text"] if action == "CQ" else TEXTS["correction"].format(text=meant["text"])
   said = [{"role": "assistant", "content": response}, {"role": "user", "content": reply}]
   return Later(said, concierge.speak(record, "DA", config, reply))
 

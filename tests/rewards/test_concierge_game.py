@@ -12,9 +12,12 @@ from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, judges, score
 from gtalign_jax.types import ACTIONS
+from gtalign_jax.users.base import LEFT, Talk
+from gtalign_jax.users.rule import RuleUser
 
 EACH = concierge.records("train", 2 * len(KINDS))  # a complete and a lacking request of each kind
 DRAWS = 10_000
+USER = RuleUser()
 PATIENCE = ((0.9, 0.95), (1.0, 1.0), (0.7, 0.8))
 PRICINGS = ({"name": "free"}, {
   "name": "priced", "shift": {"CQ": {"user": -0.4, "LLM": 0.2}, "AQ": {"user": -0.3}},
@@ -38,22 +41,25 @@ def draws():
 
 
 def played(record, intent, action, config):
-  """The row of the conversation of a perfect speaker and a user who answers and corrects."""
-  turns, talk = [], [concierge.speak(record, action, config)]
-  first_is_right = action == "DA" or (action == "AQ" and intent["meant"])
-  if not first_is_right:
-    reply = intent["text"] if action == "CQ" else f"No, I meant this: {intent['text']}"
-    talk.append(concierge.speak(record, "DA", config, reply))
-    turns = [{"role": "user", "content": reply}]
-  said = [
-    {"role": "assistant", "completion": text, "response": chain.parse(text).response}
-    for text in talk
-  ]
-  everything = [said[0], *turns, *said[1:]]
+  """The row of the conversation of a perfect speaker with the rule user."""
+  talk, reply, ended = [], None, "answered"
+  for turn in range(2):
+    completion = concierge.speak(record, "DA" if turn else action, config, reply)
+    response = chain.parse(completion).response
+    talk.append({"role": "assistant", "completion": completion, "response": response})
+    history = [
+      {"role": each["role"], "content": each.get("response", each.get("content"))} for each in talk
+    ]
+    said = USER.reply(Talk(record.id, "concierge", intent, record.messages[1:] + history))
+    if said is LEFT:
+      ended = "left"
+      break
+    reply = said.text
+    talk.append({"role": "user", "content": reply})
+  said = talk[::2]
   return record._asdict() | {
-    "extra_info": record.extra_info | {"intent": intent}, "completion": talk[0],
-    "turns": everything, "n_turns": len(talk), "intent": intent,
-    "ended": "left" if action == "AQ" and first_is_right else "answered",
+    "extra_info": record.extra_info | {"intent": intent}, "completion": said[0]["completion"],
+    "turns": talk, "n_turns": len(said), "intent": intent, "ended": ended,
     "response_tokens": sum(len(each["response"]) for each in said) / 4,
   }  # fmt: skip
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from gtalign_jax.concierge_words import VALUES
 from gtalign_jax.rewards.judges.base import Question
+from gtalign_jax.wording import sentences
 
 # a stop after p.m. ends the sentence unless it goes on in small letters
 _TIME = re.compile(
@@ -14,7 +15,6 @@ _TIME = re.compile(
 )
 _CLOCK = re.compile(r"\b(\d{1,2}):(\d\d)\b")  # of 24 hours
 _WORD = re.compile(r"[a-z0-9]+(?::\d\d[ap]m)?")
-_AFTER_STOP = re.compile(r"(?<=[.!?\uff1f\n])")
 # "one" is left out: it is a pronoun as well
 _NUMBERS = {
   "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
@@ -34,8 +34,8 @@ def judge(question: Question) -> float | None:
   wanted = dict(line.split(": ", 1) for line in question.truth.splitlines() if ": " in line)
   if not wanted:
     return None
-  sentences = _AFTER_STOP.split(_times(question.response))
-  words = _words(" ".join(each for each in sentences if each[-1:] not in ("?", "\uff1f")))
+  told = (text for text, asks in sentences(_times(question.response)) if not asks)
+  words = _words(" ".join(told))
   # longest first: "2 hours" must not give its 2 to the number of people
   for value in sorted(map(_value, wanted.values()), key=len, reverse=True):
     words, found = _without(words, value)
