@@ -35,16 +35,21 @@ def samples(rows: Sequence[Row], mode: str) -> list[dict[str, Any]]:
   return found
 
 
+def readable(rows: Sequence[Row]) -> list[Row]:
+  """The rows that have a text to show: those of `gtalign score` have none."""
+  return [row for row in rows if isinstance(row.get("completion"), str)]
+
+
 def pick(rows: Sequence[Row]) -> list[tuple[str, Row]]:
   """(title, row) of up to three rows of different prompts."""
   first: dict[str, Row] = {}  # each prompt's first parsed and scored completion
   other: dict[str, Row] = {}
-  for row in rows:
-    prompt = str(row["id"]).removesuffix(f"#{row.get('sample')}")
+  for row in readable(rows):
+    prompt = str(row.get("id")).removesuffix(f"#{row.get('sample')}")
     good = row.get("parsed") and row.get("utility") is not None
     (first if good else other).setdefault(prompt, row)
   # by id where welfare ties, so that the same files give the same page
-  ranked = sorted(first.values(), key=lambda row: (-row["utility"], str(row["id"])))
+  ranked = sorted(first.values(), key=lambda row: (-row["utility"], str(row.get("id"))))
   titles = ("Highest welfare", "Middle welfare", "Lowest welfare")
   places = sorted({0, len(ranked) // 2, len(ranked) - 1}) if ranked else []
   found = [(titles[i], ranked[place]) for i, place in enumerate(places)]

@@ -98,17 +98,23 @@ def _head(report: Report) -> list[str]:
   date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
   devices = jax.devices()  # the run's own, where a run writes its report
   return [
-    f"model {config.get('model', '?')}", steps, f"seed {config.get('seed', '?')}", _judge(config),
-    f"gtalign_jax {commit() or __version__}", f"{len(devices)} x {devices[0].device_kind}", date,
+    f"model {config.get('model', '?')}", steps, f"seed {config.get('seed', '?')}",
+    *_answerers(config), f"gtalign_jax {commit() or __version__}",
+    f"{len(devices)} x {devices[0].device_kind}", date,
   ]  # fmt: skip
 
 
-def _judge(config: Row) -> str:
-  """Which judge gave the verdicts. Rules are named as such: they are right less often."""
-  judge = config.get("rewards", {}).get("judge", {})
-  kind = judge.get("kind", "?")
-  named = {"rule": "judge: rules", "http": f"judge: model {judge.get('model', '?')}"}
-  return named.get(kind, f"judge: {kind} ({judge.get('log', '?')})")
+def _answerers(config: Row) -> list[str]:
+  """Who judged and, in conversations, who answered back. Rules are named as such: they err more."""
+  found = [_answerer("judge", config.get("rewards", {}).get("judge", {}))]
+  talk = config.get("conversation", {})
+  return found + ([_answerer("user", talk.get("user", {}))] if talk.get("turns", 1) > 1 else [])
+
+
+def _answerer(name: str, section: Row) -> str:
+  kind = section.get("kind", "?")
+  told = {"rule": "rules", "http": f"model {section.get('model', '?')}"}
+  return f"{name}: {told.get(kind, ' '.join((kind, section.get('log') or '')).strip())}"
 
 
 def commit() -> str:
@@ -156,8 +162,8 @@ def _game(report: Report) -> list[tuple[str, str]]:
   if names := [name for name in oldest_first if report.runs[name].places]:
     svg = charts.scatter({name: paired.points(report.runs[name]) for name in names})
     found.append(("User and LLM utility, one point a prompt", svg))
-  if oldest_first:
-    shares = {name: action_shares(report.rows[name], _mode(report)) for name in oldest_first}
+  shares = {name: action_shares(report.rows[name], _mode(report)) for name in oldest_first}
+  if shares := {name: each for name, each in shares.items() if each}:
     found.append(("Action named by the chain", charts.actions(shares)))
   return found
 
@@ -171,14 +177,12 @@ def _mode(report: Report) -> str:
 def action_shares(rows: Sequence[Row], mode: str = "strict") -> dict[str, float]:
   """Share of completions whose chain names a cell of each action; "none" where it names no cell.
 
-  mode: how chains are read, strict or paper.
+  mode: how chains are read, strict or paper. {} where no row has a completion.
   """
-  counts = dict.fromkeys((*ACTIONS, "none"), 0)
-  for row in rows:
-    # what the analysis says, not what the response does: the choice of the chain itself
-    cell = chains.named_cell(chain.parse(row["completion"], mode))
-    counts["none" if cell is None else ACTIONS[cell % len(ACTIONS)]] += 1
-  return {name: count / max(1, len(rows)) for name, count in counts.items()}
+  # what the analysis says, not what the response does: the choice of the chain itself
+  cells = [chains.named_cell(chain.parse(row["completion"], mode)) for row in chains.readable(rows)]
+  named = ["none" if cell is None else ACTIONS[cell % len(ACTIONS)] for cell in cells]
+  return {name: named.count(name) / len(named) for name in (*ACTIONS, "none") if named}
 
 
 def _note(report: Report) -> str:

@@ -134,8 +134,10 @@ def test_the_head_names_judge_version_and_device(workdir, page, tmp_path):
   made = make(tmp_path / "run")
   config = json.loads((made / "config.json").read_text())
   config["rewards"]["judge"] |= {"kind": "http", "model": "m<1>"}
+  config["conversation"] = {"turns": 2, "user": {"kind": "recorded", "log": "said.jsonl"}}
   (made / "config.json").write_text(json.dumps(config))
-  assert "judge: model m&lt;1&gt;" in report.write(made).read_text()
+  head = report.write(made).read_text().split("</header>")[0]
+  assert "judge: model m&lt;1&gt; · user: recorded said.jsonl · " in head
 
 
 def test_a_package_in_somebody_elses_repository_has_no_commit(tmp_path, monkeypatch):
@@ -236,6 +238,17 @@ def test_a_folder_without_a_run_is_bad_input(tmp_path):
   (tmp_path / "config.json").write_text("{")
   with pytest.raises(BadInput, match="is not JSON"):
     report.table(tmp_path)
+
+
+def test_rows_without_completions_have_means_alone(tmp_path):
+  made = make(tmp_path / "run", gains=(("mine", 0.5),))
+  (made / "metrics.jsonl").unlink()
+  path = made / "eval" / "mine.jsonl"
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  jsonl(path, [{key: row[key] for key in row if key != "completion"} for row in rows])
+  text = report.write(made).read_text()
+  assert "one point a prompt" in text
+  assert "Action named" not in text and "Sample chains" not in text
 
 
 def test_samples_are_of_different_prompts_and_span_the_welfare():
