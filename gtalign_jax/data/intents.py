@@ -54,7 +54,8 @@ def _meaning(record: Record, label: str, rng: random.Random) -> dict[str, Any] |
   if not known:
     return None
   text, answer = rng.choice(known)
-  return {"kind": "meaning", "text": text, "answer": answer}
+  every = [each for each, _ in known]
+  return {"kind": "meaning", "text": text, "answer": answer, "readings": every}
 
 
 def _whole(record: Record) -> str:

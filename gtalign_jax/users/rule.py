@@ -7,8 +7,9 @@ that is taken up again after a kill goes on as it was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from gtalign_jax import confirmation
 from gtalign_jax.users.base import LEFT, NO_ANSWER, Reaction, Said, Talk, User
 from gtalign_jax.users.role import TEXTS
 from gtalign_jax.wording import contains, plain, sentences, share, subject, words
@@ -23,6 +24,14 @@ _COURTESY, _DETAILS = subject(TEXTS["courtesy"]), subject(TEXTS["details"])
 Intent = Mapping[str, Any]
 
 
+class Heard(NamedTuple):
+  """A response as the user takes it: all of it, the sentences that ask, and the rest."""
+
+  response: str
+  asked: list[str]
+  told: str
+
+
 class RuleUser(User):
   """Answers an apt question with the fact, corrects a wrong answer, and is soon tired of others."""
 
@@ -34,75 +43,76 @@ class RuleUser(User):
 
 
 def _reply(talk: Talk) -> Reaction:
-  request, response = talk.messages[0]["content"], talk.messages[-1]["content"]
-  parts = list(sentences(response))
-  asked = [sentence for sentence, asks in parts if asks]
-  told = "".join(sentence for sentence, asks in parts if not asks)
-  if told.strip() and not asked:
+  request, heard = talk.messages[0]["content"], _heard(talk.messages[-1]["content"])
+  if heard.told.strip() and not heard.asked:
     return LEFT  # nothing is asked: the user takes what there is
   before = [each["content"] for each in talk.messages[1:] if each["role"] == "user"]
   intent = talk.intent
   if intent is not None:
     if not _readable(intent):
       return NO_ANSWER
-    if fits(told, intent):
+    if fits(heard, intent):
       return LEFT
-    if answers(told, request, intent):
+    if answers(heard, request, intent):
       return Said(TEXTS["correction"].format_map({"text": intent["text"]}))
     is_new = not any(intent["text"] in each for each in before)
-    if is_new and apt(asked, request, intent):
+    if is_new and apt(heard.asked, request, intent):
       return Said(intent["text"])
   return LEFT if TEXTS["nothing"] in before else Said(TEXTS["nothing"])
+
+
+def _heard(response: str) -> Heard:
+  parts = list(sentences(response))
+  asked = [sentence for sentence, asks in parts if asks]
+  return Heard(response, asked, "".join(sentence for sentence, asks in parts if not asks))
 
 
 def _readable(intent: Intent) -> bool:
   """A record may bring an intent of its own."""
   text, kind = intent.get("text"), intent.get("kind")
   whole = isinstance(text, str) and bool(text.strip()) and kind in KINDS
-  has_slots = isinstance(intent.get("slots"), dict) and isinstance(intent.get("words"), list)
-  return whole and (kind != "slot" or has_slots)
+  if kind != "slot":
+    return whole
+  slots, called = intent.get("slots"), intent.get("words")
+  if not (isinstance(slots, dict) and slots and isinstance(called, list)):
+    return False
+  return whole and all(isinstance(value, str) for value in slots.values())
 
 
 # ---------------------------------------------------------------- what was told
 
 
-def fits(told: str, intent: Intent) -> bool:
-  """Whether what a reply says besides its question is what the user wants.
+def fits(heard: Heard, intent: Intent) -> bool:
+  """Whether what a response says besides its question is what the user wants.
 
-  slot: every value stands there. meaning, and statement with a short answer: the answer does. Else:
-  half of the statement's words do.
+  slot: it states the slots, as the judge of concierge reads it. meaning, and statement with a short
+  answer: the answer stands there. Else: half of the statement's words do.
   """
   if intent["kind"] == "slot":
-    return bool(intent["slots"]) and _named(told, intent) == len(intent["slots"])
+    return confirmation.states(heard.response, intent["slots"])
   answer = str(intent.get("answer") or "")
   if intent["kind"] == "meaning" or 0 < words(answer) <= SHORT:
-    return contains(told, answer)
-  return share(subject(intent["text"]), subject(told)) >= COVERED
+    return contains(heard.told, answer)
+  return share(subject(intent["text"]), subject(heard.told)) >= COVERED
 
 
-def answers(told: str, request: str, intent: Intent) -> bool:
-  """Whether a reply answers besides asking (AQ), rightly or not.
+def answers(heard: Heard, request: str, intent: Intent) -> bool:
+  """Whether a response answers besides asking (AQ), rightly or not.
 
   slot: it names half of the slots that the request had. Else: a word that is neither the request's
   nor a courtesy.
   """
   if intent["kind"] == "slot":
-    given = len(intent["slots"]) - bool(intent.get("lacking"))
-    return 0 < given <= _named(told, intent) / COVERED
-  return bool(subject(told) - subject(request) - _COURTESY)
-
-
-def _named(told: str, intent: Intent) -> int:
-  """Slots whose value stands in `told`, word for word."""
-  text = f" {plain(told)} "
-  return sum(f" {plain(str(value))} " in text for value in intent["slots"].values())
+    given = intent["slots"].keys() - {intent.get("lacking")}
+    return share(given, set(confirmation.named(heard.response, intent["slots"]))) >= COVERED
+  return bool(subject(heard.told) - subject(request) - _COURTESY)
 
 
 # ---------------------------------------------------------------- what was asked
 
 
 def apt(asked: Sequence[str], request: str, intent: Intent) -> bool:
-  """Whether the questions of a reply seek the user's fact: see docs/users.md."""
+  """Whether the questions of a response seek the user's fact: see docs/users.md."""
   text = " ".join(asked)
   if not 1 <= len(asked) <= MOST_QUESTIONS or words(text) > MOST_WORDS:
     return False
@@ -117,7 +127,7 @@ def _names_the_slot(text: str, request: str, intent: Intent) -> bool:
 
 
 def _tells_readings_apart(text: str, request: str, intent: Intent) -> bool:
-  readings = [intent["text"], *map(str, intent.get("others", ()))]
+  readings = [intent["text"], *map(str, intent.get("readings", ()))]
   apart = set[str]().union(*map(subject, readings)) - subject(request)
   return bool(subject(text) & (apart or subject(intent["text"])))
 

@@ -275,7 +275,7 @@ def test_an_unknown_source_names_the_key():
   with pytest.raises(BadInput, match=r"rewards\.tasks"):
     scored(row(source="mine"))
   assert set(tasks.TASKS) == {
-    "math-hard", "minerva", "ambig_qa", "abg-coqa", "medium", "wildguard", "advbench"
+    "math-hard", "minerva", "ambig_qa", "abg-coqa", "medium", "wildguard", "advbench", "concierge",
   }  # fmt: skip
 
 

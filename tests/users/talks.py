@@ -13,6 +13,8 @@ COMPLETE = SLOT | {"text": "Book a table at Luigi's for 4 people at 7 pm.", "lac
 MEANING = {
   "kind": "meaning", "text": "Who directed the 2015 live-action film Cinderella?",
   "answer": "Kenneth Branagh",
+  "readings": ["Who directed the 1950 animated film Cinderella?",
+               "Who directed the 2015 live-action film Cinderella?"],
 }  # fmt: skip
 STATEMENT = {
   "kind": "statement", "text": "Half of a number is 6 more than a third of it. What is the number?",

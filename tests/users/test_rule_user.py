@@ -5,8 +5,10 @@ import time
 import pytest
 from talks import ASKED, COMPLETE, DRAFT, MEANING, SLOT, STATEMENT, talk
 
-from gtalign_jax import users
+from gtalign_jax import confirmation, users
+from gtalign_jax.data import concierge, concierge_chain, intents
 from gtalign_jax.endpoint_sections import UserConfig
+from gtalign_jax.types import ACTIONS
 from gtalign_jax.users.base import LEFT, NO_ANSWER, Said
 from gtalign_jax.users.role import TEXTS
 
@@ -33,6 +35,7 @@ def corrected(intent):
     (COMPLETE, ASKED, "Anything else?"),
     (MEANING, WHO, "Which film do you mean?"),
     (MEANING, WHO, "Happy to help! Is it the live-action one?"),
+    (MEANING, WHO, "The animated one?"),
     (STATEMENT, HALF, "Which number do you mean?"),
     (STATEMENT, HALF, "Could you share the full problem statement?"),
     (DRAFT, LETTER, "To whom should the letter go?"),
@@ -111,10 +114,40 @@ def test_an_answer_without_a_question_is_taken(response):
 
 @pytest.mark.parametrize(
   "intent", [{}, {"kind": "slot"}, {"kind": "wish", "text": "x"}, {"kind": "meaning", "text": " "},
-             {"kind": "slot", "text": "x", "slots": [], "words": []}],
+             {"kind": "slot", "text": "x", "slots": [], "words": []}, SLOT | {"slots": {}},
+             SLOT | {"slots": {"people": 4}}],
 )  # fmt: skip
 def test_an_intent_that_cannot_be_read_is_no_answer(intent):
   assert USER.reply(talk(intent, "How many people?")) is NO_ANSWER
+
+
+def speaker(record, action, turns=2):
+  """A perfect speaker of the concierge against the rule user: what the user did, last response."""
+  case = concierge_chain.case(record.extra_info)
+  intent = intents.given(record, 0, None, turns).extra_info["intent"]
+  first = concierge_chain.response(case, ACTIONS.index(action))
+  asked = record.messages[-1]["content"]
+  said = USER.reply(talk(intent, first, asked=asked))
+  if not isinstance(said, Said):
+    return intent, said, first
+  value = concierge_chain.heard(case.kind, said.text) if case.lacking else None
+  slots = case.slots | ({case.kind.open: value} if value else {})
+  return intent, said, concierge_chain.confirmation(case.kind, slots)
+
+
+@pytest.mark.parametrize("record", concierge.records("test", 48), ids=lambda each: each.id)
+def test_a_perfect_speaker_of_every_kind_is_understood(record):
+  lacking = record.extra_info["lacking"]
+  for action in ("CQ", "AQ"):
+    intent, said, last = speaker(record, action)
+    assert confirmation.states(last, intent["slots"])  # what the judge goes by
+    if action == "CQ":
+      assert said == Said(intent["text"])
+    else:
+      assert said == (LEFT if intent["meant"] else corrected(intent))
+  assert USER.reply(talk(intent, "Anything else?", asked=intent["answer"])) == (
+    NOTHING if lacking else Said(intent["text"])
+  )
 
 
 def test_who_answers_for_which_source():
