@@ -16,6 +16,7 @@ from gtalign_jax.types import BLOCKS, USER_TYPES
 SCORES = (
   ("W", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
   ("decision", "decision"), ("choice", "choice"), ("carried out", "carried_out"),
+  ("regret", "regret"),
 )  # fmt: skip
 Tags = list[tuple[str, str]]  # (style, word) under the numbers of a cell
 Matrix = list[tuple[str, list[dict[str, Any]]]]  # question type, its cells
