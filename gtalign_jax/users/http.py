@@ -24,6 +24,7 @@ class HttpUser(User):
 
   def replies(self, talks: Sequence[Talk]) -> list[Reaction]:
     """See User. Equal conversations, as samples of one prompt often are, are asked once."""
+    # lines are kept, not reactions: another max_words is no reason to ask again
     wanted = [Wanted("user", role.prompt(talk, self._config), role.line) for talk in talks]
     return [role.reaction(said, self._config.max_words) for said in self._answers.ask(wanted)]
 

@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 def prompt(talk: Talk, config: UserConfig) -> str:
   """What the model is told: the part it plays, and, as data, the intent and the conversation."""
   persona = (config.persona or TEXTS["persona"]).replace("{", "{{").replace("}", "}}")
-  template = TEXTS["role"].replace("{persona}", persona).replace("{leave}", LEAVE)
+  template = TEXTS["role"].replace("{leave}", LEAVE).replace("{persona}", persona)
   # a message is one line of JSON: no response can write the user's next line
   said = "\n".join(json.dumps(each, ensure_ascii=False) for each in talk.messages)
   parts = {"intent": _wants(talk), "conversation": said}

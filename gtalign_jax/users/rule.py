@@ -55,6 +55,7 @@ def _reply(talk: Talk) -> Reaction:
       return LEFT
     if answers(heard, request, intent):
       return Said(TEXTS["correction"].format_map({"text": intent["text"]}))
+    # asked twice for one thing, people are not patient: it counts as inapt
     is_new = not any(intent["text"] in each for each in before)
     if is_new and apt(heard.asked, request, intent):
       return Said(intent["text"])
@@ -121,14 +122,16 @@ def apt(asked: Sequence[str], request: str, intent: Intent) -> bool:
 
 def _names_the_slot(text: str, request: str, intent: Intent) -> bool:
   if not intent.get("lacking"):
-    return True  # of a complete request: the user says it again
+    return True  # of a complete request: the user says it again, which costs a turn
   names = map(plain, map(str, [intent["lacking"], intent.get("called", ""), *intent["words"]]))
   return any(each and f" {each} " in f" {plain(text)} " for each in names)
 
 
 def _tells_readings_apart(text: str, request: str, intent: Intent) -> bool:
+  # of all readings: asked after another one than meant, the user says which it is
   readings = [intent["text"], *map(str, intent.get("readings", ()))]
   apart = set[str]().union(*map(subject, readings)) - subject(request)
+  # a question with one reading has nothing apart
   return bool(subject(text) & (apart or subject(intent["text"])))
 
 
