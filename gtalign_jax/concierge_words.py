@@ -45,4 +45,9 @@ class Kind(NamedTuple):
     return next(words for words, least in found if self.q >= least)
 
 
-KINDS = {name: Kind(**each) for name, each in _WORDS["kinds"].items()}
+def _kind(fields: dict[str, Any]) -> Kind:
+  # tuples for lists, so that kinds are hashable
+  return Kind(**fields | {key: tuple(fields[key]) for key in ("words", "requests")})
+
+
+KINDS = {name: _kind(fields) for name, fields in _WORDS["kinds"].items()}

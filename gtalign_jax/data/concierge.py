@@ -19,7 +19,7 @@ from gtalign_jax.data.concierge_game import choice as choice
 from gtalign_jax.data.concierge_game import matrix as matrix
 from gtalign_jax.data.concierge_game import speak as speak
 from gtalign_jax.data.concierge_game import true_payoffs as true_payoffs
-from gtalign_jax.data.concierge_game import true_welfare as true_welfare
+from gtalign_jax.data.concierge_game import true_score as true_score
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
 from gtalign_jax.types import ACTIONS

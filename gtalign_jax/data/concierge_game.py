@@ -6,17 +6,24 @@ the reward's own kernel; a perfect speaker's chains (data/concierge_chain.py) gi
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gtalign_jax.concierge_words import Kind
 from gtalign_jax.data import concierge_chain as chains
 from gtalign_jax.data.concierge_chain import Case
 from gtalign_jax.data.records import Record
 from gtalign_jax.game import conditions, pricing, reward
 from gtalign_jax.game import payoff as matrices
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.types import ACTIONS
+
+Count = Callable[[str], float]
+_LETTER = re.compile(r"\S")
 
 
 class _Way(NamedTuple):
@@ -29,11 +36,7 @@ class _Way(NamedTuple):
 
 
 def true_payoffs(
-  record: Record,
-  config: Any,
-  *,
-  turns: int | None = None,
-  tokens: Callable[[str], float] | None = None,
+  record: Record, config: Any, *, turns: int | None = None, tokens: Count | None = None
 ) -> np.ndarray:
   """Expected utilities [A, R] in [0, 1] of an assistant that writes perfectly, by first action.
 
@@ -42,17 +45,26 @@ def true_payoffs(
   prices per token; by default one for four characters. The chains are those of `speak`, so that
   format and d are 1. A condition of the record counts. Expectations are over what the user means.
   """
-  return _solve(record, chains.case(record.extra_info), config, turns, tokens)[0]
+  return _solve(record, chains.case(record.extra_info), config, turns, tokens)[:, :2].copy()
 
 
-def true_welfare(record: Record, config: Any, *, turns: int | None = None) -> np.ndarray:
-  """Expected score [A], which is what training maximises, of each first action; as above."""
-  return _solve(record, chains.case(record.extra_info), config, turns)[1]
+def true_score(record: Record, config: Any, *, turns: int | None = None) -> np.ndarray:
+  """Expected score [A] of each first action, which is what training maximises; as above."""
+  return _solve(record, chains.case(record.extra_info), config, turns)[:, 2].copy()
 
 
 def best_action(record: Record, config: Any, *, turns: int | None = None) -> str:
-  """The first action with the largest expected score; the first of ACTIONS where they tie."""
-  return ACTIONS[int(np.argmax(true_welfare(record, config, turns=turns)))]
+  """The first action whose true payoffs have the largest welfare; the first one where they tie.
+
+  As in `game/regret`, the welfare of expected utilities. The expected score may rank two actions
+  that are nearly equal the other way round, as a welfare function need not be linear.
+  """
+  llm_A, user_A = true_payoffs(record, config, turns=turns).T
+  rewards = getattr(config, "rewards", config)
+  alpha = conditions.of(record.extra_info, record.id).alpha
+  alpha = rewards.alpha if alpha is None else alpha
+  score_A: Any = reward.worth(user_A, llm_A, rewards, rewards.variant, alpha)[1]
+  return ACTIONS[int(np.argmax(score_A))]
 
 
 def matrix(record: Record, config: Any, *, turns: int | None = None) -> np.ndarray:
@@ -65,7 +77,7 @@ def matrix(record: Record, config: Any, *, turns: int | None = None) -> np.ndarr
   full = {case.kind.open: case.kind.default} | case.slots
   bare = {slot: value for slot, value in full.items() if slot != case.kind.open}
   cases = case._replace(slots=full, lacking=False), case._replace(slots=bare, lacking=True)
-  return chains.rounded(np.stack([_solve(record, each, config, turns)[0] for each in cases]))
+  return chains.rounded(np.stack([_solve(record, each, config, turns)[:, :2] for each in cases]))
 
 
 def choice(record: Record, config: Any, *, turns: int | None = None) -> str:
@@ -106,26 +118,43 @@ def speak(
 
 
 def _solve(
-  record: Record,
-  case: Case,
-  config: Any,
-  turns: int | None,
-  tokens: Callable[[str], float] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-  """(utilities [A, R], score [A]): expectations over the ways that conversations take."""
+  record: Record, case: Case, config: Any, turns: int | None, tokens: Count | None = None
+) -> np.ndarray:
+  """Expected (L, U, score) of each action, [A, 3]; not to be written to."""
   rewards = getattr(config, "rewards", config)
   if turns is None:
     turns = config.conversation.turns if hasattr(config, "conversation") else 2
-  ways = list(_ways(case, record.extra_info["q"], turns))
-  found = reward.terms(
-    _features(ways), rewards, "corrected", rewards.variant,
-    _request(ways, record, rewards, tokens or _four_characters),
-  )  # fmt: skip
+  slots = case.slots
+  if tokens is None:  # lengths are all that counts: requests of the same lengths are one game
+    slots = {slot: _LETTER.sub("x", value) for slot, value in slots.items()}
+  condition = conditions.of(record.extra_info, record.id)
+  policy = condition.pricing
+  if policy is None and rewards.pricing:
+    policy = pricing.loaded(rewards.pricing, "rewards.pricing")
+  alone = case.kind, tuple(slots.items()), case.lacking, record.extra_info["q"]
+  return _solved(*alone, rewards, policy, condition.alpha, turns, tokens or _four_characters)
+
+
+@functools.lru_cache(maxsize=4096)
+def _solved(
+  kind: Kind,
+  slots: tuple[tuple[str, str], ...],
+  lacking: bool,
+  q: float,
+  rewards: RewardConfig,
+  policy: pricing.Pricing | None,
+  alpha: float | None,
+  turns: int,
+  tokens: Count,
+) -> np.ndarray:
+  ways = list(_ways(Case(kind, dict(slots), lacking), q, turns))
+  request = _request(ways, rewards, policy, alpha, tokens)
+  found = reward.terms(_features(ways), rewards, "corrected", rewards.variant, request)
   total_AC = np.zeros((len(ACTIONS), 3))
   values_BC = np.stack([found.llm, found.user, found.score], axis=-1)
   weight_B = np.array([way.probability for way in ways])
   np.add.at(total_AC, [way.action for way in ways], weight_B[:, None] * values_BC)
-  return total_AC[:, :2], total_AC[:, 2]
+  return total_AC
 
 
 def _ways(case: Case, q: float, turns: int) -> Iterator[_Way]:
@@ -170,13 +199,13 @@ def _features(ways: list[_Way]) -> reward.Features:
 
 
 def _request(
-  ways: list[_Way], record: Record, rewards: Any, tokens: Callable[[str], float]
+  ways: list[_Way],
+  rewards: RewardConfig,
+  policy: pricing.Pricing | None,
+  alpha: float | None,
+  tokens: Count,
 ) -> reward.Request:
   """What the conversations are charged, how they are weighed, and the patience they cost."""
-  condition = conditions.of(record.extra_info, record.id)
-  policy = condition.pricing
-  if policy is None and rewards.pricing:
-    policy = pricing.loaded(rewards.pricing, "rewards.pricing")
   charge_BR: Any = None
   if policy is not None:
     said = [[each.response for each in way.chains] for way in ways]
@@ -188,7 +217,7 @@ def _request(
   attention_B: Any = np.array([
     reward.ATTENTION if ACTIONS[way.action] == "AQ" else 1.0 for way in ways
   ])  # fmt: skip
-  alpha_B: Any = None if condition.alpha is None else np.full(len(ways), condition.alpha)
+  alpha_B: Any = None if alpha is None else np.full(len(ways), alpha)
   return reward.Request(alpha_B, charge_BR, reward.patience(rewards, turns_B, attention_B))
 
 

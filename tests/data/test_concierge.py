@@ -128,7 +128,7 @@ def test_prices_and_patience_move_the_borders():
   np.testing.assert_allclose(shifted, [[0, 0], [0, -0.3], [0, -0.3]], atol=1e-9)
   weighed = table._replace(extra_info=table.extra_info | {"condition": {"alpha": 1.0}})
   np.testing.assert_allclose(
-    concierge.true_welfare(weighed, PLAIN), concierge.true_payoffs(table, PLAIN)[:, 1]
+    concierge.true_score(weighed, PLAIN), concierge.true_payoffs(table, PLAIN)[:, 1]
   )
 
 

@@ -76,7 +76,7 @@ def test_the_closed_form_is_the_mean_of_simulated_conversations(draws, patience,
   for record, drawn in zip(EACH, draws, strict=True):
     record = with_pricing(record, policy)
     expected_AR = concierge.true_payoffs(record, config)
-    welfare_A = concierge.true_welfare(record, config)
+    welfare_A = concierge.true_score(record, config)
     for a, action in enumerate(ACTIONS):
       rows += [played(record, intent, action, config) for intent, _ in drawn]
       truth.append((*expected_AR[a], welfare_A[a]))
