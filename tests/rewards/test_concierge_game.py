@@ -32,10 +32,11 @@ def draws():
   for record in EACH:
     kept = {}
     counts = Counter()
-    for _ in range(DRAWS):
+    size = DRAWS if record.extra_info["lacking"] else 1  # else nothing is drawn
+    for _ in range(size):
       intent = concierge.intent(record, rng)
       kept[intent["answer"]] = intent
-      counts[intent["answer"]] += 1
+      counts[intent["answer"]] += DRAWS // size
     found.append([(kept[answer], count) for answer, count in counts.items()])
   return found
 
