@@ -10,15 +10,27 @@ from typing import Any, NamedTuple
 class Talk(NamedTuple):
   """A conversation in which it is the user's turn.
 
-  id: of the record. intent: what only the user knows (`extra_info.intent`), None where the record
-  has none. messages: {"role", "content"} from the user's request on; of the assistant the responses
-  alone, as no user sees the reasoning. The last one is the assistant's.
+  id: of the row. intent: what only the user knows (`extra_info.intent`), None where the record has
+  none. messages: {"role", "content"}; of the assistant the responses alone, as no user sees the
+  reasoning. The last one is the assistant's. opening: so many of them are the record's own chat,
+  which ends with the user's request.
   """
 
   id: str
   data_source: str
   intent: dict[str, Any] | None
   messages: list[dict[str, str]]
+  opening: int = 1
+
+  def said(self, role: str) -> list[str]:
+    """What the user or the assistant has said since the request."""
+    return [each["content"] for each in self.messages[self.opening :] if each["role"] == role]
+
+  @property
+  def request(self) -> str:
+    """All that the user has said up to the request."""
+    before = self.messages[: self.opening]
+    return "\n".join(each["content"] for each in before if each["role"] == "user")
 
 
 class Said(NamedTuple):

@@ -13,8 +13,9 @@ from gtalign_jax.users.base import LEFT, NO_ANSWER, Reaction, Said, Talk, User
 class RecordedUser(User):
   """Reads JSON lines {"id", "turn", "content"}.
 
-  id: of the record. turn: from 1 on, which response is answered. content: what the user says, null
-  where the user leaves. What the file does not hold is no answer. Raises BadInput, naming file and
+  id: of the row ("…#0", of the first sample), or of the record for all its samples. turn: from 1
+  on, which response is answered. content: what the user says, null where the user leaves. What the
+  file does not hold is no answer. Raises BadInput, naming file and
   line, where a line is none of these, or says again what another one has said.
   """
 
@@ -28,17 +29,17 @@ class RecordedUser(User):
       self._said[key] = _reaction(row, where)
 
   def replies(self, talks: Sequence[Talk]) -> list[Reaction]:
-    return [self._said.get((talk.id, _turn(talk)), NO_ANSWER) for talk in talks]
+    return [self._reply(talk) for talk in talks]
 
-
-def _turn(talk: Talk) -> int:
-  return sum(each["role"] == "assistant" for each in talk.messages)
+  def _reply(self, talk: Talk) -> Reaction:
+    turn, of_all = len(talk.said("assistant")), talk.id.rpartition("#")[0]
+    return self._said.get((talk.id, turn)) or self._said.get((of_all, turn), NO_ANSWER)
 
 
 def _key(row: dict[str, object], where: str) -> tuple[str, int]:
   name, turn = row.get("id"), row.get("turn")
   if isinstance(name, bool) or not isinstance(name, (str, int)):
-    raise BadInput(f"{where}: id={str(name)[:40]!r} must be the id of a record")
+    raise BadInput(f"{where}: id={str(name)[:40]!r} must be the id of a row or a record")
   if isinstance(turn, bool) or not isinstance(turn, int) or turn < 1:
     raise BadInput(f"{where}: turn={str(turn)[:40]!r} must be a whole number from 1 on")
   return str(name), turn

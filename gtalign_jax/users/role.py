@@ -39,7 +39,7 @@ def _wants(talk: Talk) -> str:
   intent = talk.intent or {}
   slots = intent.get("slots")
   lines = [f"{name}: {value}" for name, value in slots.items()] if isinstance(slots, dict) else []
-  return "\n".join([str(intent.get("text") or talk.messages[0]["content"]), *lines])
+  return "\n".join([str(intent.get("text") or talk.request), *lines])
 
 
 def line(text: str) -> str | None:

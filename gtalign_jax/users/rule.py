@@ -43,10 +43,9 @@ class RuleUser(User):
 
 
 def _reply(talk: Talk) -> Reaction:
-  request, heard = talk.messages[0]["content"], _heard(talk.messages[-1]["content"])
+  request, heard, before = talk.request, _heard(talk.messages[-1]["content"]), talk.said("user")
   if heard.told.strip() and not heard.asked:
     return LEFT  # nothing is asked: the user takes what there is
-  before = [each["content"] for each in talk.messages[1:] if each["role"] == "user"]
   intent = talk.intent
   if intent is not None:
     if not _readable(intent):

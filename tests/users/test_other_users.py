@@ -37,9 +37,18 @@ def recorded(path, *lines):
 
 def test_a_file_answers_by_id_and_turn(tmp_path):
   lines = ['{"id": "a", "turn": 1, "content": "4"}', '{"id": "a", "turn": 2, "content": null}', ""]
-  it = recorded(tmp_path / "log.jsonl", *lines, '{"id": 7, "turn": 1, "content": "5"}')
-  said = it.replies([*TALKS, talk(SLOT, "?", id="7"), talk(SLOT, "?", id="b")])
-  assert said == [Said("4"), LEFT, Said("5"), NO_ANSWER]
+  it = recorded(
+    tmp_path / "log.jsonl",
+    *lines,
+    '{"id": 7, "turn": 1, "content": "5"}',
+    '{"id": "7#1", "turn": 1, "content": "6"}',
+  )
+  others = [talk(SLOT, "?", id=each) for each in ("7", "b", "a#0", "7#1", "b#0")]
+  assert it.replies([*TALKS, *others]) == [
+    Said("4"), LEFT, Said("5"), NO_ANSWER, Said("4"), Said("6"), NO_ANSWER,
+  ]  # fmt: skip
+  late = TALKS[1]._replace(opening=3)  # the chat that the record brings has no turn of this one
+  assert it.reply(late) == Said("4")
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,12 @@ def test_what_was_said_already_is_not_asked_aptly():
   assert USER.reply(talk(COMPLETE, "What?", COMPLETE["text"], "What?")) == NOTHING
 
 
+def test_what_was_said_before_the_request_was_not_said_to_this_assistant():
+  chat = talk(COMPLETE, "Hello!", COMPLETE["text"], "How many people?")
+  assert USER.reply(chat) == NOTHING
+  assert USER.reply(chat._replace(opening=3)) == Said(COMPLETE["text"])
+
+
 @pytest.mark.parametrize(
   "intent, asked, question",
   [
