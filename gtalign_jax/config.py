@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gtalign_jax import config_file, effects, hints, translate
+from gtalign_jax.conversation_section import ConversationConfig as ConversationConfig
 from gtalign_jax.endpoint_sections import JudgeConfig as JudgeConfig  # for config files
 from gtalign_jax.endpoint_sections import TeacherConfig as TeacherConfig
 from gtalign_jax.errors import BadInput
@@ -63,6 +64,7 @@ class Config:
   data: DataConfig = field(default_factory=DataConfig)
   rollout: RolloutConfig = field(default_factory=RolloutConfig)
   rewards: RewardConfig = field(default_factory=RewardConfig)
+  conversation: ConversationConfig = field(default_factory=ConversationConfig)
   grpo: GRPOConfig = field(default_factory=GRPOConfig)
   optim: OptimConfig = field(default_factory=OptimConfig)  # of the policy; others have their own
   critic: CriticConfig = field(default_factory=CriticConfig)
@@ -125,6 +127,11 @@ class Config:
       raise BadInput(
         f"critic.warmup_steps={self.critic.warmup_steps}: the policy learns after them, and there "
         f"are {self.grpo.steps} steps (grpo.steps) in all; use fewer"
+      )
+    if self.has_critic and self.conversation.turns > 1:
+      raise BadInput(
+        f"conversation.turns={self.conversation.turns} with grpo.advantage='gae': a critic values "
+        "the tokens of one turn, not what the user's reply is worth; use a group advantage, or 1"
       )
     condition, score = self.data.condition, self.rewards.maximised
     unread = {

@@ -74,6 +74,20 @@ RULES = (
     ("policy.remat", "checkpoint.keep", "watch.skipped"),
     "grpo.steps", _trains, "train for some steps",
   ),
+  # conversations
+  Rule(
+    (
+      "conversation.max_context_tokens", "conversation.context_buckets",
+      "conversation.rows_at_once", "conversation.user.*", "rewards.user_patience",
+      "rewards.llm_patience",
+    ),
+    "conversation.turns", lambda values: values["conversation.turns"] > 1, "take 2 or more turns",
+  ),
+  *_answerer("conversation.user"),
+  Rule(
+    ("conversation.user.persona", "conversation.user.max_words"), "conversation.user.kind",
+    _is("conversation.user.kind", "http", "policy"), "take http or policy",
+  ),
   # policy and data
   Rule(
     ("policy.lora_alpha", "policy.lora_rank_stabilised", "policy.lora_targets"),
@@ -97,7 +111,6 @@ RULES = (
     (
       "rewards.alpha", "rewards.cq_max_words", "rewards.aq_min_words", "rewards.welfare",
       "rewards.rho", "rewards.disagreement", "rewards.llm_calibration", "rewards.pricing",
-      "rewards.user_patience", "rewards.llm_patience",
     ),
     "rewards.mode", _is("rewards.mode", "corrected"), "take corrected",
   ),

@@ -83,7 +83,7 @@ class AnswererConfig(EndpointConfig):
   ANSWERS: ClassVar[str]  # what they are called
   CACHE: ClassVar[str]  # the file in the work directory that keeps them
 
-  kind: str = "rule"
+  kind: str = "rule"  # KINDS
   # SQLite file of answers; "" = CACHE in the work directory, or beside the output
   cache: str = placed("")
   log: str = ""  # recorded: JSONL of answers to replay

@@ -81,7 +81,8 @@ class Experience(NamedTuple):
   """What flows through one GRPO step (train/grpo.py), filled in from left to right; B = P * G.
 
   collect     prompts: token ids of each. rollout. rows: one row of `gtalign eval` per completion,
-              prompt-major, all processes' rows. count_PG: tokens of each completion.
+              prompt-major, all processes' rows. count_PG, length_P: tokens of each completion
+              and prompt.
   reward      reward_PG: float64, what is maximised; NaN where a row has no verdict. utility_PGC:
               float64, C = (U, L), NaN likewise.
   resample    dropped_tokens: of completions that gave way to others.
@@ -97,12 +98,17 @@ class Experience(NamedTuple):
               the loss counts. return_BC: what values should have been, with a critic. statistics:
               metrics of them, on the device.
   What has PG in its name, and rows, is on the host; everything is before `on_mesh`.
+  later: the turns of conversations after the first, an experience of its own with groups of one
+  (its prompts are what a turn reads), without rewards; parent_P then says which of the B rows each
+  of them belongs to. Of a conversation, rows holds one for all its turns, and count_PG counts the
+  first one's tokens.
   """
 
   prompts: Any
   rollout: Rollout
   rows: list[dict[str, Any]]
   count_PG: Any
+  length_P: Any = None
   reward_PG: Any = None
   utility_PGC: Any = None
   trained_PG: Any = None
@@ -118,6 +124,8 @@ class Experience(NamedTuple):
   return_BC: Leaf = None
   dropped_tokens: int = 0
   statistics: Any = None
+  later: Experience | None = None
+  parent_P: Any = None
 
 
 class TrainBatch(NamedTuple):

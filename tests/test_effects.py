@@ -25,6 +25,10 @@ ON = {
   "rewards.judge.base_url": "http://localhost/v1", "rewards.judge.model": "m",
   "teacher.base_url": "http://localhost/v1", "teacher.model": "m", "rewards.welfare": "ces",
 }  # fmt: skip
+TALKS = {
+  "conversation.turns": 2, "conversation.user.kind": "http", "conversation.user.model": "m",
+  "conversation.user.base_url": "http://localhost/v1",
+}  # fmt: skip
 # what a key needs that another one excludes
 MORE = {
   "grpo.gdpo_weights": {"grpo.advantage": "gdpo"},
@@ -38,6 +42,17 @@ MORE = {
     for key in ("format", "decision", "answer", "length")
   },
   "rewards.judge.log": {"rewards.judge.kind": "recorded", "rewards.judge.log": "x"},
+  **{
+    key: {"conversation.turns": 2}
+    for key in DEFAULTS
+    if key.startswith("conversation.") or key.endswith("_patience")
+  },
+  **{key: TALKS for key in DEFAULTS if key.startswith("conversation.user.")},
+  "conversation.user.log": {
+    "conversation.turns": 2,
+    "conversation.user.kind": "recorded",
+    "conversation.user.log": "x",
+  },
   **{f"rollout.{key}": {"grpo.mismatch": "off"} for key in ("top_k", "top_p", "min_p")},
   **{key: {"grpo.advantage": "gae"} for key in DEFAULTS if key.startswith("critic.")},
   "critic.optim.final_lr_frac": {"grpo.advantage": "gae", "critic.optim.decay": "linear"},
@@ -51,7 +66,7 @@ OFF = {
   "grpo.mismatch": "off", "rollout.group_size": 4, "optim.decay": "constant",
   "sft.optim.decay": "constant", "critic.optim.decay": "constant", "eval.temperature": 0.0, "teacher.model": "",
   "rewards.user_length": 0.0, "rewards.llm_length": 0.0, "rewards.user_brief": 0.0,
-  "data.condition": "none",
+  "data.condition": "none", "conversation.turns": 1, "conversation.user.kind": "rule",
 }  # fmt: skip
 ADVANTAGE_OFF = {
   ("grpo.gdpo_weights",): "grpo", ("critic.*",): "grpo", ("grpo.resample_rounds",): "gae",
@@ -79,7 +94,9 @@ OTHERS = {
   "grpo.minibatch_prompts": 4, "watch.parse_fall": 0.1, "rewards.llm_calibration": 0.1,
   "data.condition_alphas": (0.2, 0.8), "data.condition_policies": ("free",),
   "rewards.judge.base_url": "http://localhost:1/v1", "rewards.judge.extra_body": {"a": [1]},
-  "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
+  "conversation.context_buckets": (1024,),
+  "conversation.user.base_url": "http://localhost:1/v1",
+  "conversation.user.extra_body": {"a": [1]}, "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
   "rewards.response_words": (5, 50), "rewards.completion_words": (5, 50),
 }  # fmt: skip
 NAMES = [

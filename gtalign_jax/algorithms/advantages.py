@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gtalign_jax.algorithms.scoring import Recipe
+from gtalign_jax.algorithms.scoring import TURNS, Recipe
 from gtalign_jax.arrays import floats
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import one_of
@@ -40,17 +40,24 @@ def select(experience: Experience, recipe: Recipe) -> Experience:
   valid_PG = trained_PG & np.isfinite(reward_PG)
   if config.resample_rounds:
     valid_PG &= carries_signal(experience, recipe)[:, None]
+  later = experience.later
+  if later is not None:
+    trained_P1, valid_P1 = (
+      mask_PG.reshape(-1, 1)[later.parent_P] for mask_PG in (trained_PG, valid_PG)
+    )
+    later = _counted(later, trained_P1, valid_P1, config)
+  experience = experience._replace(reward_PG=reward_PG, utility_PGC=utility_PGC, later=later)
+  return _counted(experience, trained_PG, valid_PG, config)
+
+
+def _counted(
+  experience: Experience, trained_PG: np.ndarray, valid_PG: np.ndarray, config: GRPOConfig
+) -> Experience:
+  """Adds which rows are trained on, and which of them have tokens that the loss counts."""
   counted_PG = valid_PG
   if config.mask_truncated:
-    stopped_B = np.asarray([row["finish_reason"] == "stop" for row in experience.rows])
-    counted_PG = valid_PG & stopped_B.reshape(valid_PG.shape)
-  return experience._replace(
-    reward_PG=reward_PG,
-    utility_PGC=utility_PGC,
-    trained_PG=trained_PG,
-    valid_PG=valid_PG,
-    counted_PG=counted_PG,
-  )
+    counted_PG = valid_PG & experience.rollout.stopped_B.reshape(valid_PG.shape)
+  return experience._replace(trained_PG=trained_PG, valid_PG=valid_PG, counted_PG=counted_PG)
 
 
 def carries_signal(experience: Experience, recipe: Recipe) -> np.ndarray:
@@ -73,8 +80,31 @@ def advantages(experience: Experience, recipe: Recipe, programs: Executables) ->
   if config.advantage != "gae":
     scored = (None,) * 3
   rated = programs["advantages"](*given, experience.rollout.mask_BC, *scored)
+  if experience.later is not None:
+    rated["later"] = _of_conversation(rated["advantage"], experience.later, programs)
   statistics = (experience.statistics or {}) | rated.get("statistics", {})
   return experience._replace(**rated | {"statistics": statistics})
+
+
+def _of_conversation(advantage_B: Array, later: Experience, programs: Executables) -> Experience:
+  """Later turns with the advantage of the conversation that each belongs to."""
+  mask_RC = later.rollout.mask_BC
+  parent_R, counted_R = np.zeros(len(mask_RC), np.int32), np.zeros(len(mask_RC), bool)
+  parent_R[: len(later.parent_P)] = later.parent_P
+  counted_R[: len(later.parent_P)] = later.counted_PG[:, 0]
+  rows = sharding.rows(programs.mesh)
+  given = distributed.to_device((parent_R, counted_R), (rows, rows))
+  return later._replace(**programs[f"{TURNS}advantages"](advantage_B, *given, mask_RC))
+
+
+def handed_down(
+  advantage_B: jax.Array, parent_R: jax.Array, counted_R: jax.Array, mask_RC: jax.Array
+) -> dict[str, Any]:
+  """The device's part of `advantages` for later turns: all turns carry their conversation's."""
+  return {
+    "advantage": jnp.where(counted_R, advantage_B[parent_R], 0),
+    "mask_BC": mask_RC & counted_R[:, None],
+  }
 
 
 def _final_rewards(experience: Experience, config: GRPOConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +113,12 @@ def _final_rewards(experience: Experience, config: GRPOConfig) -> tuple[np.ndarr
   The punishment is added to whatever groups compare.
   """
   max_tokens = experience.rollout.tokens_BC.shape[1]  # rows are padded to the budget
-  penalty_PG = overlong_penalty(experience.count_PG, max_tokens, config.overlong_buffer)
+  longest_PG = experience.count_PG.copy()
+  if experience.later is not None:  # of a conversation, the longest of its turns
+    np.maximum.at(
+      longest_PG.reshape(-1), experience.later.parent_P, experience.later.count_PG[:, 0]
+    )
+  penalty_PG = overlong_penalty(longest_PG, max_tokens, config.overlong_buffer)
   if config.advantage == "gdpo":
     utility_PGC = experience.utility_PGC + penalty_PG[..., None]
     return utility_PGC @ np.asarray(config.gdpo_weights), utility_PGC

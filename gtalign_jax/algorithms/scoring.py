@@ -6,6 +6,7 @@ that mini-batches may cut them in another way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,8 @@ from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.progress import WorkLog
 from gtalign_jax.sections import CriticConfig, GRPOConfig, PolicyConfig
 from gtalign_jax.types import Experience, Fixed, TrainBatch, TrainState
+
+TURNS = "turn_"  # how names of programs for later turns of conversations begin
 
 
 class Objective(NamedTuple):
@@ -72,17 +75,33 @@ def score(
   if not wanted:
     return experience
   with log.phase("logprob"):
-    found = {job.field: programs["no_scores"]() for job in wanted}
-    batch, cuts = train_batch(experience), slices.of(experience, recipe.grpo)
-    for number, each in enumerate(cuts, start=1):
-      log.doing(f"logprob {number}/{len(cuts)}")
-      part, index = take(programs, batch, each, "take_to_score")
-      for job in wanted:
-        bucket, width = part.prompt.tokens_PT.shape[1], each.width
-        scored_BC = programs[job.program, bucket, width](job.params, job.frozen, part)
-        found[job.field] = programs["put", width](found[job.field], scored_BC, *index)
-    jax.block_until_ready(found)
+    cuts = slices.of(experience, recipe.grpo)
+    found = _scored(experience, cuts, wanted, programs, log)
+    if experience.later is not None:
+      later, cuts = experience.later, slices.of_later(experience, recipe.grpo)
+      scores = _scored(later, cuts, wanted, programs, log, TURNS)
+      found |= {"later": later._replace(**scores)}
   return experience._replace(**found)
+
+
+def _scored(
+  experience: Experience,
+  cuts: Sequence[slices.Slice],
+  wanted: Sequence[Job],
+  programs: Executables,
+  log: WorkLog,
+  prefix: str = "",
+) -> dict[str, Any]:
+  found = {job.field: programs[f"{prefix}no_scores"]() for job in wanted}
+  batch = train_batch(experience)
+  for number, each in enumerate(cuts, start=1):
+    log.doing(f"logprob {number}/{len(cuts)}")
+    part, index = take(programs, batch, each, f"{prefix}take_to_score")
+    for job in wanted:
+      scored_BC = programs[(job.program, *sizes(part))](job.params, job.frozen, part)
+      found[job.field] = programs[f"{prefix}put", each.width](found[job.field], scored_BC, *index)
+  jax.block_until_ready(found)
+  return found
 
 
 def jobs(state: TrainState, recipe: Recipe) -> list[Job]:
@@ -131,6 +150,11 @@ def take(
   alone, bucket = sharding.replicated(programs.mesh), batch.prompt.tokens_PT.shape[1]
   index = distributed.to_device((each.prompt_p, each.sample_pg), (alone, alone))
   return programs[program, bucket, each.width](batch, *index), index
+
+
+def sizes(part: TrainBatch) -> tuple[int, ...]:
+  """What tells the program of one slice from those of others: its padded sizes."""
+  return (*part.prompt.tokens_PT.shape, *part.tokens_BC.shape)
 
 
 # ---------------------------------------------------------------- pure functions

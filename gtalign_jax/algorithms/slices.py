@@ -47,6 +47,33 @@ def of(
   return cut(count_PG, p, g, widths(config.length_buckets, budget), experience.trained_PG, prompts)
 
 
+def of_later(
+  experience: Experience, config: GRPOConfig, prompts: np.ndarray | None = None
+) -> list[Slice]:
+  """The slices of the later turns of an experience's trained rows, or of those of some prompts.
+
+  Each row has a prompt of its own, so a slice has as many rows as one of first turns. The last one
+  is filled up with a row that `on_mesh` has left empty.
+  """
+  later, P_G = experience.later, experience.count_PG.shape
+  assert later is not None
+  p, g = size(config, P_G[1])
+  mine_P = np.isin(later.parent_P // P_G[1], np.arange(P_G[0]) if prompts is None else prompts)
+  chosen = np.flatnonzero(mine_P & later.trained_PG[:, 0])
+  chosen = chosen[np.argsort(later.count_PG[chosen, 0], kind="stable")]
+  empty = later.rollout.tokens_BC.shape[0] - 1
+  wide = widths(config.length_buckets, later.rollout.tokens_BC.shape[1])
+  out = []
+  for first in range(0, len(chosen), p * g):
+    some = chosen[first : first + p * g]
+    prompt_p = np.full(p * g, empty, np.int32)
+    prompt_p[: len(some)] = some
+    longest = later.count_PG[some[-1], 0]
+    width = next(width for width in wide if width >= longest)
+    out.append(Slice(prompt_p, np.zeros((p * g, 1), np.int32), width))
+  return out
+
+
 def cut(
   count_PG: np.ndarray,
   micro_prompts: int,

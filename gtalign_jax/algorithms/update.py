@@ -16,9 +16,11 @@ import numpy as np
 
 from gtalign_jax.algorithms import loss, sft_loss, slices
 from gtalign_jax.algorithms.scoring import (
+  TURNS,
   Objective,
   Recipe,
   logprobs,
+  sizes,
   take,
   train_batch,
   value_base,
@@ -54,12 +56,16 @@ def update(
   seen: dict[str, list[Any]] = collections.defaultdict(list)
   order = list(minibatches(len(experience.count_PG), config, recipe.seed, step))
   with log.phase("update"):
-    batch = train_batch(experience)
+    later = experience.later
+    batch, turns = train_batch(experience), later and train_batch(later)
     alone = loss.Totals(*[sharding.replicated(programs.mesh)] * 4)
     for number, prompts in enumerate(order, start=1):
       which = f"{number}/{len(order)}, " if len(order) > 1 else ""
       cuts = slices.of(experience, config, prompts)
       parts = [take(programs, batch, each)[0] for each in cuts]
+      if turns is not None:
+        more_cuts = slices.of_later(experience, config, prompts)
+        parts += [take(programs, turns, each, f"{TURNS}take")[0] for each in more_cuts]
       totals = distributed.to_device(sizes_of(experience, prompts), alone)
       metrics = {"perf/padding_frac": slices.padding(experience.count_PG, cuts)}
       if state.critic is not None:
@@ -89,7 +95,16 @@ def minibatches(count: int, config: GRPOConfig, seed: int, step: int) -> Iterato
 
 
 def sizes_of(experience: Experience, prompts: np.ndarray) -> loss.Totals:
-  """Sizes of a mini-batch, int32 on the host."""
+  """Sizes of a mini-batch, int32 on the host: of the rows of all turns."""
+  found, later = _sizes(experience, prompts), experience.later
+  if later is not None:
+    mine_P = np.isin(later.parent_P // experience.count_PG.shape[1], prompts)
+    more = _sizes(later, np.flatnonzero(mine_P))
+    found = loss.Totals(*(one + two for one, two in zip(found, more, strict=True)))
+  return found
+
+
+def _sizes(experience: Experience, prompts: np.ndarray) -> loss.Totals:
   counted_pG = experience.counted_PG[prompts]
   tokens_pG = experience.count_PG[prompts] * counted_pG
   blocks_K = (experience.block_PGK[prompts] * counted_pG[..., None]).sum((0, 1))
@@ -127,12 +142,6 @@ def gradient_step(
     done.append(more["loss"])
   state, more = programs[f"{prefix}apply"](state, grads)
   return state, metrics | more
-
-
-def sizes(part: TrainBatch) -> tuple[int, ...]:
-  """What tells the gradient program of one slice from those of others: its padded sizes."""
-  rows, width = np.shape(part.tokens_BC)
-  return (rows, part.prompt.tokens_PT.shape[1], width)
 
 
 # ---------------------------------------------------------------- pure functions

@@ -18,12 +18,14 @@ KEYS = {
   "prompts": "eval.prompts",
   "group_size": "eval.group_size",
   "temperature": "eval.temperature",
+  "turns": "conversation.turns",
   "seed": "seed",
 }
 # what an evaluation reads of a config; rollout.temperature and rollout.group_size are training's
 READ = (
-  "model", "seed", "workdir", "policy.dtype", "data.", "rewards.", "mesh.", "eval.prompts",
-  "eval.group_size", "eval.temperature", "rollout.max_new_tokens", "rollout.prompt_buckets",
+  "model", "seed", "workdir", "policy.dtype", "data.", "rewards.", "conversation.", "mesh.",
+  "eval.prompts", "eval.group_size", "eval.temperature", "rollout.max_new_tokens",
+  "rollout.prompt_buckets",
   "rollout.prompts_at_once", "rollout.segment", "rollout.top_k", "rollout.top_p", "rollout.min_p",
   "rollout.stop",
 )  # fmt: skip
@@ -40,6 +42,7 @@ ARGUMENTS: arguments.Declared = {
   "--split": dict(help="of the prompts (default: test, or the config's)"),
   "--prompts": dict(type=int, help="at most so many, over all sources"),
   **generate.SAMPLING,
+  "--turns": dict(type=int, help="assistant turns of a conversation at most (conversation.turns)"),
   "--overwrite": {},
 }
 
@@ -47,7 +50,7 @@ ARGUMENTS: arguments.Declared = {
 def run(args: argparse.Namespace) -> int:
   """Samples and scores; writes one row a completion and shows the means."""
   generate.check(args)
-  arguments.check(args, prompts=1)
+  arguments.check(args, prompts=1, turns=1)
   overrides = [each for each in args.arguments if arguments.is_override(each)]
   arguments.only(overrides, READ, "eval")
   *file, out = [each for each in args.arguments if each not in overrides] or [""]

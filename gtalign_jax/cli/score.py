@@ -60,7 +60,9 @@ ARGUMENTS: arguments.Declared = {
 
 def run(args: argparse.Namespace) -> int:
   """Scores a file. Writes nothing where a row is malformed (BadInput) or the judge is gone."""
-  settings = config.override(config.Config(), _overrides(args)).rewards
+  # rows may be conversations, and then patience counts
+  base = config.vary(config.Config(), {"conversation.turns": 2})
+  settings = config.override(base, _overrides(args)).rewards
   requests.policy(settings)  # a bad policy file is told before a judge is asked
   files.check_output(args.output, [args.input, settings.judge.log])
   lines = jsonl.read(args.input)

@@ -112,6 +112,43 @@ def _fitting(
   return fits
 
 
+def continued(
+  records: Sequence[Record],
+  said: Sequence[Sequence[dict[str, str]]],
+  tokenizer: PreTrainedTokenizerBase,
+  data_config: DataConfig,
+) -> list[np.ndarray]:
+  """Token ids of what later turns of a conversation read, int32; none is left out for its length.
+
+  said: of each record, what followed its own chat: the assistant's response, the user's reply, …
+  Records are those of an `Encoded`: the prompt that fitted comes first, as it was.
+  """
+  if not records:
+    return []
+  template = chat_template.of(tokenizer, data_config.template_arguments)
+  chats = []
+  for record, more in zip(records, said, strict=True):
+    clip = next(clip for clip in CLIPS if _fits(record, tokenizer, data_config, template, clip))
+    chats.append([*messages(record, data_config.template, clip), *more])
+  return _tokenize(chats, [record.id for record in records], tokenizer, template)
+
+
+def _fits(
+  record: Record,
+  tokenizer: PreTrainedTokenizerBase,
+  data_config: DataConfig,
+  template: ChatTemplate,
+  clip: int | None,
+) -> bool:
+  """Whether the prompt of `record` fits when it is clipped so; True where clipping is no help."""
+  if data_config.template != "compact" or clip == CLIPS[-1] or not _changes(record, CLIPS[-1]):
+    return True
+  chat = messages(record, data_config.template, clip)
+  return (
+    len(_tokenize([chat], [record.id], tokenizer, template)[0]) <= data_config.max_prompt_tokens
+  )
+
+
 def _changes(record: Record, clip: int | None) -> bool:
   """Does `clip` shorten the record's prompt? True without a clip: the first try is for all."""
   if clip is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -21,10 +22,10 @@ from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.mesh import row_shards
 from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.rewards import judges
 from gtalign_jax.rewards.reward import check_verdicts
 from gtalign_jax.rollout import collect, generate, stop
-from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.rollout.engine import Engine, with_turns
+from gtalign_jax.rollout.talk import Environment, environment
 
 log = logging.getLogger(__name__)
 BUCKETS = (128, 256, 512, 1024, 2048, 4096)  # padded prompt lengths where no config names them
@@ -51,7 +52,11 @@ class Job:
     self.mesh = meshes.make(config.mesh)
     policy = models.load(config.model, dtype=config.policy.dtype, mesh=self.mesh)
     self.params, self.tokenizer = policy.params, policy.tokenizer
-    self.judge = judges.make(config.rewards.judge, verdicts) if scored else None
+    self._stack = contextlib.ExitStack()
+    self.environment = Environment(config.rewards, data=config.data)
+    if scored:
+      met = environment(config.rewards, config.conversation, config.data, verdicts)
+      self.environment = self._stack.enter_context(met)
     ends = () if options.ignore_eos else policy.eos_ids
     stops = () if options.ignore_eos else config.rollout.stop
     sampling = generate.sampling_of(
@@ -69,15 +74,15 @@ class Job:
     wanted = config.rollout.prompts_at_once or max(WIDTH, rows // options.group_size)
     slots, buckets = -(-wanted // shards) * shards, config.rollout.prompt_buckets
     compiled = Executables(self.mesh)
-    self.engine = Engine(sampling, table, policy.tokenizer, slots, buckets, compiled)
     self.chunk = max(CHUNK, slots)
+    engine = Engine(sampling, table, policy.tokenizer, slots, buckets, compiled)
+    self.engine = with_turns(engine, self.environment.conversation, self.chunk)
 
   def __enter__(self) -> Job:
     return self
 
   def __exit__(self, *_: object) -> None:
-    if self.judge is not None:
-      self.judge.close()
+    self._stack.close()
 
   def encode(self, records: Sequence[Record]) -> prompts.Encoded:
     """Tokenises; over-long prompts are left out with a warning that counts them."""
@@ -98,9 +103,9 @@ class Job:
       batch = Batch(encoded.records[part], encoded.ids[part])
       with jax.set_mesh(self.mesh):
         rows = collect.evaluate(
-          self.engine, self.params, batch, key, self.config.rewards, self.judge, first_row=start
+          self.engine, self.params, batch, key, self.environment, first_row=start
         )
-      if self.judge is not None:
+      if self.environment.judge is not None:
         check_verdicts(rows, self.config.rewards, f"prompts from {start + 1} on")
       yield rows
 
@@ -131,7 +136,7 @@ def write(
   Returns all rows, read back where this job has written `out` before. Raises BadInput where `out`
   or its partial file is of another job, or cannot be written.
   """
-  named = partial.job(job.config, job.options._asdict(), encoded, job.judge is not None)
+  named = partial.job(job.config, job.options._asdict(), encoded, job.environment.judge is not None)
   name = json.dumps(named)
   part = out.with_name(out.name + ".partial")
   try:

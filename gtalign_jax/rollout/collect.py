@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from gtalign_jax.config import Config
+from gtalign_jax.data import intents, prompts
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import RunFailure
@@ -15,13 +17,15 @@ from gtalign_jax.game import paired
 from gtalign_jax.models import vocabulary
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.progress import Advance, WorkLog
-from gtalign_jax.reward_section import RewardConfig
-from gtalign_jax.rewards import chain, score
+from gtalign_jax.rewards import chain, features, score
 from gtalign_jax.rewards.calibrated import calibrated
-from gtalign_jax.rewards.judges.base import Judge
+from gtalign_jax.rollout import talk
 from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream, to_device
 from gtalign_jax.rollout.stop import token_bytes
+from gtalign_jax.rollout.talk import Environment, Row
 from gtalign_jax.types import BLOCKS, Experience, Rollout
+
+ROWS_OF_TURN = 2**26  # more than a step or an evaluation has; 16 turns of them fit an int32
 
 
 def collect(
@@ -30,48 +34,215 @@ def collect(
   batch: Batch,
   key: jax.Array,
   step: int,
-  config: RewardConfig,
-  judge: Judge,
+  environment: Environment,
   log: WorkLog = QUIET,
   first_row: int = 0,
+  advance: Advance = lambda done, total: None,
 ) -> Experience:
   """Samples G completions for each prompt of `batch` and scores them; all of it on the host.
 
   params: as decoding reads them. key, step: of the draws. first_row: number of the first prompt
-  within the step, likewise. Completions are scored as they end, while the device decodes the
-  others: a judge behind a network takes as long as a rollout.
+  within the step, likewise. Where the engine has later turns, each completion opens a conversation,
+  and each turn is a batch of those that still go on. Completions are scored, and users reply, as
+  turns end, while the device decodes the others: a model behind a network takes as long as a
+  rollout. advance: told how many prompts have been answered.
   """
-  rows: dict[int, list[dict]] = {}
-  rollouts: dict[int, Rollout] = {}
-  row_P = np.arange(first_row, first_row + len(batch.ids))
-  ending = stream(engine, params, batch.ids, key, step, row_P=row_P, log=log)
-  while len(rows) < len(batch.ids):
-    with log.phase("rollout"):
-      ended = next(ending)
-    with log.phase("reward"):
-      rows |= scored_rows(engine, batch, ended, config, judge)
-    rollouts |= dict(ended)
-    log.doing(f"rollout {len(rows)}/{len(batch.ids)}")
-  order = range(len(batch.ids))
-  rollout = Rollout(*map(np.concatenate, zip(*(rollouts[p] for p in order))))
+  P, G, K = len(batch.ids), engine.sampling.group_size, environment.conversation.turns
+  seed = environment.data.seed
+  records = [intents.given(record, seed, step, K) for record in batch.records]
+  opening = [talk.opened(record, G, environment) for record in records]
+  turn = Turn(opening, records, batch.ids, np.arange(first_row, first_row + P))
+  rows_PG, rollout = _take_turn(engine, params, turn, key, step, environment, log, advance)
+  rows = [row for rows_G in rows_PG for row in rows_G]
+  later = []
+  for number in range(2, K + 1):
+    going = [b for b, row in enumerate(rows) if not talk.is_over(row)]
+    if not going:
+      break
+    assert engine.later is not None
+    turn = Turn(
+      before=[[rows[b]] for b in going],
+      records=[records[b // G] for b in going],
+      ids=_contexts(
+        engine, environment, [records[b // G] for b in going], [rows[b] for b in going]
+      ),
+      # numbers that no other row of the step has: a draw depends on (seed, step, row, turn, t)
+      row_P=(number - 1) * ROWS_OF_TURN + first_row * G + np.asarray(going),
+    )
+    found, more = _take_turn(engine.later, params, turn, key, step, environment, log)
+    later.append(_Later(turn.ids, more, going))
+    for b, (row,) in zip(going, found, strict=True):
+      rows[b] = row
+  if environment.judge is not None:
+    rows = calibrated(rows, environment.rewards)
   return Experience(
     prompts=batch.ids,
     rollout=rollout,
-    rows=calibrated([row for p in order for row in rows[p]], config),
-    count_PG=rollout.mask_BC.sum(1).reshape(len(order), -1),
+    rows=rows,
+    length_P=np.asarray([len(ids) for ids in batch.ids]),
+    count_PG=rollout.mask_BC.sum(1).reshape(P, G),
+    later=_joined(engine, later) if K > 1 else None,
+  )
+
+
+class Turn(NamedTuple):
+  """A turn of some conversations. before: their rows so far, G for each prompt of the engine.
+
+  records, ids: of each prompt. row_P: what its draws are derived from.
+  """
+
+  before: list[list[Row]]
+  records: list[Record]
+  ids: list[np.ndarray]
+  row_P: np.ndarray
+
+
+class _Later(NamedTuple):
+  """The rows of a later turn. going: the conversation, counted over P * G, of each."""
+
+  ids: list[np.ndarray]
+  rollout: Rollout
+  going: list[int]
+
+
+def _take_turn(
+  engine: Engine,
+  params: Any,
+  turn: Turn,
+  key: jax.Array,
+  step: int,
+  environment: Environment,
+  log: WorkLog,
+  advance: Advance = lambda done, total: None,
+) -> tuple[list[list[Row]], Rollout]:
+  """(rows after the turn, G for each prompt; what was sampled, rows in the same order)."""
+  rows: dict[int, list[Row]] = {}
+  rollouts: dict[int, Rollout] = {}
+  ending = stream(engine, params, turn.ids, key, step, row_P=turn.row_P, log=log)
+  count = len(turn.ids)
+  while len(rows) < count:
+    with log.phase("rollout"):
+      ended = next(ending)
+    with log.phase("reward"):
+      rows |= heard(engine, turn, ended, environment)
+    rollouts |= dict(ended)
+    log.doing(f"rollout {len(rows)}/{count}")
+    advance(len(rows), count)
+  order = range(count)
+  rollout = Rollout(*map(np.concatenate, zip(*(rollouts[p] for p in order))))
+  return [rows[p] for p in order], rollout
+
+
+def heard(
+  engine: Engine, turn: Turn, ended: Sequence[Ended], environment: Environment
+) -> dict[int, list[Row]]:
+  """Prompt -> its rows after this turn: read, answered by the user, scored where they are over.
+
+  Each process takes its share; every process gets all rows, or raises the RunFailure that one of
+  them met: one that left alone would let the others wait for it.
+  """
+  rows: list[Row] = []
+  records: list[Record] = []
+  mine = ended[distributed.share(len(ended))]
+  for each in mine:
+    texts = written(
+      engine.tokenizer, len(turn.ids[each.prompt]), each.rollout, engine.sampling.eos_ids
+    )
+    for before, text in zip(turn.before[each.prompt], texts, strict=True):
+      rows.append(talk.spoken(before, text, environment.rewards))
+      records.append(turn.records[each.prompt])
+  try:
+    rows = _met(rows, records, environment, lambda *them: _too_long(engine, environment, *them))
+  except RunFailure as error:
+    rows = [{"failure": str(error)}]
+  everyone, G = distributed.gather_rows(rows), engine.sampling.group_size
+  for failed in (row["failure"] for row in everyone if "failure" in row):
+    raise RunFailure(failed)
+  return {each.prompt: everyone[i * G : (i + 1) * G] for i, each in enumerate(ended)}
+
+
+def _met(
+  rows: list[Row],
+  records: Sequence[Record],
+  environment: Environment,
+  too_long: talk.TooLong = talk.never,
+) -> list[Row]:
+  """Rows after the user has replied, with the columns of `score` where they are over."""
+  if environment.judge is None:
+    return rows
+  if environment.user is not None:
+    rows = talk.answered(rows, records, environment, too_long)
+  over = [i for i, row in enumerate(rows) if talk.is_over(row)]
+  scored = score.score_rows([rows[i] for i in over], environment.rewards, environment.judge)
+  for i, more in zip(over, scored, strict=True):
+    rows[i] = rows[i] | more
+  return rows
+
+
+def _contexts(
+  engine: Engine, environment: Environment, records: Sequence[Record], rows: Sequence[Row]
+) -> list[np.ndarray]:
+  """What the next turn of each conversation reads, as token ids."""
+  said = [talk.said(row) for row in rows]
+  return prompts.continued(records, said, engine.tokenizer, environment.data)
+
+
+def _too_long(
+  engine: Engine, environment: Environment, records: Sequence[Record], rows: Sequence[Row]
+) -> list[bool]:
+  limit = environment.conversation.max_context_tokens
+  return [len(ids) > limit for ids in _contexts(engine, environment, records, rows)]
+
+
+def _joined(engine: Engine, later: Sequence[_Later]) -> Experience:
+  """The rows of all later turns as one experience of groups of one."""
+  C = engine.sampling.budget
+  nothing = Rollout(
+    np.zeros((0, C), np.int32), np.zeros((0, C), bool), np.zeros((0, C), np.float32),
+    np.zeros(0, bool),
+  )  # fmt: skip
+  rollout = Rollout(*map(np.concatenate, zip(nothing, *(each.rollout for each in later))))
+  ids = [ids for each in later for ids in each.ids]
+  return Experience(
+    prompts=ids,
+    rollout=rollout,
+    rows=[],
+    length_P=np.asarray([len(each) for each in ids], np.int64),
+    count_PG=rollout.mask_BC.sum(1)[:, None],
+    parent_P=np.asarray([b for each in later for b in each.going], np.int32),
   )
 
 
 def on_mesh(experience: Experience, engine: Engine) -> Experience:
   """Prompts, padded to the bucket of the longest, and completions go to the devices.
 
-  So do the blocks that their tokens belong to.
+  So do the blocks that their tokens belong to. Later turns are padded to as many rows as there may
+  be, so that one program fits every step.
   """
+  rows = len(experience.prompts)
+  placed = _placed(experience, engine, rows, engine.buckets)
+  if experience.later is None:
+    return placed
+  assert engine.later is not None
+  return placed._replace(
+    later=_placed(experience.later, engine.later, engine.later.most, engine.later.buckets)
+  )
+
+
+def _placed(
+  experience: Experience, engine: Engine, most: int, buckets: Sequence[int]
+) -> Experience:
+  """An experience with prompts, completions and blocks on the devices, padded to `most` prompts."""
   mesh, ids, rollout = engine.programs.mesh, experience.prompts, experience.rollout
   rows, block_BC = sharding.rows(mesh), block_ids(engine, rollout)
   counts = [(block_BC == index).sum(1) for index in range(len(BLOCKS))]
+  empty = (most - len(ids)) * engine.sampling.group_size
+  rollout, block_BC = jax.tree.map(
+    lambda x: np.concatenate([x, np.zeros((empty, *x.shape[1:]), x.dtype)]), (rollout, block_BC)
+  )
   return experience._replace(
-    prompts=to_device(mesh, ids, range(len(ids)), len(ids), engine.buckets),
+    # one token: attention over none would be 0 / 0
+    prompts=to_device(mesh, ids, range(len(ids)), most, buckets, shortest=1),
     rollout=distributed.to_device(rollout, Rollout(*[rows] * len(rollout))),
     block_PGK=np.stack(counts, -1).reshape(len(ids), -1, len(BLOCKS)),
     block_BC=distributed.to_device(block_BC, rows),
@@ -83,49 +254,21 @@ def evaluate(
   params: Any,
   batch: Batch,
   key: jax.Array,
-  config: RewardConfig,
-  judge: Judge | None,
+  environment: Environment,
   *,
   first_row: int = 0,
   advance: Advance = lambda done, total: None,
-) -> list[dict]:
+) -> list[Row]:
   """Rows of `gtalign eval` for all prompts of `batch`, in order (`generate` where judge is None).
 
   The same key gives the same draws for every policy, so that runs are compared on equal terms.
   first_row: number of the first prompt within the job. advance: told how many prompts have ended.
   """
-  rows: dict[int, list[dict]] = {}
-  row_P = np.arange(first_row, first_row + len(batch.ids))
-  for ended in stream(engine, params, batch.ids, key, 0, row_P=row_P):
-    rows |= scored_rows(engine, batch, ended, config, judge)
-    advance(len(rows), len(batch.ids))
-  everyone = [row for p in range(len(batch.ids)) for row in rows[p]]
-  return everyone if judge is None else calibrated(everyone, config)
-
-
-def scored_rows(
-  engine: Engine, batch: Batch, ended: Sequence[Ended], config: RewardConfig, judge: Judge | None
-) -> dict[int, list[dict]]:
-  """Prompt -> its rows of `gtalign eval` (of `gtalign generate` where judge is None).
-
-  Each process reads and scores its share; every process gets all rows, or raises the RunFailure
-  that one of them met: one that left alone would let the others wait for it.
-  """
-  rows: list[dict] = []
-  for each in ended[distributed.share(len(ended))]:
-    record, prompt_tokens = batch.records[each.prompt], len(batch.ids[each.prompt])
-    eos_ids = engine.sampling.eos_ids
-    rows += texts(engine.tokenizer, record, prompt_tokens, each.rollout, eos_ids)
-  if judge is not None:
-    try:
-      scored = score.score_rows(rows, config, judge)
-      rows = [row | more for row, more in zip(rows, scored, strict=True)]
-    except RunFailure as error:
-      rows = [{"failure": str(error)}]
-  everyone, G = distributed.gather_rows(rows), engine.sampling.group_size
-  for failed in (row["failure"] for row in everyone if "failure" in row):
-    raise RunFailure(failed)
-  return {each.prompt: everyone[i * G : (i + 1) * G] for i, each in enumerate(ended)}
+  turns, seed = environment.conversation.turns, environment.data.seed
+  batch = batch._replace(records=[intents.given(each, seed, None, turns) for each in batch.records])
+  return collect(
+    engine, params, batch, key, 0, environment, first_row=first_row, advance=advance
+  ).rows
 
 
 def _response_tokens(tokenizer: Any, completion: str) -> int:
@@ -133,14 +276,58 @@ def _response_tokens(tokenizer: Any, completion: str) -> int:
 
   Of the text, not as sampled: a price per token then pays for no odd spelling of it.
   """
-  response = chain.contents(completion, chain.blocks(completion).spans[-1])
+  response = _response(completion)
   return len(tokenizer.encode(response, add_special_tokens=False)) if response else 0
 
 
-def texts(
-  tokenizer: Any, record: Record, prompt_tokens: int, rollout: Rollout, eos_ids: Sequence[int]
-) -> list[dict]:
-  """Rows of `gtalign generate` for one prompt.
+def _response(completion: str) -> str:
+  return chain.contents(completion, chain.blocks(completion).spans[-1]) or ""
+
+
+def play(
+  assistant: Callable[[list[list[dict[str, str]]]], Sequence[str]],
+  records: Sequence[Record],
+  config: Config,
+  seed: int,
+) -> list[Row]:
+  """Conversations of any assistant with the user of `config`, scored: rows of `gtalign eval`.
+
+  assistant: from chats (lists of messages that end with the user's) to a completion of each, as a
+  script, an endpoint or a policy gives them. One conversation a record. seed: of the users' private
+  intents. There is no tokenizer, so counts of tokens are counts of words.
+  """
+  sections, K = (config.rewards, config.conversation, config.data), config.conversation.turns
+  records = [intents.given(record, seed, None, K) for record in records]
+  with talk.environment(*sections, None) as environment:
+    rows = [row for record in records for row in talk.opened(record, 1, environment)]
+    for _ in range(K):
+      going = [i for i, row in enumerate(rows) if "completion" not in row or not talk.is_over(row)]
+      own = [prompts.messages(records[i], config.data.template) for i in going]
+      chats = [[*chat, *talk.said(rows[i])] for i, chat in zip(going, own, strict=True)]
+      for i, text in zip(going, assistant(chats) if chats else [], strict=True):
+        rows[i] = talk.spoken(rows[i], _uncounted(text), config.rewards)
+      new = _met([rows[i] for i in going], [records[i] for i in going], environment)
+      for i, row in zip(going, new, strict=True):
+        rows[i] = row
+  return calibrated(rows, config.rewards)
+
+
+def _uncounted(completion: str) -> Row:
+  """What `written` says, of a text that nobody has tokenised."""
+  return {
+    "completion": completion,
+    "finish_reason": "stop",
+    "prompt_tokens": 0,
+    "completion_tokens": features.words(completion),
+    "control_tokens": 0,
+    "response_tokens": features.words(_response(completion)),
+  }
+
+
+def written(
+  tokenizer: Any, prompt_tokens: int, rollout: Rollout, eos_ids: Sequence[int]
+) -> list[Row]:
+  """What rows of `gtalign generate` say of the completions of one prompt.
 
   rollout: its G rows, on the host. control_tokens counts special tokens other than the EOS that
   ends a row: text does not tell `<|im_start|>` from its spelling, and other readers of the ids see
@@ -148,15 +335,9 @@ def texts(
   """
   control = vocabulary.control_ids(tokenizer)
   rows = []
-  for g, (ids, stopped) in enumerate(_rows(rollout)):
+  for ids, stopped in _rows(rollout):
     completion = vocabulary.spell(tokenizer, ids, eos_ids)
     row = {
-      "id": f"{record.id}#{g}",
-      "sample": g,
-      "data_source": record.data_source,
-      "prompt": list(record.messages),
-      "ground_truth": record.ground_truth,
-      "extra_info": record.extra_info,
       "completion": completion,
       "finish_reason": "stop" if stopped else "length",
       "prompt_tokens": prompt_tokens,

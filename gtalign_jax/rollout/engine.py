@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from gtalign_jax.conversation_section import ConversationConfig
 from gtalign_jax.data import batches
 from gtalign_jax.models import decoding
 from gtalign_jax.models.flops import uniform_flops
@@ -47,6 +48,8 @@ class Engine(NamedTuple):
   buckets: tuple[int, ...]
   programs: Executables
   prefix: str = ""  # of its programs' names, so that several engines share one set of programs
+  later: Engine | None = None  # samples the later turns of conversations, a row for each
+  most: int = 0  # of `later`: rows that the turns of a step are padded to
 
   @property
   def refill_batch(self) -> int:
@@ -57,6 +60,26 @@ class Engine(NamedTuple):
   def cache_slots(self, segment: int, refilled: bool) -> int:
     """Slots of the row caches in segment number `segment`; a refilled row may start in any."""
     return self.sampling.budget if refilled else self.sampling.slots(segment)
+
+
+def with_turns(engine: Engine, conversation: ConversationConfig, prompts: int) -> Engine:
+  """`engine`, and where conversations have several turns, the one that samples the later ones.
+
+  prompts: of a step, or of what is evaluated together.
+  """
+  if conversation.turns == 1:
+    return engine
+  shards, rows = row_shards(engine.programs.mesh), prompts * engine.sampling.group_size
+  # about half of the conversations go on in most runs; more of them wait for a place
+  at_once = conversation.rows_at_once or -(-rows // (2 * shards)) * shards
+  later = engine._replace(
+    sampling=engine.sampling._replace(group_size=1),
+    slots=at_once,
+    buckets=conversation.buckets,
+    prefix=f"{engine.prefix}turn_",
+    most=rows * (conversation.turns - 1) + shards,  # and a row for each device that nobody fills
+  )
+  return engine._replace(later=later)
 
 
 # ---------------------------------------------------------------- the programs
@@ -122,11 +145,19 @@ def table(engine: Engine, params: Any, bucket: int, refilled: bool, resident: An
 
 
 def tables(engine: Engine, params: Any, ids: Sequence[np.ndarray]) -> list[Table]:
-  """The tables for all programs that `stream` runs for the prompts `ids`."""
-  return [
+  """The tables for all programs that `stream` runs for the prompts `ids`, and for later turns."""
+  first = [
     table(engine, params, bucket, refilled=len(chosen) > engine.slots)
     for bucket, chosen in groups(engine, ids)
   ]
+  return first + turn_tables(engine.later, params)
+
+
+def turn_tables(later: Engine | None, params: Any) -> list[Table]:
+  """The tables of later turns: how many there will be, and how long they are, is not known."""
+  if later is None:
+    return []
+  return [table(later, params, bucket, more) for bucket in later.buckets for more in (False, True)]
 
 
 def abstract_prompts(mesh: Mesh, count: int, bucket: int) -> Prompts:
@@ -292,13 +323,14 @@ def to_device(
   row_P: Sequence[int] | np.ndarray,
   width: int,
   buckets: Sequence[int],
+  shortest: int = 0,
 ) -> Prompts:
   """Pads `ids` to the smallest bucket that holds all and to `width` rows, and shards them.
 
-  row_P: number of each prompt within its step.
+  row_P: number of each prompt within its step. shortest: tokens of the rows that fill up.
   """
   rest = width - len(ids)
-  tokens_PT, length_P = batches.pad([*ids, *[np.zeros(0, np.int32)] * rest], buckets)
+  tokens_PT, length_P = batches.pad([*ids, *[np.zeros(shortest, np.int32)] * rest], buckets)
   local = Prompts(tokens_PT, length_P, np.asarray([*row_P, *[0] * rest], np.int32))
   rows = sharding.rows(mesh)
   return distributed.to_device(local, Prompts(rows, rows, rows))

@@ -45,7 +45,7 @@ def evaluate(
     read = states.decode_params(setup, services.programs, params)
     with progress(f"eval {name}") as advance:
       rows = collect.evaluate(
-        engine, read, test_set, setup.eval_key, rewards, services.judge, advance=advance
+        engine, read, test_set, setup.eval_key, services.environment, advance=advance
       )
     check_verdicts(rows, rewards, f"evaluation of {name} at step {step}")
     summary = collect.summary(rows)

@@ -39,12 +39,12 @@ def steps(
 ) -> TrainState:
   """The algorithm: every step from the newest checkpoint to the last."""
   config, recipe = setup.config, setup.recipe
-  judge, compiled = services.judge, services.programs
+  environment, compiled = services.environment, services.programs
   for step in range(checkpoints.step, config.grpo.steps):
     log.start()
     batch = batch_at(setup.train_set, config.data, config.grpo.prompts_per_step, step)
     params = decode_params(setup, compiled, state.params, log)
-    experience = collect(engine, params, batch, setup.train_key, step, config.rewards, judge, log)
+    experience = collect(engine, params, batch, setup.train_key, step, environment, log)
     experience = reward(experience, config.rewards, f"step {step + 1}")
     experience = resample(experience, setup, services, engine, params, step, log)
     del params  # the update needs the room

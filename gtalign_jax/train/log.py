@@ -117,7 +117,7 @@ class StepLog:
     if experience is not None:
       services = self._services
       services.writer.samples(step, experience.rows)
-      values |= step_metrics.rewards(experience) | services.judge.statistics()
+      values |= step_metrics.rewards(experience) | services.environment.statistics()
       # host numbers only: what is pending holds no room on the device
       work = step_metrics.work(experience)
       values |= step_metrics.tokens(work, self._progress)

@@ -91,6 +91,10 @@ def _tables(
   if config.grpo.steps and "update" in phases:
     bucket, width = config.rollout.prompt_buckets[-1], config.rollout.max_new_tokens
     yield from programs.grpo_tables(found, optimizers, state, [bucket], [width])
+    later = setup.training_engine(found, compiled, layout).later
+    if later is not None:
+      later = later._replace(buckets=later.buckets[-1:])
+      yield from programs.turn_tables(found, optimizers, state, later, [width])
 
 
 def _sft(found: Setup, params: Any) -> Table:
@@ -115,6 +119,9 @@ def _sampling(found: Setup, engine: Engine, params: Any, resident: Any) -> Itera
   prompts = config.eval.prompts if engine.prefix else config.grpo.prompts_per_step
   refilled = prompts > engine.slots
   yield engines.table(engine, params, config.rollout.prompt_buckets[-1], refilled, resident)
+  if (later := engine.later) is not None:
+    later = later._replace(sampling=engine.sampling._replace(group_size=1))
+    yield engines.table(later, params, later.buckets[-1], True, resident)
 
 
 def train_state(found: Setup, params: Any, optimizers: Optimizers) -> TrainState:

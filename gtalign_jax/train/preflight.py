@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 from gtalign_jax import config as configs
-from gtalign_jax import files, jsonl
+from gtalign_jax import files, jsonl, users
 from gtalign_jax.config import Config
 from gtalign_jax.data import conditions
 from gtalign_jax.data.prompts import Encoded
@@ -168,6 +168,13 @@ def check(config: Config, records: Records, scored: bool = True) -> None:
     requests.policy(config.rewards)
     check_records(records, config.rewards)
     _by_main(lambda: judges.check(config.rewards.judge))
+    if config.conversation.turns > 1:
+      if config.rewards.mode == "paper":
+        raise BadInput(
+          f"conversation.turns={config.conversation.turns}: rewards.mode='paper' knows one turn; "
+          "use corrected, or 1"
+        )
+      _by_main(lambda: users.check(config.conversation.user))
     if config.rewards.judge.kind == "rule":
       sources = {each.data_source for part in records.values() for each in part}
       log.info("%s", accuracy.of_rules(sources, config.rewards.tasks))

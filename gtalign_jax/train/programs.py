@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from gtalign_jax.algorithms import advantages, loss, scoring, slices, update
 from gtalign_jax.algorithms.optimizer import Optimizer, apply
-from gtalign_jax.algorithms.scoring import Objective
+from gtalign_jax.algorithms.scoring import TURNS, Objective
 from gtalign_jax.data import batches
 from gtalign_jax.models.flops import uniform_flops
 from gtalign_jax.parallel import sharding
@@ -52,13 +52,15 @@ def warm_up(
   widths = slices.widths(config.grpo.length_buckets, config.rollout.max_new_tokens)
   params = states.decodable(setup, state.params)
   refilled = (False, True) if config.grpo.prompts_per_step > engine.slots else (False,)
-  compiled.compile(
-    [
-      states.decode_table(setup, state.params),
-      *(engines.table(engine, params, bucket, more) for bucket in buckets for more in refilled),
-      *grpo_tables(setup, optimizers, state, buckets, widths),
-    ]
-  )
+  tables = [
+    states.decode_table(setup, state.params),
+    *(engines.table(engine, params, bucket, more) for bucket in buckets for more in refilled),
+    *grpo_tables(setup, optimizers, state, buckets, widths),
+  ]
+  if engine.later is not None:
+    tables += engines.turn_tables(engine.later, params)
+    tables += turn_tables(setup, optimizers, state, engine.later, widths)
+  compiled.compile(tables)
 
 
 def grpo_tables(
@@ -77,26 +79,41 @@ def grpo_tables(
   ]
 
 
+def turn_tables(
+  setup: Setup, optimizers: Optimizers, state: TrainState, later: Engine, widths: list[int]
+) -> list[Table]:
+  """`grpo_tables` of the later turns of conversations; later: the engine that samples them."""
+  return [
+    _turn_table(setup, optimizers, state, later.most, bucket, width)
+    for bucket in later.buckets
+    for width in widths
+  ]
+
+
+def _batch(setup: Setup, prompts: int, group_size: int, bucket: int) -> TrainBatch:
+  """A batch of completions as shapes, without what is computed of them."""
+  mesh, B, C = setup.mesh, prompts * group_size, setup.config.rollout.max_new_tokens
+  return TrainBatch(
+    prompt=abstract_prompts(mesh, prompts, bucket),
+    tokens_BC=rows(mesh, jnp.int32, B, C),
+    mask_BC=rows(mesh, jnp.bool_, B, C),
+    sampler_logp_BC=rows(mesh, jnp.float32, B, C),
+    block_BC=rows(mesh, jnp.int8, B, C),
+  )
+
+
 def _grpo_table(
   setup: Setup, optimizers: Optimizers, state: TrainState, bucket: int, width: int
 ) -> Table:
   config, critic, mesh = setup.config.grpo, setup.config.critic, setup.mesh
   P, G = config.prompts_per_step, setup.config.rollout.group_size
-  C = setup.config.rollout.max_new_tokens
-  target, recipe = objective(setup, config), setup.recipe
-  mask_BC, logp_BC = rows(mesh, jnp.bool_, P * G, C), rows(mesh, jnp.float32, P * G, C)
-  batch = TrainBatch(
-    prompt=abstract_prompts(mesh, P, bucket),
-    tokens_BC=rows(mesh, jnp.int32, P * G, C),
-    mask_BC=mask_BC,
-    sampler_logp_BC=logp_BC,
-    block_BC=rows(mesh, jnp.int8, P * G, C),
-  )
-  flops = uniform_flops(setup.arch, *slices.size(config, G), bucket, width)
+  p, g = slices.size(config, G)
+  batch, target, recipe = _batch(setup, P, G, bucket), objective(setup, config), setup.recipe
+  flops = uniform_flops(setup.arch, p, g, bucket, width)
   wanted = scoring.jobs(state, recipe)
-  scored = {job.field: logp_BC for job in wanted}
+  scored = {job.field: batch.sampler_logp_BC for job in wanted}
   if wanted:
-    yield from _scoring(setup, target, state, wanted, batch, width, flops / 3)
+    yield from _scoring(setup, target, state, wanted, batch, (p, g), width, flops / 3)
   flags_PG = rows(mesh, jnp.bool_, P, G)
   reward = rows(mesh, jnp.float32, P, G, *((2,) if config.advantage == "gdpo" else ()))
   read = scored if config.advantage == "gae" else {}
@@ -104,41 +121,77 @@ def _grpo_table(
     "advantages",
     functools.partial(advantages.rated, config, critic),
     (
-      *(reward, flags_PG, flags_PG, mask_BC),
+      *(reward, flags_PG, flags_PG, batch.mask_BC),
       *(read.get(name) for name in ("old_logp_BC", "ref_logp_BC", "value_BC")),
     ),
   )
   more = {name: each for name, each in rated.items() if name in TrainBatch._fields}
   batch = batch._replace(**scored, **more)
-  part = yield _take("take", setup, state, batch, width)
-  one = whole(mesh, jnp.int32)
-  totals = loss.Totals(one, one, one, whole(mesh, jnp.int32, len(BLOCKS)))
-  places = states.shardings(setup, optimizers, state.params)
-  reference, actor = setup.fixed.reference, state._replace(critic=None)
+  part = yield _take("take", setup, state, batch, (p, g), width)
+  places, reference = states.shardings(setup, optimizers, state.params), setup.fixed.reference
+  actor = state._replace(critic=None)
   if optimizers.critic is not None:
     yield from _gradients(
       optimizers.critic,
       functools.partial(update.accumulate_values, target),
       state.critic,
       scoring.value_base(state, recipe),
-      totals,
+      _totals(mesh),
       part,
       places.critic,
       (reference, actor),
       flops,
       "critic_",
     )
-  yield from _gradients(
+  yield from _policy_gradients(setup, optimizers, state, part, flops)
+
+
+def _turn_table(
+  setup: Setup, optimizers: Optimizers, state: TrainState, most: int, bucket: int, width: int
+) -> Table:
+  """most: rows of a step's later turns, the empty ones included."""
+  config, mesh = setup.config.grpo, setup.mesh
+  B = config.prompts_per_step * setup.config.rollout.group_size
+  p, g = slices.size(config, setup.config.rollout.group_size)
+  batch, target = _batch(setup, most, 1, bucket), objective(setup, config)
+  flops = uniform_flops(setup.arch, p * g, 1, bucket, width)
+  wanted = scoring.jobs(state, setup.recipe)
+  if wanted:
+    yield from _scoring(setup, target, state, wanted, batch, (p * g, 1), width, flops / 3, TURNS)
+  rated = yield Program(
+    f"{TURNS}advantages",
+    advantages.handed_down,
+    (
+      rows(mesh, jnp.float32, B),
+      *(rows(mesh, dtype, most) for dtype in (jnp.int32, jnp.bool_)),
+      batch.mask_BC,
+    ),
+  )
+  batch = batch._replace(**{job.field: batch.sampler_logp_BC for job in wanted}, **rated)
+  part = yield _take(f"{TURNS}take", setup, state, batch, (p * g, 1), width)
+  yield from _policy_gradients(setup, optimizers, state, part, flops)
+
+
+def _policy_gradients(
+  setup: Setup, optimizers: Optimizers, state: TrainState, part: TrainBatch, flops: float
+) -> Table:
+  """The programs of the policy's own update."""
+  return _gradients(
     optimizers.policy,
-    functools.partial(update.accumulate, target),
-    actor,
+    functools.partial(update.accumulate, objective(setup, setup.config.grpo)),
+    state._replace(critic=None),
     setup.fixed.frozen,
-    totals,
+    _totals(setup.mesh),
     part,
-    places._replace(critic=None),
-    (reference, state.critic),
+    states.shardings(setup, optimizers, state.params)._replace(critic=None),
+    (setup.fixed.reference, state.critic),
     flops,
   )
+
+
+def _totals(mesh: Mesh) -> loss.Totals:
+  one = whole(mesh, jnp.int32)
+  return loss.Totals(one, one, one, whole(mesh, jnp.int32, len(BLOCKS)))
 
 
 def _scoring(
@@ -147,15 +200,20 @@ def _scoring(
   state: TrainState,
   wanted: Iterable[scoring.Job],
   batch: TrainBatch,
+  size: tuple[int, int],
   width: int,
   flops: float,
+  prefix: str = "",
 ) -> Table:
-  """The programs of `scoring.score` for slices of one width; the scores have the mask's shape."""
-  mesh, bucket = setup.mesh, batch.prompt.tokens_PT.shape[1]
-  part = yield _take("take_to_score", setup, state, batch, width)
+  """The programs of `scoring.score` for slices of one width; the scores have the mask's shape.
+
+  size: prompts of a slice, and completions of each.
+  """
+  mesh, (p, g) = setup.mesh, size
+  part = yield _take(f"{prefix}take_to_score", setup, state, batch, size, width)
   scores_BC = rows(mesh, jnp.float32, *batch.mask_BC.shape)
   yield Program(
-    "no_scores",
+    f"{prefix}no_scores",
     functools.partial(jnp.zeros, batch.mask_BC.shape, jnp.float32),
     (),
     out_shardings=scores_BC.sharding,
@@ -166,14 +224,13 @@ def _scoring(
       job.program,
       functools.partial(kind, target),
       (job.params, job.frozen, part),
-      variant=(bucket, width),
+      variant=scoring.sizes(part),
       resident=(state.opt_state, state.critic, setup.fixed),
       flops=flops,
     )
-  p, g = slices.size(setup.config.grpo, setup.config.rollout.group_size)
   yield Program(
-    "put",
-    functools.partial(slices.put, setup.config.grpo.prompts_per_step),
+    f"{prefix}put",
+    functools.partial(slices.put, batch.prompt.length_P.shape[0]),
     (scores_BC, part_BC, whole(mesh, jnp.int32, p), whole(mesh, jnp.int32, p, g)),
     variant=(width,),
     donated=(0,),
@@ -181,12 +238,18 @@ def _scoring(
   )
 
 
-def _take(name: str, setup: Setup, state: TrainState, batch: TrainBatch, width: int) -> Program:
-  p, g = slices.size(setup.config.grpo, setup.config.rollout.group_size)
+def _take(
+  name: str,
+  setup: Setup,
+  state: TrainState,
+  batch: TrainBatch,
+  size: tuple[int, int],
+  width: int,
+) -> Program:
   return Program(
     name,
     functools.partial(slices.take, width),
-    (batch, whole(setup.mesh, jnp.int32, p), whole(setup.mesh, jnp.int32, p, g)),
+    (batch, whole(setup.mesh, jnp.int32, size[0]), whole(setup.mesh, jnp.int32, *size)),
     variant=(batch.prompt.tokens_PT.shape[1], width),
     resident=(state, setup.fixed),
   )
@@ -250,7 +313,7 @@ def _gradients(
     f"{prefix}accumulate",
     accumulate,
     (grads, state.params, frozen, totals, part),
-    variant=update.sizes(part),
+    variant=scoring.sizes(part),
     donated=(0,),
     out_shardings=(places.params, None),
     resident=(state.opt_state, resident),

@@ -43,14 +43,14 @@ def resample(
   while not kept_P.all() and rounds < config.grpo.resample_rounds:
     rounds += 1
     batch = batch_at(setup.train_set, config.data, P, step, rounds)
-    given = (engine, params, batch, setup.train_key, step, config.rewards, services.judge, log)
+    given = (engine, params, batch, setup.train_key, step, services.environment, log)
     more = reward(collect(*given, first_row=rounds * P), config.rewards, f"step {step + 1}")
     fresh_P = carries_signal(more, recipe)
     dropped += int((~fresh_P).sum())
-    lost += int(experience.count_PG.sum() + more.count_PG.sum())
+    lost += _tokens(experience) + _tokens(more)
     wanted = [*np.flatnonzero(kept_P), *(P + np.flatnonzero(fresh_P))]
     experience = merged(experience, more, wanted)
-    lost -= int(experience.count_PG.sum())
+    lost -= _tokens(experience)
     kept_P = np.arange(P) < len(wanted)  # they come first
   # statistics of a source are those of the rows that are left
   return reward(experience, config.rewards, f"step {step + 1}")._replace(
@@ -61,6 +61,11 @@ def resample(
       "resample/unfilled_frac": float(np.mean(~kept_P)),
     },
   )
+
+
+def _tokens(experience: Experience) -> int:
+  """Tokens of the completions of all turns."""
+  return sum(row["completion_tokens"] for row in experience.rows)
 
 
 def merged(one: Experience, two: Experience, wanted: list[int]) -> Experience:
@@ -81,7 +86,26 @@ def merged(one: Experience, two: Experience, wanted: list[int]) -> Experience:
     prompts=[prompts[p] for p in chosen],
     rollout=Rollout(*(both(x, y)[rows_B] for x, y in zip(one.rollout, two.rollout, strict=True))),
     rows=[rows[b] for b in rows_B],
+    length_P=both(one.length_P, two.length_P)[chosen],
     count_PG=both(one.count_PG, two.count_PG)[chosen],
     reward_PG=both(one.reward_PG, two.reward_PG)[chosen],
     utility_PGC=both(one.utility_PGC, two.utility_PGC)[chosen],
+    later=None if one.later is None else _merged_turns(one.later, two.later, P * G, rows_B),
+  )
+
+
+def _merged_turns(one: Experience, two: Any, rows: int, kept_B: np.ndarray) -> Experience:
+  """Later turns of the conversations `kept_B`, counted over the `rows` of `one` and then `two`."""
+  parent_P = np.concatenate([one.parent_P, two.parent_P + rows])
+  place_B = {int(b): place for place, b in enumerate(kept_B)}
+  kept = [i for i, b in enumerate(parent_P) if int(b) in place_B]
+  prompts = [*one.prompts, *two.prompts]
+  return one._replace(
+    prompts=[prompts[i] for i in kept],
+    rollout=Rollout(
+      *(np.concatenate(xs)[kept] for xs in zip(one.rollout, two.rollout, strict=True))
+    ),
+    length_P=np.concatenate([one.length_P, two.length_P])[kept],
+    count_PG=np.concatenate([one.count_PG, two.count_PG])[kept],
+    parent_P=np.asarray([place_B[int(parent_P[i])] for i in kept], np.int32),
   )

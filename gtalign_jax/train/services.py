@@ -11,9 +11,8 @@ from gtalign_jax import config as configs
 from gtalign_jax.config import Config
 from gtalign_jax.parallel import distributed
 from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.rewards import judges
-from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.rollout.talk import Environment, environment
 from gtalign_jax.train import metrics
 from gtalign_jax.train.clock import Clock
 from gtalign_jax.train.setup import Setup, evaluation_engine
@@ -27,7 +26,7 @@ class Services(NamedTuple):
 
   main: bool
   workdir: Path
-  judge: Judge
+  environment: Environment
   writer: metrics.Writer
   clock: Clock
   interrupts: distributed.Interrupts
@@ -50,10 +49,11 @@ def opened(
   programs = Executables(setup.mesh)
   evaluator = evaluation_engine(setup, programs)
   with contextlib.ExitStack() as stack:
-    judge = judges.make(config.rewards.judge, workdir)
-    stack.callback(judge.close)
+    met = stack.enter_context(
+      environment(config.rewards, config.conversation, config.data, workdir)
+    )
     writer = metrics.Writer(
       workdir, config.log, main=main, settings=public(config), watch=config.watch
     )
     stack.enter_context(writer)
-    yield Services(main, workdir, judge, writer, clock, interrupts, programs, evaluator)
+    yield Services(main, workdir, met, writer, clock, interrupts, programs, evaluator)

@@ -21,7 +21,7 @@ from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.rollout import generate, stop
-from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.rollout.engine import Engine, with_turns
 from gtalign_jax.train import preflight
 from gtalign_jax.types import Fixed, TrainState
 
@@ -154,7 +154,10 @@ def check_mesh(config: Config, arch: Arch, mesh: Mesh) -> None:
   """Raises BadInput where a mesh axis does not divide what it splits."""
   meshes.check_model(mesh, split_dimensions(arch), config.model)
   shards = meshes.row_shards(mesh)
-  rows = {"rollout.prompts_at_once": config.rollout.prompts_at_once}
+  rows = {
+    "rollout.prompts_at_once": config.rollout.prompts_at_once,
+    "conversation.rows_at_once": config.conversation.rows_at_once,
+  }
   if config.grpo.steps:
     rows |= {
       "grpo.prompts_per_step": config.grpo.prompts_per_step,
@@ -176,9 +179,9 @@ def check_mesh(config: Config, arch: Arch, mesh: Mesh) -> None:
 
 def training_engine(setup: Setup, programs: Executables, layout: str = "") -> Engine:
   """Samples the rollouts of training."""
-  rollout = setup.config.rollout
-  slots = rollout.prompts_at_once or setup.config.grpo.prompts_per_step
-  return _engine(setup, programs, slots, layout)
+  config = setup.config
+  slots = config.rollout.prompts_at_once or config.grpo.prompts_per_step
+  return _engine(setup, programs, slots, layout, prompts=config.grpo.prompts_per_step)
 
 
 def evaluation_engine(setup: Setup, programs: Executables, layout: str = "") -> Engine:
@@ -188,24 +191,38 @@ def evaluation_engine(setup: Setup, programs: Executables, layout: str = "") -> 
   slots = min(max(rows // config.eval.group_size, shards), config.eval.prompts)
   slots = -(-slots // shards) * shards
   changes = {"group_size": config.eval.group_size, "temperature": config.eval.temperature}
-  return _engine(setup, programs, slots, layout, prefix="eval_", **changes)
+  prompts = config.eval.prompts
+  return _engine(setup, programs, slots, layout, prefix="eval_", prompts=prompts, **changes)
 
 
 def _engine(
-  setup: Setup, programs: Executables, slots: int, layout: str, prefix: str = "", **changes: Any
+  setup: Setup,
+  programs: Executables,
+  slots: int,
+  layout: str,
+  prompts: int,
+  prefix: str = "",
+  **changes: Any,
 ) -> Engine:
-  """layout: of decoding (default: that of this machine). changes: to the sampling."""
+  """layout: of decoding (default: that of this machine). changes: to the sampling.
+
+  prompts: of a step or an evaluation.
+  """
+  config = setup.config
   pad = None if setup.tokenizer is None else setup.tokenizer.pad_token_id
   if pad is None:
     pad = setup.eos_ids[0] if setup.eos_ids else 0  # never read: masked
   sampling = generate.sampling_of(
-    setup.config.rollout,
+    config.rollout,
     setup.arch,
     setup.eos_ids,
     pad,
-    setup.config.policy.dtype,
+    config.policy.dtype,
     **changes,
     layout=layout or decoding.native(),
   )
-  buckets = setup.config.rollout.prompt_buckets
-  return Engine(sampling, setup.stop_table, setup.tokenizer, slots, buckets, programs, prefix)
+  engine = Engine(
+    sampling, setup.stop_table, setup.tokenizer, slots, config.rollout.prompt_buckets, programs,
+    prefix,
+  )  # fmt: skip
+  return with_turns(engine, config.conversation, prompts)

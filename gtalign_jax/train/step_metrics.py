@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gtalign_jax.models.flops import update_flops
+from gtalign_jax.models.variants import Arch
 from gtalign_jax.rollout import collect
 from gtalign_jax.train.setup import Setup
 from gtalign_jax.types import Experience
@@ -36,26 +37,53 @@ def _mean(values: Sequence[Any]) -> float:
 class Work(NamedTuple):
   """What a step computed, in tokens: of each prompt, each completion, each trained completion.
 
-  dropped: of completions that dynamic sampling replaced.
+  dropped: of completions that dynamic sampling replaced. later: of the turns after the first, each
+  with what it reads as its prompt.
   """
 
   length_P: np.ndarray
   count_PG: np.ndarray
   trained_PK: np.ndarray
   dropped: int
+  later: Work | None = None
+
+  @property
+  def written(self) -> int:
+    """Tokens of the completions of all turns."""
+    return int(self.count_PG.sum()) + self.dropped + (self.later.written if self.later else 0)
+
+  @property
+  def trained(self) -> int:
+    """Tokens of the trained completions of all turns."""
+    return int(self.trained_PK.sum()) + (self.later.trained if self.later else 0)
+
+  @property
+  def read(self) -> int:
+    """Tokens of the prompts of all turns."""
+    return int(self.length_P.sum()) + (self.later.read if self.later else 0)
+
+  def flops(self, arch: Arch) -> float:
+    """Of one forward and backward pass over the trained rows of all turns."""
+    seen_P = self.trained_PK.sum(1) > 0  # a later turn that is not trained on is not read again
+    return update_flops(arch, self.length_P[seen_P], self.trained_PK[seen_P]) + (
+      self.later.flops(arch) if self.later else 0
+    )
 
 
 def work(experience: Experience) -> Work:
   """The `Work` of one step."""
-  count_PG = experience.count_PG
-  length_P = np.asarray([row["prompt_tokens"] for row in experience.rows[:: count_PG.shape[1]]])
+  count_PG, later = experience.count_PG, experience.later
   trained_PK = count_PG[experience.trained_PG].reshape(len(count_PG), -1)
-  return Work(length_P, count_PG, trained_PK, experience.dropped_tokens)
+  found = Work(experience.length_P, count_PG, trained_PK, experience.dropped_tokens)
+  if later is None:
+    return found
+  trained_PK = later.count_PG * later.trained_PG
+  return found._replace(later=Work(later.length_P, later.count_PG, trained_PK, 0))
 
 
 def tokens(work: Work, progress: dict[str, Any]) -> dict[str, float]:
   """num_tokens, which `progress` goes on counting over the whole run."""
-  new = int(work.length_P.sum() + work.count_PG.sum()) + work.dropped
+  new = work.read + work.written
   progress["num_tokens"] = progress.get("num_tokens", 0) + new
   return {"num_tokens": progress["num_tokens"]}
 
@@ -67,14 +95,14 @@ def throughput(
 
   peak: GFLOP/s of a matmul of the compute dtype on one device, measured: no table of peaks.
   """
-  flops = update_flops(setup.arch, work.length_P, work.trained_PK)
+  flops = work.flops(setup.arch)
   config = setup.config
   passes = config.grpo.inner_epochs * (1 + (config.has_critic and config.critic.trunk == "own"))
   rate = flops * passes / seconds["update"] / 1e9
   names = ("rollout", "reward", "logprob", "update")
   return {
     **{f"timing_s/{name}": seconds[name] for name in names},
-    "perf/rollout_tokens_per_s": (int(work.count_PG.sum()) + work.dropped) / seconds["rollout"],
-    "perf/update_tokens_per_s": int(work.trained_PK.sum()) / seconds["update"],
+    "perf/rollout_tokens_per_s": work.written / seconds["rollout"],
+    "perf/update_tokens_per_s": work.trained / seconds["update"],
     "perf/mfu": rate / peak / setup.mesh.size,
   }

@@ -64,7 +64,7 @@ class Updates:
       "accumulate",
       functools.partial(update.accumulate, self.objective),
       (grads, state.params, None, totals, part),
-      variant=update.sizes(part),
+      variant=scoring.sizes(part),
       donated=(0,),
     )
     yield Program("add_metrics", update.add_metrics, (metrics, metrics))

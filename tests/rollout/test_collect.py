@@ -12,8 +12,9 @@ from gtalign_jax.parallel import distributed
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import score
 from gtalign_jax.rewards.judges.rule import RuleJudge
-from gtalign_jax.rollout import collect
+from gtalign_jax.rollout import collect, talk
 from gtalign_jax.rollout.engine import Ended
+from gtalign_jax.rollout.talk import Environment
 from gtalign_jax.types import Rollout
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -36,11 +37,16 @@ def rows(slots, buckets=(32,), part=slice(None), seen=None, judge=None, config=P
     policy().params,
     Batch(RECORDS[part], IDS[part]),
     KEY,
-    config,
-    judge,
+    Environment(config, judge),
     first_row=part.start or 0,
     advance=lambda done, total: seen is not None and seen.append((done, total)),
   )
+
+
+def opening(records):
+  """The first turn of conversations, a sample each."""
+  before = [talk.opened(record, 1, Environment(PLAIN)) for record in records]
+  return collect.Turn(before, records, IDS[: len(records)], np.arange(len(records)))
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +66,13 @@ def test_special_tokens_are_seen_and_the_end_is_not():
   zeros_BC = np.zeros((2, 5))
   rollout = Rollout(tokens_BC, mask_BC, zeros_BC, np.ones(2, bool))
   tokenizer = policy().tokenizer
-  first, second = collect.texts(tokenizer, RECORDS[0], 7, rollout, (2,))
+  first, second = collect.written(tokenizer, 7, rollout, (2,))
   assert (
     first["completion"] == tokenizer.decode([5, 1, 6]) and "<|im_start|>" in first["completion"]
   )
   assert (first["control_tokens"], second["control_tokens"]) == (1, 0)
   assert second["completion"] == tokenizer.decode([5, 6]) and second["completion_tokens"] == 3
-  assert collect.texts(tokenizer, RECORDS[0], 7, rollout, ())[1]["control_tokens"] == 1
+  assert collect.written(tokenizer, 7, rollout, ())[1]["control_tokens"] == 1
 
 
 @pytest.mark.parametrize("buckets", [(32,), (8, 16, 32)])
@@ -102,7 +108,9 @@ def test_training_gets_the_same_rows_and_their_arrays():
   judge, config = RuleJudge(), RewardConfig(llm_calibration=0.1)
   sampler = engine(eos=EOS, slots=2, buckets=(32,))
   experience = collect.on_mesh(
-    collect.collect(sampler, policy().params, Batch(RECORDS, IDS), KEY, 0, config, judge),
+    collect.collect(
+      sampler, policy().params, Batch(RECORDS, IDS), KEY, 0, Environment(config, judge)
+    ),
     sampler,
   )
   scored = rows(8, judge=judge, config=config)
@@ -154,7 +162,7 @@ def test_a_judge_that_fails_on_one_process_fails_on_all(monkeypatch):
   told = []
   with pytest.raises(RunFailure, match="refused 1 questions"):
     monkeypatch.setattr(distributed, "gather_rows", lambda rows: told.append(rows) or rows)
-    collect.scored_rows(there, Batch(RECORDS[:1], IDS[:1]), ended, RewardConfig(), Refused())
+    collect.heard(there, opening(RECORDS[:1]), ended, Environment(PLAIN, Refused()))
   assert told == [[{"failure": "refused 1 questions"}]]  # the others hear of it
 
 
@@ -170,11 +178,11 @@ def test_rows_say_what_their_offline_score_needs(pricing):
   ended = [Ended(p, Rollout(ids, ones, ones, np.ones(1, bool))) for p in range(len(tables))]
   one = there._replace(sampling=there.sampling._replace(group_size=1))
   config = RewardConfig(pricing=pricing)
-  found = collect.scored_rows(one, Batch(records, IDS[:4]), ended, config, RuleJudge())
+  found = collect.heard(one, opening(records), ended, Environment(config, RuleJudge()))
   online = [row for rows in found.values() for row in rows]
   assert len({row["score"] for row in online}) == (3 if pricing else 4)
   assert all(row["response_tokens"] > 3 and row["user_reward"] > 0 for row in online)
-  unscored = collect.scored_rows(one, Batch(records, IDS[:4]), ended, config, None)
+  unscored = collect.heard(one, opening(records), ended, Environment(config))
   bare = [row for rows in unscored.values() for row in rows]  # of `gtalign generate`
   offline = score.score_rows(bare, config, RuleJudge())
   assert [row | more for row, more in zip(bare, offline)] == online

@@ -24,6 +24,7 @@ def experience(first):
     rollout=rollout,
     rows=[{"group": int(each)} for each in group_B],
     count_PG=group_B.reshape(P, G),
+    length_P=first + np.arange(P),
     reward_PG=group_B.reshape(P, G) * 1.0,
     utility_PGC=np.repeat(group_B, 2).reshape(P, G, 2) * 1.0,
   )
@@ -70,3 +71,28 @@ def test_a_run_draws_again_what_carries_no_signal(tmp_path, monkeypatch):
     assert 4 * row["resample/unfilled_frac"] <= dropped <= 4 * (rounds + 1)
     assert row["frac_reward_zero_std"] == row["resample/unfilled_frac"]
   assert any(row["resample/rounds"] for row in rows)
+
+
+def test_later_turns_go_with_their_conversations():
+  def with_turns(first, parents):
+    group = first + np.asarray(parents) // G  # each says which group it is of
+    tokens_RC = np.broadcast_to(group[:, None], (len(group), C)).copy()
+    turns = Experience(
+      prompts=[np.asarray([each]) for each in group],
+      rollout=Rollout(tokens_RC, tokens_RC > 0, tokens_RC * 1.0, group > 0),
+      rows=[],
+      count_PG=group[:, None],
+      length_P=group,
+      parent_P=np.asarray(parents, np.int32),
+    )
+    return experience(first)._replace(later=turns)
+
+  one, two = with_turns(10, [0, 1, 3, 5]), with_turns(20, [1, 4])
+  found = resample.merged(one, two, [2, 4])  # groups 12 and 21, and 10 to fill up
+  groups = [row["group"] for row in found.rows]
+  turns = found.later
+  assert [groups[b] for b in turns.parent_P] == [int(ids[0]) for ids in turns.prompts]
+  assert turns.count_PG[:, 0].tolist() == turns.length_P.tolist() == [10, 10, 12]
+  assert turns.rollout.tokens_BC[:, 0].tolist() == [10, 10, 12]
+  none = resample.merged(one, with_turns(20, []), [3, 4, 5]).later
+  assert none.rollout.tokens_BC.shape == (0, C) and none.parent_P.shape == (0,)
