@@ -1,7 +1,8 @@
 """The report of a run: `write(workdir)` makes report.html, `table(workdir)` the terminal's table.
 
-One direction: `results` reads the work directory, `charts` and `chains` turn its parts into SVG and
-HTML, `page` puts them together. Names and colours that they share are in `labels`.
+One direction: `results` reads the work directory; `charts`, `chains`, `conversations` and
+`measured` make its parts; `page` puts them together. Names and colours that they share are in
+`labels`.
 """
 
 from gtalign_jax.report.page import write

@@ -81,7 +81,7 @@ def test_a_conversation_is_shown_turn_by_turn(text):
     assert article.count('class="matrix"') == article.count(">named</span>") == matrices
     assert article.count("<details><summary") == matrices and f"Ended: {ended}." in article
     assert "the games in London" in article and re.search(
-      r"W 0\.\d+ · U 0\.\d+ · L 0\.\d+", article
+      r"W\s0\.\d+ · U\s0\.\d+ · L\s0\.", article
     )
   assert "It is DQ." in highest and RESPONSES["DA"] in highest
   assert "refused: missing_block" in lowest and "Sure! &lt;b&gt;1908&lt;/b&gt;" in lowest
