@@ -33,14 +33,21 @@ def examples(
 
   Chains come from the file `sft.data`, else from the labels of `encoded`. Completions end with the
   tokenizer's EOS, or where sampling does not end at that, with the first of `eos_ids`. config: of
-  the run, for chains whose payoffs follow from it (concierge). Left out:
+  the run, for chains whose payoffs follow from it (concierge), and for second turns (labels.later)
+  where conversations have them. Left out:
   pairs over `sft.max_tokens`, and rows whose prompt is over `data.max_prompt_tokens`. Raises
   BadInput on a malformed file.
   """
+  later: list[tuple[Record, labels.Later]] = []
   if sft_config.data:
     encoded, texts = _from_file(Path(sft_config.data), tokenizer, data_config)
   else:
     texts = [labels.chain(record, seed, config) for record in encoded.records]  # those that fit
+    if config and config.conversation.turns > 1:
+      tried = ((record, labels.later(record, seed, config)) for record in encoded.records)
+      later = [(record, found) for record, found in tried if found]
+  asked = [*encoded.ids, *_contexts(later, tokenizer, data_config)]
+  texts = [*texts, *(found.chain for _, found in later)]
   end = tokenizer.eos_token_id
   end = end if end in eos_ids or not eos_ids else eos_ids[0]
   # labels and questions are quoted in chains: a control token in them is text there as well
@@ -48,12 +55,20 @@ def examples(
   completions = [np.asarray([*each, end], np.int32) for each in ids]
   pairs = [
     (prompt, completion)
-    for prompt, completion in zip(encoded.ids, completions, strict=True)
+    for prompt, completion in zip(asked, completions, strict=True)
     if len(prompt) + len(completion) <= sft_config.max_tokens
   ]
   # prompts of the training set that were too long were counted when it was encoded
   too_long = encoded.left_out if sft_config.data else 0
   return pairs, len(completions) - len(pairs) + too_long
+
+
+def _contexts(
+  later: Sequence[tuple[Record, labels.Later]], tokenizer: Any, data_config: DataConfig
+) -> list[np.ndarray]:
+  """What the policy reads before each later turn."""
+  records = [record for record, _ in later]
+  return prompts.continued(records, [found.said for _, found in later], tokenizer, data_config)
 
 
 def rows(path: str | Path) -> list[tuple[Record, str]]:

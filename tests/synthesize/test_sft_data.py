@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from gtalign_jax import jsonl
-from gtalign_jax.data import prompts, sources
+from gtalign_jax.config import Config, vary
+from gtalign_jax.data import concierge, intents, prompts, sources
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models import tokenizer as tokenizers
+from gtalign_jax.rewards import chain
 from gtalign_jax.sections import DataConfig, SFTConfig
-from gtalign_jax.synthesize import labels, sft_data, teacher
+from gtalign_jax.synthesize import check, labels, sft_data, teacher
 
 DATA = DataConfig(max_prompt_tokens=1536)
 RECORDS = sources.load(DATA, "test")[:6]
@@ -101,3 +103,37 @@ def test_chains_that_utf8_cannot_carry(tmp_path):
   path = tmp_path / "chains.jsonl"
   path.write_text(json.dumps(row) + "\n")
   assert [chain for _, chain in sft_data.rows(path)] == ["a\ufffd\ufffd"]
+
+
+def test_second_turns_are_examples_where_conversations_have_them(tiny):
+  records = concierge.records("train", 24)
+  encoded = prompts.encode(records, tiny, DATA)
+  for turns in (1, 2):
+    config = vary(Config(), {"conversation.turns": turns})
+    pairs, left_out = sft_data.examples(
+      encoded, tiny, SFTConfig(max_tokens=4000), seed=0, data_config=DATA, config=config
+    )
+    later = [(record, labels.later(record, 0, config)) for record in records]
+    later = [(record, found) for record, found in later if found] if turns > 1 else []
+    assert left_out == 0 and len(pairs) == 24 + len(later)
+    for (record, found), (prompt, completion) in zip(later, pairs[24:], strict=True):
+      first = labels.chain(record, 0, config)
+      response, reply = (each["content"] for each in found.said)
+      assert f"<response>{response}</response>" in first and "?" in response
+      text = tiny.decode(prompt)
+      assert text.index(response) < text.index(reply) and "<payoff>{" not in text
+      assert tiny.decode(completion[:-1]) == found.chain
+  assert len(later) >= 5  # all that ask: the kinds whose default is a gamble
+
+
+def test_second_turns_say_what_the_user_meant(tiny):
+  config = vary(Config(), {"conversation.turns": 2})
+  for record in concierge.records("train", 96):
+    found = labels.later(record, 3, config)
+    intent = intents.given(record, 3, None, 2).extra_info["intent"]
+    for text in [labels.chain(record, 3, config), *([found.chain] if found else [])]:
+      assert check.fault(text) is None
+    last = chain.parse(found.chain if found else labels.chain(record, 3, config)).response
+    # who asks gets it right; who does not has made the best bet
+    if found or record.extra_info["lacking"] is None:
+      assert last == intent["answer"]
