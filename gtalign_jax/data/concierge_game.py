@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gtalign_jax.concierge_words import Kind
+from gtalign_jax.config import Config
 from gtalign_jax.data import concierge_chain as chains
 from gtalign_jax.data.concierge_chain import Case
 from gtalign_jax.data.records import Record
@@ -36,7 +37,11 @@ class _Way(NamedTuple):
 
 
 def true_payoffs(
-  record: Record, config: Any, *, turns: int | None = None, tokens: Count | None = None
+  record: Record,
+  config: Config | RewardConfig,
+  *,
+  turns: int | None = None,
+  tokens: Count | None = None,
 ) -> np.ndarray:
   """Expected utilities [A, R] in [0, 1] of an assistant that writes perfectly, by first action.
 
@@ -48,26 +53,30 @@ def true_payoffs(
   return _solve(record, chains.case(record.extra_info), config, turns, tokens)[:, :2].copy()
 
 
-def true_score(record: Record, config: Any, *, turns: int | None = None) -> np.ndarray:
+def true_score(
+  record: Record, config: Config | RewardConfig, *, turns: int | None = None
+) -> np.ndarray:
   """Expected score [A] of each first action, which is what training maximises; as above."""
   return _solve(record, chains.case(record.extra_info), config, turns)[:, 2].copy()
 
 
-def best_action(record: Record, config: Any, *, turns: int | None = None) -> str:
+def best_action(record: Record, config: Config | RewardConfig, *, turns: int | None = None) -> str:
   """The first action whose true payoffs have the largest welfare; the first one where they tie.
 
   As in `game/regret`, the welfare of expected utilities. The expected score may rank two actions
   that are nearly equal the other way round, as a welfare function need not be linear.
   """
   llm_A, user_A = true_payoffs(record, config, turns=turns).T
-  rewards = getattr(config, "rewards", config)
+  rewards = config.rewards if isinstance(config, Config) else config
   alpha = conditions.of(record.extra_info, record.id).alpha
   alpha = rewards.alpha if alpha is None else alpha
   score_A: Any = reward.worth(user_A, llm_A, rewards, rewards.variant, alpha)[1]
   return ACTIONS[int(np.argmax(score_A))]
 
 
-def matrix(record: Record, config: Any, *, turns: int | None = None) -> np.ndarray:
+def matrix(
+  record: Record, config: Config | RewardConfig, *, turns: int | None = None
+) -> np.ndarray:
   """The honest matrix: int tenths of payoff [U, A, R].
 
   The row of the record's own type holds its true payoffs, the other row those of the same request
@@ -80,7 +89,7 @@ def matrix(record: Record, config: Any, *, turns: int | None = None) -> np.ndarr
   return chains.rounded(np.stack([_solve(record, each, config, turns)[:, :2] for each in cases]))
 
 
-def choice(record: Record, config: Any, *, turns: int | None = None) -> str:
+def choice(record: Record, config: Config | RewardConfig, *, turns: int | None = None) -> str:
   """What the chain's rule takes by the honest matrix: the largest sum, not the largest score."""
   return _choice(matrix(record, config, turns=turns), chains.case(record.extra_info))
 
@@ -94,7 +103,7 @@ def _choice(tenths_UAR: np.ndarray, case: Case) -> str:
 def speak(
   record: Record,
   action: str | None,
-  config: Any,
+  config: Config | RewardConfig,
   reply: str | None = None,
   *,
   turns: int | None = None,
@@ -118,12 +127,16 @@ def speak(
 
 
 def _solve(
-  record: Record, case: Case, config: Any, turns: int | None, tokens: Count | None = None
+  record: Record,
+  case: Case,
+  config: Config | RewardConfig,
+  turns: int | None,
+  tokens: Count | None = None,
 ) -> np.ndarray:
   """Expected (L, U, score) of each action, [A, 3]; not to be written to."""
-  rewards = getattr(config, "rewards", config)
+  rewards = config.rewards if isinstance(config, Config) else config
   if turns is None:
-    turns = config.conversation.turns if hasattr(config, "conversation") else 2
+    turns = config.conversation.turns if isinstance(config, Config) else 2
   slots = case.slots
   if tokens is None:  # lengths are all that counts: requests of the same lengths are one game
     slots = {slot: _LETTER.sub("x", value) for slot, value in slots.items()}

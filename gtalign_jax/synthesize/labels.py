@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from gtalign_jax.config import Config
 from gtalign_jax.data import concierge, intents
 from gtalign_jax.data.records import Record
 from gtalign_jax.game import payoff
@@ -40,10 +41,10 @@ class Later(NamedTuple):
   chain: str
 
 
-def chain(record: Record, seed: int, config: Any = None) -> str:
+def chain(record: Record, seed: int, config: Config | None = None) -> str:
   """One completion for the record, a pure function of its content, its id and `seed`.
 
-  config: a Config, or its section `rewards`: what true payoffs are computed by; None: the defaults.
+  config: what true payoffs are computed by; None: the default reward, and two turns.
   """
   if record.data_source == concierge.SOURCE:
     # the honest matrix, and what it decides (FORMULAS 13)
@@ -63,15 +64,15 @@ def chain(record: Record, seed: int, config: Any = None) -> str:
   )
 
 
-def later(record: Record, seed: int, config: Any = None) -> Later | None:
+def later(record: Record, seed: int, config: Config | None = None) -> Later | None:
   """The second turn of the conversation that `chain` begins; None where that is over.
 
   Of concierge alone: other labels do not say how a conversation goes on.
   """
   if record.data_source != concierge.SOURCE:
     return None
-  config = config or RewardConfig()
-  action = concierge.choice(record, config)
+  rules = config or RewardConfig()
+  action = concierge.choice(record, rules)
   meant = intents.given(record, seed, None, turns=2).extra_info[intents.KEY]
   # whoever answers ends it, unless what was done by default was not meant
   if action == "DA" or (action == "AQ" and meant["meant"]):
@@ -79,7 +80,7 @@ def later(record: Record, seed: int, config: Any = None) -> Later | None:
   response = concierge.response(record, action)
   reply = meant["text"] if action == "CQ" else TEXTS["correction"].format(text=meant["text"])
   said = [{"role": "assistant", "content": response}, {"role": "user", "content": reply}]
-  return Later(said, concierge.speak(record, "DA", config, reply))
+  return Later(said, concierge.speak(record, "DA", rules, reply))
 
 
 def _payoffs(base: Sequence[Pair], chosen: int, rng: random.Random) -> list[Pair]:

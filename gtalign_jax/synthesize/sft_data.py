@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gtalign_jax import files, jsonl
+from gtalign_jax.config import Config
 from gtalign_jax.data import prompts
 from gtalign_jax.data.plain import plain
 from gtalign_jax.data.records import Record, from_row
@@ -27,7 +28,7 @@ def examples(
   seed: int,
   data_config: DataConfig,
   eos_ids: Sequence[int] = (),
-  config: Any = None,
+  config: Config | None = None,
 ) -> tuple[list[Pair], int]:
   """((prompt_ids, completion_ids) pairs, count left out).
 

@@ -65,7 +65,6 @@ def test_who_asks_is_always_right_and_who_does_not_sometimes(played):
   assert count == [2] * 400 and {row["n_turns"] for row in played["never asks"]} == {1}
 
 
-def test_the_optimal_assistant_has_no_regret():
-  for record in RECORDS:
-    welfare_A = concierge.true_score(record, CONFIG)
-    assert welfare_A.max() == welfare_A[("DA", "CQ", "AQ").index(POLICIES["optimal"](record))]
+def test_the_optimal_assistant_has_no_regret(played):
+  assert all(row["regret"] == 0 for row in played["optimal"])
+  assert all(np.mean([row["regret"] for row in rows]) > 0.02 for rows in list(played.values())[:2])
