@@ -29,13 +29,14 @@ from gtalign_jax.rewards import requests
 log = logging.getLogger(__name__)
 # keys of the config that rows depend on; which prompts they chose, the prompts themselves say
 _READ = ("policy.dtype", "data.template", "rollout.")
+_MET = ("rewards.", "conversation.", "data.seed")  # of scored rows; the seed draws what users mean
 PROMPTS = "the prompts"  # a name that every first line has
 _SAMPLED = ("rollout.group_size", "rollout.temperature")  # of training: a job has its own
 
 
 def job(config: Config, options: Mapping[str, Any], encoded: Encoded, scored: bool) -> dict:
   """What the rows of a job depend on, by name; JSON-ready."""
-  read = (*_READ, "rewards.") if scored else _READ
+  read = (*_READ, *_MET) if scored else _READ
   identity = configs.identity(config)
   found = {k: v for k, v in identity.items() if k.startswith(read) and k not in _SAMPLED}
   ids = hashlib.sha256(b"".join(each.tobytes() + b"/" for each in encoded.ids)).hexdigest()[:16]
@@ -50,6 +51,8 @@ def job(config: Config, options: Mapping[str, Any], encoded: Encoded, scored: bo
       found["the pricing policy"] = pricing.table(policy)
     if config.rewards.judge.log:
       found["the log of verdicts"] = contents.of_file(config.rewards.judge.log)
+    if config.conversation.user.log:
+      found["the log of replies"] = contents.of_file(config.conversation.user.log)
   return found | dict(options)
 
 

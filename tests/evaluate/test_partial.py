@@ -81,11 +81,12 @@ def test_a_job_is_what_it_reads():
   same = job()
   assert json.loads(json.dumps(same)) == json.loads(json.dumps(job()))
   # what training alone reads, where things lie, and how the machine computes
-  for free in ("grpo.kl_coef=0.1", "optim.lr=1e-3", "workdir=x", "rollout.segment=8", "data.seed=3",
+  for free in ("grpo.kl_coef=0.1", "optim.lr=1e-3", "workdir=x", "rollout.segment=8",
                "rollout.temperature=0.5", "rollout.group_size=3", "mesh.data=1", "data.root=x"):  # fmt: skip
     assert job(free) == same, free
   for change in ("rollout.max_new_tokens=7", "rollout.top_p=0.5", "data.template=full",
-                 "data.template_arguments={'a': 1}", "policy.dtype=bfloat16", "rewards.alpha=0.4"):  # fmt: skip
+                 "data.template_arguments={'a': 1}", "policy.dtype=bfloat16", "rewards.alpha=0.4",
+                 "data.seed=3", "conversation.turns=2"):  # fmt: skip
     assert job(change) != same, change
   assert job("rewards.alpha=0.4", scored=False) == job(scored=False)
 
@@ -101,17 +102,18 @@ def test_edited_prompts_are_another_job(field):
   assert job(prompts=found._replace(ids=ids))["the prompts' tokens"] != job()["the prompts' tokens"]
 
 
-def test_own_tasks_and_logs_of_verdicts_count(tmp_path, monkeypatch):
+def test_own_tasks_and_logs_of_verdicts_and_replies_count(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   (tmp_path / "my_own_tasks.py").write_text("def polite(example): ...\n")
-  (tmp_path / "log.jsonl").write_text("{}\n")
-  log = f"rewards.judge.log={tmp_path / 'log.jsonl'}"
-  given = ["rewards.tasks={'s': 'my_own_tasks:polite'}", "rewards.judge.kind=recorded", log]
+  given = ["rewards.tasks={'s': 'my_own_tasks:polite'}", "conversation.turns=2"]
+  for key, name in (("rewards.judge", "log.jsonl"), ("conversation.user", "said.jsonl")):
+    (tmp_path / name).write_text("{}\n")
+    given += [f"{key}.kind=recorded", f"{key}.log={tmp_path / name}"]
   seen = [job(*given)]
-  for name in ("my_own_tasks.py", "log.jsonl"):
+  for name in ("my_own_tasks.py", "log.jsonl", "said.jsonl"):
     (tmp_path / name).write_text("# changed\n")
     seen.append(job(*given))
-  assert seen[0] != seen[1] != seen[2]
+  assert seen[0] != seen[1] != seen[2] != seen[3]
 
 
 def rows_of(path, named, size=2, overwrite=False):

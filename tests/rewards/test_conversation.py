@@ -275,6 +275,12 @@ def test_score_takes_conversations_from_a_file_and_paper_mode_refuses_them(tmp_p
   for got, want in zip(written, scored(*rows), strict=True):
     assert {k: v for k, v in got.items() if k in want} == {k: want[k] for k in got if k in want}
   assert [each.get("ended") for each in written] == [None, "answered", "invalid"]
+  patient = ["rewards.user_patience=1", *loose]
+  assert main(["score", str(source), str(tmp_path / "more.jsonl"), *patient]) == 0
+  more = [json.loads(line)["user_reward"] for line in (tmp_path / "more.jsonl").open()]
+  before = [each["user_reward"] for each in written]
+  assert more[0] == before[0] and more[1] > before[1] and more[2] is before[2] is None
+  capsys.readouterr()
   assert main(["compare", str(out), str(out), "--json"]) == 0
   runs = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
   assert [(each["n"], each["null_rows"]) for each in runs.values()] == [(2, 1)] * 2
