@@ -12,7 +12,7 @@ from gtalign_jax.config import Config
 from gtalign_jax.data import intents, prompts
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
-from gtalign_jax.errors import RunFailure
+from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.game import paired
 from gtalign_jax.models import vocabulary
 from gtalign_jax.parallel import distributed, sharding
@@ -294,7 +294,8 @@ def play(
 
   assistant: from chats (lists of messages that end with the user's) to a completion of each, as a
   script, an endpoint or a policy gives them. One conversation a record. seed: of the users' private
-  intents. There is no tokenizer, so counts of tokens are counts of words.
+  intents. There is no tokenizer, so counts of tokens are counts of words. Raises BadInput where the
+  assistant does not answer every chat.
   """
   sections, K = (config.rewards, config.conversation, config.data), config.conversation.turns
   records = [intents.given(record, seed, None, K) for record in records]
@@ -304,7 +305,13 @@ def play(
       going = [i for i, row in enumerate(rows) if "completion" not in row or not talk.is_over(row)]
       own = [prompts.messages(records[i], config.data.template) for i in going]
       chats = [[*chat, *talk.said(rows[i])] for i, chat in zip(going, own, strict=True)]
-      for i, text in zip(going, assistant(chats) if chats else [], strict=True):
+      texts = assistant(chats) if chats else []
+      if len(texts) != len(chats):
+        raise BadInput(
+          f"the assistant was given {len(chats)} chats and gave {len(texts)} completions; it must "
+          "give one for each"
+        )
+      for i, text in zip(going, texts, strict=True):
         rows[i] = talk.spoken(rows[i], _uncounted(text), config.rewards)
       new = _met([rows[i] for i in going], [records[i] for i in going], environment)
       for i, row in zip(going, new, strict=True):

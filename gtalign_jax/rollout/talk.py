@@ -179,5 +179,5 @@ def said(row: Row) -> list[dict[str, str]]:
     {"role": "assistant", "content": turn["response"]}
     if turn["role"] == "assistant"
     else {"role": "user", "content": turn["content"]}
-    for turn in row["turns"]
+    for turn in row.get("turns", ())
   ]
