@@ -42,8 +42,13 @@ def _game(title: str, rows: Sequence[Row]) -> dict[str, Any]:
   empty = [cell for cell, n in zip(CELLS, played.n_UA.flat) if not n]
   notes = [f"No completion: {', '.join(empty)}."] if empty else []
   imagined_UAR = summary.matrices(rows).payoff_NUAR.mean(axis=0) if rows else played.mean_UAR
-  tables = []
-  for name, game_UAR in (("measured", played.mean_UAR), ("imagined", imagined_UAR)):
+  found, tables = {"measured": played.mean_UAR, "imagined": imagined_UAR}, []
+  if rows and all("true_payoffs" in row for row in rows):
+    notes.append(
+      "True: the known payoffs of these requests, for an assistant that writes perfectly."
+    )
+    found["true"] = _true(rows)
+  for name, game_UAR in found.items():
     pure, words = equilibria(game_UAR)
     tags = [[("e", "equilibrium")] if cell in pure else [] for cell in CELLS]
     if name == "measured":
@@ -51,6 +56,15 @@ def _game(title: str, rows: Sequence[Row]) -> dict[str, Any]:
     tables.append((name, chains.table(game_UAR, tags, ".2f")))
     notes.append(f"Equilibria, {name}: {words}")
   return {"title": title, "n": int(played.n_UA.sum()), "tables": tables, "notes": notes}
+
+
+def _true(rows: Sequence[Row]) -> np.ndarray:
+  """payoff_UAR of rows whose solution is known: means over the requests of each type, else NaN."""
+  out_UAR = np.full((len(USER_TYPES), len(ACTIONS), 2), np.nan)
+  for u, name in enumerate(USER_TYPES):
+    if known := [row["true_payoffs"] for row in rows if row.get("type_label") == name]:
+      out_UAR[u] = 10 * np.mean(known, axis=0) - 5
+  return out_UAR
 
 
 def equilibria(payoff_UAR: np.ndarray) -> tuple[list[str], str]:

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from workdirs import EVIL, Page, chain_text, jsonl, make
 
+from gtalign_jax import config as configs
 from gtalign_jax import report
+from gtalign_jax.data import concierge
 from gtalign_jax.report import charts, conversations, measured
 from gtalign_jax.report.labels import ENDED_WORDS
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import score
 from gtalign_jax.rewards.conversation import ENDED
+from gtalign_jax.rollout import collect
 from gtalign_jax.types import CELLS
 
 RESPONSES = {
@@ -156,6 +159,29 @@ def test_empty_cells_are_named_and_their_actions_out_of_play():
   assert measured.games([{"id": "of another tool", "user_reward": 1.0}]) == []
   several = measured.games(rows + talks(source="medium"))
   assert [each["title"] for each in several] == ["All prompts", "ambig_qa", "medium"]
+
+
+def test_a_known_solution_stands_beside_the_measured_game():
+  """Played by the real loop: the best assistant against the rule user of concierge."""
+  config = configs.override(configs.Config(), ["conversation.turns=2"])
+  records = concierge.records("test", 24)
+  of = {record.messages[-1]["content"]: record for record in records}
+
+  def assistant(chats):
+    for messages in chats:
+      said = [each["content"] for each in messages if each["role"] == "user"]
+      record = next(record for asked, record in of.items() if asked in said[0])
+      yield concierge.speak(record, None, config, said[1] if said[1:] else None)
+
+  rows = collect.play(lambda chats: list(assistant(chats)), records, config, seed=0)
+  (game,) = measured.games(rows)
+  measures, _, (name, true) = game["tables"]
+  assert name == "true" and game["n"] == 24
+  # nothing is left to chance where a complete request is answered
+  assert true[0][1][0]["numbers"] == measures[1][0][1][0]["numbers"]
+  head = conversations.samples(rows, "strict")[0]["scores"]
+  assert "regret 0" in head
+  assert len([each for each in true[1][1] if len(each["numbers"]) == 2]) == 3
 
 
 def test_equilibria_are_those_of_the_actions_in_play():
