@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from samples import chain, row
 
 from gtalign_jax.cli.main import main
+from gtalign_jax.config import Config, vary
+from gtalign_jax.data import concierge, sources
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.game import reward
@@ -19,6 +21,8 @@ from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rewards.reward import check_verdicts
 from gtalign_jax.rewards.tasks import builtin
+from gtalign_jax.rollout import collect
+from gtalign_jax.sections import DataConfig
 
 RULE = judges.make(JudgeConfig())
 ASKS = chain("A vague one: VQ.", analyze="So VQ_CQ.", response="Which year do you mean?")
@@ -296,3 +300,30 @@ def test_too_many_failures_of_the_user_end_a_run_as_those_of_the_judge_do():
   rows = scored(talk(ASKS, ended="invalid"), talk(ASKS, ANSWERS))[:1]
   with pytest.raises(RunFailure, match="or the user, who gave 1 of them no answer, and run"):
     check_verdicts(rows, RewardConfig(), "step 3")
+
+
+def test_conversations_that_were_played_score_the_same_from_their_file(tmp_path):
+  config = vary(Config(), {"conversation.turns": 2, "rewards.pricing": "pay_per_token"})
+  records = concierge.records("test", 8)
+  for source in ("ambig_qa", "medium", "wildguard"):
+    records += sources.load(DataConfig(sources=(source,)), "test")[:4]
+
+  def assistant(chats):
+    """Asks every other user what is meant, and then says back what it was told."""
+    return [
+      chain(response=f"So this is {chat[-1]['content'].rstrip('?')}.")
+      if at % 2 or any(each["role"] == "assistant" for each in chat)
+      else chain(analyze="DQ_CQ", response=f"Which one of these do you mean: {at}?")
+      for at, chat in enumerate(chats)
+    ]
+
+  played = collect.play(assistant, records, config, 0)
+  assert {each["n_turns"] for each in played} == {1, 2}
+  assert {"answered", "left", "turns"} >= {each["ended"] for each in played} > {"answered"}
+  brought = [{k: v for k, v in each.items() if k != "judge_score"} for each in played]
+  (tmp_path / "in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in brought))
+  given = [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]
+  assert main(["score", *given, "rewards.pricing=pay_per_token"]) == 0
+  for before, line in zip(played, (tmp_path / "out.jsonl").open(), strict=True):
+    again = json.loads(line)
+    assert {key: before[key] for key in again} == again
