@@ -11,6 +11,7 @@ from pathlib import Path
 TRAIN = Path(__file__).parent / "train"
 TINY = TRAIN / "tiny_config.py"
 SHORT = TRAIN / "short_config.py"
+TALK = TRAIN / "talk_config.py"
 # metrics that depend on the clock, or on what an earlier start left in a cache
 CLOCK = (
   "step_time", "timing_s/", "perf/", "judge/latency_", "judge/cache_hit_frac", "user/latency_",

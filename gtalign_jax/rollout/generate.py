@@ -203,7 +203,12 @@ def _begin(
   )
   cache = decoding.layout(sampling.layout).prompt_cache(context.cache)
   drawn = _draw(sampling, logits_BV, inputs, state)
-  return context._replace(cache=cache), _record(sampling, state, drawn, inputs.stop_table)
+  # as a refill gives them back: the compiler, left alone, may place its results elsewhere
+  mask_PS, positions_PS = (
+    constrain(x, ("batch", None)) for x in (context.mask_PS, context.positions_PS)
+  )
+  context = Context(cache, mask_PS, positions_PS)
+  return context, _record(sampling, state, drawn, inputs.stop_table)
 
 
 def start(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import processes
 import pytest
-from real_runs import SHORT, command, finish, has, metrics
+from real_runs import SHORT, TALK, command, finish, has, metrics
 
 from gtalign_jax import models
 from gtalign_jax.train import checkpoint
@@ -82,3 +82,19 @@ def test_two_processes_export_the_warm_start_that_they_share(tmp_path):
   stored = models.load(tmp_path / "model").params
   trained = checkpoint.load_policy(tmp_path).params
   jax.tree.map(np.testing.assert_array_equal, stored, trained)
+
+
+def test_two_processes_hold_the_conversations_of_one(tmp_path):
+  """Each asks the users of its share; both know what was said."""
+  few = ("mesh.data=2", "grpo.steps=2", "eval.every=0", "conversation.rows_at_once=2")
+  one, two = tmp_path / "one", tmp_path / "two"
+  finish(one, *few, devices=2, config=TALK)
+  ended = processes.outcome(processes.start(command(two, *few, config=TALK)))
+  assert [code for code, *_ in ended] == [0, 0], ended[0][2][-2000:]
+
+  def said(workdir):
+    paths = sorted((workdir / "samples").glob("*.jsonl"))
+    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    return [(row["id"], row["ended"], row["turns"]) for row in rows]
+
+  assert said(one) == said(two) and any(len(turns) == 3 for *_, turns in said(one))

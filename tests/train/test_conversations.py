@@ -14,10 +14,10 @@ import zlib
 import pytest
 import real_runs
 from judge_servers import running
-from real_runs import TRAIN, command, environment, lines, metrics
+from real_runs import TALK, command, environment, lines, metrics
 
 pytestmark = pytest.mark.slow
-TALK = TRAIN / "talk_config.py"
+
 RUN = ("sft.steps=0", "grpo.steps=4", "eval.every=0", "checkpoint.every=2")
 
 
