@@ -64,7 +64,12 @@ MORE = {
   "qwen3b_v5e16": ("mesh.fsdp=4",),
   # long enough to write <response>, without which nothing is put to a judge
   "http_judge": ("sft.steps=60", "sft.optim.lr=2e-2"),
+  "conversations_http": (
+    *("sft.steps=60", "sft.optim.lr=2e-2", "conversation.max_context_tokens=128"),
+    "conversation.context_buckets=(128,)",
+  ),
 }
+ENDPOINTS = ("http_judge", "conversations_http")
 
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -126,7 +131,7 @@ def test_large_ones_go_together_with_their_slice(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "name", [name for name in CONFIGS if name not in ("http_judge", *LARGE) or name in WIDE]
+  "name", [name for name in CONFIGS if name not in (*ENDPOINTS, *LARGE) or name in WIDE]
 )
 def test_two_steps(tmp_path, monkeypatch, request, name):
   if name not in WIDE:
@@ -147,3 +152,16 @@ def test_two_steps_with_a_model_as_judge(tmp_path, one_device):
     rows = train("http_judge", tmp_path / "run", f"rewards.judge.base_url={server.url}")
   assert len(rows) == 2 and all(row["judge/invalid_frac"] == 0 for row in rows)
   assert {request["model"] for request in server.requests} == {"Qwen/Qwen2.5-7B-Instruct"}
+
+
+@pytest.mark.slow
+def test_two_steps_with_models_as_user_and_judge(tmp_path, one_device):
+  chains = str(CHAINS.with_name("talk_chains.jsonl"))
+  with judge_servers.serve(lambda messages: "VERDICT: 1") as server:
+    urls = [
+      f"{section}.base_url={server.url}" for section in ("rewards.judge", "conversation.user")
+    ]
+    given = (*urls, f"data.root={chains}", f"sft.data={chains}")
+    rows = train("conversations_http", tmp_path / "run", *given)
+  assert len(rows) == 2 and all(row["judge/invalid_frac"] == 0 for row in rows)
+  assert any(row["conversation/turns/mean"] > 1 for row in rows)

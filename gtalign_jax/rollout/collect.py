@@ -24,6 +24,7 @@ from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream, to_device
 from gtalign_jax.rollout.stop import token_bytes
 from gtalign_jax.rollout.talk import Environment, Row
 from gtalign_jax.types import BLOCKS, Experience, Rollout
+from gtalign_jax.users.policy import Speak
 
 ROWS_OF_TURN = 2**26  # more than a step or an evaluation has; 16 turns of them fit an int32
 
@@ -289,17 +290,18 @@ def play(
   records: Sequence[Record],
   config: Config,
   seed: int,
+  speak: Speak | None = None,
 ) -> list[Row]:
   """Conversations of any assistant with the user of `config`, scored: rows of `gtalign eval`.
 
   assistant: from chats (lists of messages that end with the user's) to a completion of each, as a
   script, an endpoint or a policy gives them. One conversation a record. seed: of the users' private
-  intents. There is no tokenizer, so counts of tokens are counts of words. Raises BadInput where the
-  assistant does not answer every chat.
+  intents. speak: the model that plays a user of kind policy. There is no tokenizer, so counts of
+  tokens are counts of words. Raises BadInput where the assistant does not answer every chat.
   """
   sections, K = (config.rewards, config.conversation, config.data), config.conversation.turns
   records = [intents.given(record, seed, None, K) for record in records]
-  with talk.environment(*sections, None) as environment:
+  with talk.environment(*sections, None, speak) as environment:
     rows = [row for record in records for row in talk.opened(record, 1, environment)]
     for _ in range(K):
       going = [i for i, row in enumerate(rows) if "completion" not in row or not talk.is_over(row)]

@@ -21,6 +21,7 @@ from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.sections import DataConfig
 from gtalign_jax.types import ACTIONS
 from gtalign_jax.users.base import LEFT, Ending, Talk, User
+from gtalign_jax.users.policy import Speak
 
 Row = dict[str, Any]
 # of conversations that would go on: which have more to read than the next turn may
@@ -57,16 +58,18 @@ def environment(
   conversation: ConversationConfig,
   data: DataConfig,
   folder: Path | None,
+  speak: Speak | None = None,
 ) -> Iterator[Environment]:
   """The environment of a run or a job, closed at the end.
 
   folder: where the caches of verdicts and replies lie, unless the config names others; None: none.
+  speak: the model of a user of kind policy.
   """
   with contextlib.ExitStack() as stack:
     judge, user = judges.make(rewards.judge, folder), None
     stack.callback(judge.close)
     if conversation.turns > 1:
-      user = users.connect(conversation.user, folder)
+      user = users.connect(conversation.user, folder, speak)
       stack.callback(user.close)
     yield Environment(rewards, judge, user, conversation, data)
 

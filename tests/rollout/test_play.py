@@ -105,3 +105,13 @@ def test_what_cannot_be_shown_ends_the_talk(text):
 def test_an_assistant_that_forgets_a_chat_is_told():
   with pytest.raises(BadInput, match="2 chats and gave 1 completions"):
     play(lambda chats: ["x"] * (len(chats) - 1), RECORDS[:2], CONFIG, 0)
+
+
+def test_a_model_may_play_the_user():
+  config = vary(CONFIG, {"conversation.user.kind": "policy", "conversation.user.max_words": 3})
+  rows = play(
+    script(lambda _: "CQ"), RECORDS[:4], config, 0, lambda chats: ["Any one will do."] * len(chats)
+  )
+  assert [row["turns"][1]["content"] for row in rows] == ["Any one will"] * 4
+  with pytest.raises(BadInput, match="needs a model in this process"):
+    play(script(lambda _: "CQ"), RECORDS[:4], config, 0)
