@@ -62,6 +62,8 @@ MORE = {
   ),
   # mesh.tensor fits the tiny model's 2 key-value heads; of fsdp over 16 devices, half is left on 8
   "qwen3b_v5e16": ("mesh.fsdp=4",),
+  # its source has no chains that short
+  "concierge": ("data.sources=()", "conversation.max_context_tokens=96"),
   # long enough to write <response>, without which nothing is put to a judge
   "http_judge": ("sft.steps=60", "sft.optim.lr=2e-2"),
   "conversations_http": (

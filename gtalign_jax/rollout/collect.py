@@ -245,7 +245,8 @@ def _placed(
     # one token: attention over none would be 0 / 0
     prompts=to_device(mesh, ids, range(len(ids)), most, buckets, shortest=1),
     rollout=distributed.to_device(rollout, Rollout(*[rows] * len(rollout))),
-    block_PGK=np.stack(counts, -1).reshape(len(ids), -1, len(BLOCKS)),
+    # not -1: a step may have no later turn
+    block_PGK=np.stack(counts, -1).reshape(len(ids), engine.sampling.group_size, len(BLOCKS)),
     block_BC=distributed.to_device(block_BC, rows),
   )
 
