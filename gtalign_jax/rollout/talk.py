@@ -172,8 +172,8 @@ def _end(row: Row, turns: int, user: User) -> str | None:
 
 
 def _talk(record: Record, row: Row) -> Talk:
-  messages = [*prompts.conversation(record)[1], *said(row)]
-  return Talk(row["id"], row["data_source"], row["intent"], messages)
+  own = prompts.conversation(record)[1]  # a chat that may have had turns before the request
+  return Talk(row["id"], row["data_source"], row["intent"], [*own, *said(row)], len(own))
 
 
 def said(row: Row) -> list[dict[str, str]]:
