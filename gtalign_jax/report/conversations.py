@@ -66,7 +66,8 @@ def _turn(turn: Mapping[str, Any], mode: str) -> dict[str, Any]:
   """A turn of the assistant as its chain, one of the user as `said`."""
   if turn.get("role") != "assistant":
     return {"said": turn["content"].strip()}
-  # null where the rollout refused a chain that reads well: it holds a control token
-  reason = "" if turn.get("response", "") is not None else "no response could be read"
+  # null where the rollout could read no response; a response may stand in a chain that is refused
+  said = turn.get("response", "")
+  found = chains.shown(turn["completion"], mode, "" if said is not None else "no response")
   did = ACTION_WORDS.get(str(turn.get("action")))
-  return chains.shown(turn["completion"], mode, reason) | {"action": f": {did}" if did else ""}
+  return {"response": said} | found | {"action": f": {did}" if did else ""}

@@ -118,7 +118,16 @@ def test_each_end_is_told(ended, shown):
   row = talk(0, ["VQ_CQ", "DQ_DA"])
   row["turns"][-1]["response"] = None
   (sample,) = conversations.samples([row], "strict")
-  assert sample["turns"][-1]["refused"] == "no response could be read"
+  assert sample["turns"][-1]["refused"] == "no response"
+
+
+def test_a_response_in_a_refused_chain_is_what_the_user_saw():
+  row = talk(0, ["VQ_CQ", "DQ_DA"])
+  row["turns"][0] |= {"completion": "<response>Which?</response>", "response": "Which?"}
+  (sample,) = conversations.samples([row], "strict")
+  first, second = sample["turns"][0], sample["turns"][-1]
+  assert (first["response"], first["refused"]) == ("Which?", "missing_block")
+  assert second["response"] == RESPONSES["DA"] and "refused" not in second
 
 
 def test_without_evaluations_samples_of_training_are_shown(tmp_path):
