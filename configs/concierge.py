@@ -4,7 +4,7 @@
 
 SmolLM2-135M on 2 CPU cores in about 20 minutes (docs/concierge.md). The warm start teaches the
 chains of an assistant that writes perfectly; GRPO then plays conversations. Watch game/regret, what
-the first actions fall short of the best ones, and realised/*, what each action earned in fact.
+the first actions fall short of the best ones, and game/realised/*, what each action earned in fact.
 grpo.steps=40 and more seeds (seed=1) for figures worth comparing; conversation.turns=1 for the game
 in which a question gets no answer.
 """
