@@ -17,7 +17,7 @@ def config() -> Config:
   changes = {
     "workdir": "runs/concierge",
     "data.sources": ("concierge",),
-    # prompts have at most 210 tokens, chains 233, and what a second turn reads 245
+    # prompts have at most 210 tokens, chains 236, and what a second turn reads 245
     "data.max_prompt_tokens": 224,
     "rollout.prompt_buckets": (224,),
     "rollout.max_new_tokens": 256,

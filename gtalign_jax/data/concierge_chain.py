@@ -96,14 +96,15 @@ def write(case: Case, action: int, tenths_UAR: np.ndarray) -> Chain:
   A chain for a case that was replied to is of a definite request.
   """
   kind, u = case.kind, case.user_type
-  told = "left out" if u else "named"
-  sure = f"; {kind.default} is meant {kind.sure}" if u else ""
+  named = ", ".join(case.slots[slot] for slot in kind.slots if slot != kind.open)
+  found = f"left out, {kind.default} {kind.sure}" if u else case.slots.get(kind.open, kind.default)
   cells = tenths_UAR.reshape(6, 2).tolist()
   numbers = {cell: {"LLM": llm / 10, "user": user / 10} for cell, (llm, user) in zip(CELLS, cells)}
   row: Sequence[int] = tenths_UAR[u].sum(-1).tolist()
   sums = ", ".join(f"{CELLS[3 * u + a]} {total / 10:+.1f}" for a, total in enumerate(row))
   return Chain(
-    f"The {kind.called} is {told}{sure}. So it is {USER_TYPES[u]}.",
+    # what the request says goes first: a small model finds what is missing by copying the rest
+    f"{named}; {kind.called}: {found}. So it is {USER_TYPES[u]}.",
     json.dumps(numbers, separators=(",", ":")),  # a payoff object is half of a chain's tokens
     f"Sums: {sums}. The largest is {CELLS[3 * u + action]}.",
     response(case, action),
