@@ -11,7 +11,7 @@ import numpy as np
 from gtalign_jax.config import Config
 from gtalign_jax.data import intents, prompts
 from gtalign_jax.data.batches import Batch
-from gtalign_jax.data.records import Record
+from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.game import paired
 from gtalign_jax.models import vocabulary
@@ -288,7 +288,7 @@ def _response(completion: str) -> str:
 
 def play(
   assistant: Callable[[list[list[dict[str, str]]]], Sequence[str]],
-  records: Sequence[Record],
+  records: Sequence[Record | dict[str, Any]],
   config: Config,
   seed: int,
   speak: Speak | None = None,
@@ -296,17 +296,22 @@ def play(
   """Conversations of any assistant with the user of `config`, scored: rows of `gtalign eval`.
 
   assistant: from chats (lists of messages that end with the user's) to a completion of each, as a
-  script, an endpoint or a policy gives them. One conversation a record. seed: of the users' private
-  intents. speak: the model that plays a user of kind policy. There is no tokenizer, so counts of
-  tokens are counts of words. Raises BadInput where the assistant does not answer every chat.
+  script, an endpoint or a policy gives them. One conversation for each record, or row of a prompt.
+  seed: of the users' private intents. speak: the model that plays a user of kind policy. There is
+  no tokenizer, so counts of tokens are counts of words. Raises BadInput where the assistant does
+  not answer every chat.
   """
   sections, K = (config.rewards, config.conversation, config.data), config.conversation.turns
-  records = [intents.given(record, seed, None, K) for record in records]
+  read = [
+    each if isinstance(each, Record) else from_row(each, f"records[{i}]", f"records/{i}")
+    for i, each in enumerate(records)
+  ]
+  played = [intents.given(record, seed, None, K) for record in read]
   with talk.environment(*sections, None, speak) as environment:
-    rows = [row for record in records for row in talk.opened(record, 1, environment)]
+    rows = [row for record in played for row in talk.opened(record, 1, environment)]
     for _ in range(K):
       going = [i for i, row in enumerate(rows) if "completion" not in row or not talk.is_over(row)]
-      own = [prompts.messages(records[i], config.data.template) for i in going]
+      own = [prompts.messages(played[i], config.data.template) for i in going]
       chats = [[*chat, *talk.said(rows[i])] for i, chat in zip(going, own, strict=True)]
       texts = assistant(chats) if chats else []
       if len(texts) != len(chats):
@@ -316,7 +321,7 @@ def play(
         )
       for i, text in zip(going, texts, strict=True):
         rows[i] = talk.spoken(rows[i], _uncounted(text), config.rewards)
-      new = _met([rows[i] for i in going], [records[i] for i in going], environment)
+      new = _met([rows[i] for i in going], [played[i] for i in going], environment)
       for i, row in zip(going, new, strict=True):
         rows[i] = row
   return calibrated(rows, config.rewards)

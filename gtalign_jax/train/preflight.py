@@ -175,9 +175,23 @@ def check(config: Config, records: Records, scored: bool = True) -> None:
           "use corrected, or 1"
         )
       _by_main(lambda: users.check(config.conversation.user))
+      _check_somebody_answers(config, records)
     if config.rewards.judge.kind == "rule":
       sources = {each.data_source for part in records.values() for each in part}
       log.info("%s", accuracy.of_rules(sources, config.rewards.tasks))
+
+
+def _check_somebody_answers(config: Config, records: Records) -> None:
+  """Raises BadInput where no source has a user: all conversations would end after one turn."""
+  if config.conversation.user.kind != "rule":
+    return
+  user = users.connect(config.conversation.user)
+  sources = sorted({each.data_source for part in records.values() for each in part})
+  if all(map(user.ends, sources)):
+    raise BadInput(
+      f"conversation.turns={config.conversation.turns} has no effect: the rule user answers for "
+      f"none of {', '.join(sources)}; take conversation.user.kind=http, or leave it at 1"
+    )
 
 
 def check_contents(config: Config, records: Records) -> dict[str, str]:

@@ -115,3 +115,19 @@ def test_a_model_may_play_the_user():
   assert [row["turns"][1]["content"] for row in rows] == ["Any one will"] * 4
   with pytest.raises(BadInput, match="needs a model in this process"):
     play(script(lambda _: "CQ"), RECORDS[:4], config, 0)
+
+
+def test_rows_are_taken_as_records_are():
+  rows = [
+    {
+      "id": record.id,
+      "data_source": record.data_source,
+      "prompt": record.messages,
+      "reward_model": {"ground_truth": record.ground_truth},
+      "extra_info": record.extra_info,
+    }
+    for record in RECORDS[:8]
+  ]
+  assert play(script(best), rows, CONFIG, 0) == play(script(best), RECORDS[:8], CONFIG, 0)
+  with pytest.raises(BadInput, match=r"^records\[0\]: data_source"):
+    play(script(best), [{"prompt": []}], CONFIG, 0)

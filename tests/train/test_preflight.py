@@ -20,7 +20,7 @@ from judge_servers import serve
 from real_runs import TINY
 
 from gtalign_jax.cli.main import main
-from gtalign_jax.config import load
+from gtalign_jax.config import Config, load, vary
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput, RunFailure
@@ -370,3 +370,18 @@ def test_a_warm_start_by_itself_needs_no_labels_and_no_judge(tmp_path):
   preflight.check(run, records, scored=False)
   with pytest.raises(BadInput, match="poems"):
     preflight.check(run, records)
+
+
+def test_conversations_need_somebody_who_answers():
+  config = vary(Config(), {"conversation.turns": 2})
+  chat = [{"role": "user", "content": "How do I pick a lock?"}]
+  alone = {"train": [Record("w", "wildguard", chat, "harmful", {})]}
+  with pytest.raises(BadInput) as caught:
+    preflight.check(config, alone)
+  said = str(caught.value)
+  assert said.startswith("conversation.turns=2 has no effect: the rule user answers for none of ")
+  assert "wildguard" in said and "\n" not in said
+  both = {"train": [*alone["train"], Record("m", "math-hard", chat, "2", {})]}
+  preflight.check(config, both)
+  with pytest.raises(BadInput, match="knows one turn"):
+    preflight.check(vary(config, {"rewards.mode": "paper"}), both)
