@@ -9,7 +9,9 @@ the same flat, for groups of any sizes.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ import numpy as np
 from gtalign_jax.types import ACTIONS, CELLS, ROLES
 
 NUMBERS = len(CELLS) * len(ROLES)  # of a matrix
+HALF = 0.05 + 1e-9  # points: half a unit of the one decimal that sums are stated with
+Z = 1.959964  # of the normal distribution: 95 % lie within so many standard errors
 TIE = 1e-9  # points of -5..5: targets closer than this differ by the rounding of their means alone
 
 
@@ -229,3 +233,50 @@ def true_error(payoff_NUAR: Any, user_type_N: Any, true_NAR: Any) -> np.ndarray:
   said_NAR = payoff_NUAR[np.arange(len(declared_N)), np.maximum(declared_N, 0)]
   error_NR = (abs(said_NAR / 10 - (true_NAR - 0.5)) / len(ACTIONS)).sum(1)
   return np.where(declared_N[:, None] >= 0, error_NR, np.nan)
+
+
+def sums(payoff_UAR: Any, user_type: int, stated: Sequence[tuple[int, float]]) -> list[int]:
+  """[right, all] of the sums LLM + user that an analysis states, of cells in play.
+
+  user_type: -1 undeclared: all cells are in play. stated: (cell, number), number right within half
+  a tenth.
+  """
+  with np.errstate(invalid="ignore"):  # paper mode reads infinities of both signs
+    sum_K = np.asarray(payoff_UAR, np.float64).sum(-1).ravel()
+  ours = [each for each in stated if user_type < 0 or each[0] // len(ACTIONS) == user_type]
+  return [sum(abs(number - sum_K[cell]) <= HALF for cell, number in ours), len(ours)]
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+  """95 % interval of a share of `count` independent trials (Wilson 1927); NaN without any."""
+  if not count:
+    return math.nan, math.nan
+  own = Z * Z / count
+  spread = Z * math.sqrt(share * (1 - share) / count + own / (4 * count))
+  low, high = ((share + own / 2 + side * spread) / (1 + own) for side in (-1, 1))
+  return max(low, 0.0), min(high, 1.0)
+
+
+def intervention(followed_N: Any, carried_N: Any, prompt_N: Any, held_M: Any, of_M: Any) -> dict:
+  """What edits of the matrix did: follow, carry, hold, effect = follow - (1 - hold), and intervals.
+
+  followed_N, carried_N: of each swap, whether the named cell, and the response, went with it.
+  prompt_N: any integers. held_M, of_M: of each placebo, whether the action stayed, and its prompt.
+  The intervals (`…_interval`, 95 %) take prompts for the trials, because the samples of one are
+  alike. That of the effect is made of those of its two shares, as if they were independent (MOVER,
+  Zou and Donner 2008). Also n, swaps, and prompts. NaN where nothing was edited.
+  """
+  out: dict[str, Any] = {}
+  for name, right, of in (
+    ("follow", followed_N, prompt_N), ("carry", carried_N, prompt_N), ("hold", held_M, of_M)
+  ):  # fmt: skip
+    out[name] = float(np.mean(right)) if len(right) else math.nan
+    out[f"{name}_interval"] = list(wilson(out[name], len(np.unique(of))))
+  effect = out["follow"] + out["hold"] - 1
+  gaps = [
+    math.hypot(*(out[name] - out[f"{name}_interval"][side] for name in ("follow", "hold")))
+    for side in (0, 1)
+  ]
+  out["effect"] = effect
+  out["effect_interval"] = [max(effect - gaps[0], -1.0), min(effect + gaps[1], 1.0)]
+  return out | {"n": len(followed_N), "prompts": len(np.unique(prompt_N))}

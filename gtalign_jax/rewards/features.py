@@ -13,6 +13,8 @@ from gtalign_jax.wording import words as words
 # is no user type, but markdown may put underscores around a cell.
 _CELL = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(CELLS)})(?![A-Za-z0-9])")
 _TYPE = re.compile(rf"(?<![A-Za-z0-9_])(?:{'|'.join(USER_TYPES)})(?![A-Za-z0-9_])")
+_NUMBER = re.compile(r"[-+\u2212]?\d+(?:\.\d+)?")
+_SENTENCE = re.compile(r"[.;!?](?:\s|$)|\n")  # its end; the point of 6.6 has no space behind it
 
 
 def named_cell(analyze: str) -> int:
@@ -35,6 +37,21 @@ def _last(text: str, keys: tuple[str, ...], standalone: re.Pattern[str]) -> int:
     return places.index(at)
   found = standalone.findall(text)
   return keys.index(found[-1]) if found else -1
+
+
+def stated_sums(analyze: str) -> list[tuple[int, float]]:
+  """(cell, number) of each cell key that a number follows, before the next key or sentence.
+
+  `DQ_DA +6.6`, `DQ_DA: 3.1 + 3.5 = 6.6` and `DQ_DA sums to 6.6` all state 6.6.
+  """
+  found = list(_CELL.finditer(analyze))
+  ends = [*(each.start() for each in found[1:]), len(analyze)]
+  stated = []
+  for key, end in zip(found, ends):
+    said = _SENTENCE.split(analyze[key.end() : end], maxsplit=1)[0].rpartition("=")[2]
+    if number := _NUMBER.search(said):
+      stated.append((CELLS.index(key[0]), float(number[0].replace("\u2212", "-"))))
+  return stated
 
 
 def carried_out(cell: int, response: str, cq_max_words: int, aq_min_words: int) -> float:

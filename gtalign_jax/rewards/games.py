@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gtalign_jax.game import equilibrium, payoff
+from gtalign_jax.game import equilibrium, measures, payoff
 from gtalign_jax.rewards import chain
 from gtalign_jax.rewards.read import Reading
 from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES, Array
@@ -40,7 +40,7 @@ class Games(NamedTuple):
     }
     index = self.where.get(at)
     if index is None:
-      return out | dict.fromkeys(("pareto", "dilemma", "equilibrium_gap", "payoff"))
+      return out | dict.fromkeys(("pareto", "dilemma", "equilibrium_gap", "payoff", "sums"))
     gap = float(self.outcome.gap[index])  # infinite where paper mode read an infinity
     numbers_K = self.payoff_BUAR[index].ravel()
     return out | {
@@ -48,6 +48,7 @@ class Games(NamedTuple):
       "dilemma": bool(self.outcome.dilemma[index]),
       "equilibrium_gap": gap if math.isfinite(gap) else None,
       "payoff": numbers_K.tolist() if np.isfinite(numbers_K).all() else None,
+      "sums": measures.sums(self.payoff_BUAR[index], reading.user_type, reading.sums),
     }
 
   def choices(self, readings: Sequence[Reading]) -> tuple[Array, Array]:

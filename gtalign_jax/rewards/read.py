@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gtalign_jax import jsonl
@@ -23,8 +23,9 @@ class Reading(NamedTuple):
   spans, numbers, error: as in `blocks.Blocks`; format too, its mean over the turns.
   response_words: of the last response. completion_words, response_chars: of all turns.
   brief_chars: characters of reasoning in all turns, NaN where brevity earns nothing. cell,
-  user_type: -1 where none is named. action: what the response does, -1 where that is none. These
-  and the matrix are those of the first turn; `later` has the other ones, read alike.
+  user_type: -1 where none is named. action: what the response does, -1 where that is none. sums:
+  (cell, number) as analyze states them. These and the matrix are those of the first turn; `later`
+  has the other ones, read alike.
   type_label: the user type that the row's label says, -1 where it says none. condition: what the
   request says of its game. attention: factor on the user's terms. ended: of a conversation.
   task: of the last response, None where there is none to judge.
@@ -42,6 +43,7 @@ class Reading(NamedTuple):
   cell: int
   user_type: int
   action: int
+  sums: Sequence[tuple[int, float]] = ()
   id: str = ""
   type_label: int = -1
   condition: Condition = NONE
@@ -123,6 +125,7 @@ def _chain(
     user_type=features.user_type(thinking or ""),
     # no response does nothing; one that asks nothing answers
     action=-1 if response is None else features.action(response, cell, *limits),
+    sums=features.stated_sums(analyze or ""),
   )
   return reading, response
 

@@ -36,12 +36,13 @@ def score_rows(
   Returns the columns of `gtalign score`, and what `summarise` and the report want besides: alpha
   (where the request has its own), judge_score (the verdict used), named_cell, user_type, type_label
   (of the record), action (that the response does), pareto, dilemma, equilibrium_gap, payoff (twelve
-  finite numbers). A row with the key judge_score (pareto_score) is not put to the judge. Invalid
-  rows have None in every numeric column. A row with `turns` is a conversation (conversation.py):
-  its last response is judged, it has the columns n_turns and ended, and what is said of an action
-  or a matrix is said of the first turn. A row with `true_payoffs` has the columns of truth.py.
-  places: how errors name each row. Raises BadInput for a malformed row, an unknown data_source, or
-  a label that its task does not know.
+  finite numbers), sums (how many of analyze are right, and how many it states). A row with the key
+  judge_score (pareto_score) is not put to the judge. Invalid rows have None in every numeric
+  column. A row with `turns` is a conversation (conversation.py): its last response is judged, it
+  has the columns n_turns and ended, and what is said of an action or a matrix is said of the first
+  turn. A row with `true_payoffs` has the columns of truth.py. places: how errors name each row.
+  Raises BadInput for a malformed row, an unknown data_source, or a label that its task does not
+  know.
   """
   if not rows:
     return []

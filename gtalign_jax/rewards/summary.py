@@ -115,7 +115,7 @@ def _measures(parsed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   """Collapse and calibration of the matrices (game/measures.py)."""
   # get: rows that an older version has written lack the column
   games = [each for each in parsed if each.get("payoff")]
-  rows = matrices(games)
+  rows, stated = matrices(games), [each["sums"] for each in games if each.get("sums")]
   # paper mode calls rows without verdict valid; what they realised is nobody's judgement
   judged = [each for each in games if each["judge_score"] is not None]
   found = calibrate(judged)
@@ -123,6 +123,7 @@ def _measures(parsed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     "game/distinct_frac": measures.distinct(rows),
     "game/top_matrix_frac": measures.top_matrix(rows),
     "game/payoff_icc": measures.icc(rows),
+    "game/sums_right": _share(sum(each[0] for each in stated), sum(each[1] for each in stated)),
   }
   for role, error, order in zip(ROLES, found.error_R.tolist(), found.order_R.tolist()):
     out[f"game/calibration_error/{role.lower()}"] = error

@@ -1,16 +1,10 @@
-"""Steering (docs/steering.md): stop at `</payoff>`, edit the payoffs, let the model go on.
-
-Sampled ids are never tokenised again: only tokens that touch the payoff object are replaced.
-"""
+"""Steering (docs/steering.md): stop at `</payoff>`, edit the payoffs, let the model go on."""
 
 from __future__ import annotations
 
-import json
-import re
 import zlib
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,40 +15,23 @@ from gtalign_jax.errors import RunFailure
 from gtalign_jax.fields import Table
 from gtalign_jax.game import payoff, pricing
 from gtalign_jax.models import Policy
-from gtalign_jax.models.vocabulary import body, control_ids, spell
+from gtalign_jax.models.vocabulary import body, spell
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.rewards import chain, features
 from gtalign_jax.rollout import generate, stop
+from gtalign_jax.rollout.edit import STOP, Opening, read, rewrite, splice
 from gtalign_jax.rollout.engine import Engine, stream
 from gtalign_jax.sections import DataConfig, MeshConfig, RolloutConfig
 from gtalign_jax.types import CELLS, ROLES, USER_TYPES
 
-STOP = "</payoff>"
-REST = "<analyze>.</analyze><response>.</response>"  # makes a whole chain of a sound opening
 BUCKET = 128  # prompts are padded to a multiple of this, tokens
 LONGEST = 4096  # of a question with its template, tokens
-_NUMBER = re.compile(r"(:\s*)-?\d[-+.\deE]*")  # keys are cells and roles, so a colon tells numbers
 
 # complete(ids of each row, stop strings, draw) -> new ids of each row. All rows of a call draw with
 # the same random numbers; another `draw` gives other ones.
 Complete = Callable[[Sequence[Sequence[int]], Sequence[str], int], list[list[int]]]
-
-
-class Opening(NamedTuple):
-  """A chain up to `</payoff>`.
-
-  ids: as sampled. text: what they spell. span: characters of the payoff object. payoff_UAR:
-  float64.
-  user_type: 0 DQ, 1 VQ, -1 undeclared.
-  """
-
-  ids: list[int]
-  text: str
-  span: tuple[int, int]
-  payoff_UAR: Any
-  user_type: int
 
 
 class Completer:
@@ -112,60 +89,6 @@ def question_ids(
     template=template, template_arguments=arguments or Table(), max_prompt_tokens=LONGEST
   )
   return prompts.encode([record], tokenizer, config).ids[0].tolist()
-
-
-def read(tokenizer: Any, ids: Sequence[int]) -> Opening | str:
-  """The opening that `ids` spell, or the reason (one of `chain.ERRORS`) why it cannot be edited."""
-  text = spell(tokenizer, ids)
-  if not control_ids(tokenizer).isdisjoint(ids):
-    return "stray_text"
-  end = text.find(STOP) + len(STOP)
-  if end < len(STOP):
-    return chain.parse(text).error or "missing_block"
-  found = chain.parse(text[:end] + REST)
-  if found.error or found.payoff is None or found.spans[1] is None:
-    return found.error or "payoff_syntax"
-  if np.abs(found.payoff).max() > pricing.LARGEST:
-    return "payoff_value"
-  first, last = found.spans[1]
-  block = text[first:last]
-  start = first + len(block) - len(block.lstrip())
-  span = (start, start + len(block.strip()))
-  return Opening(list(ids), text, span, found.payoff, features.user_type(found.thinking or ""))
-
-
-def rewrite(written: str, payoff_UAR: Any) -> str:
-  """The payoff object `written` with other numbers, one decimal each; all else stays as it is.
-
-  written: JSON that the strict reading accepts, cells and roles in any order.
-  """
-  values = payoff_UAR.reshape(len(CELLS), len(ROLES))
-  order = [(cell, role) for cell, roles in json.loads(written).items() for role in roles]
-  numbers = (f"{values[CELLS.index(cell), ROLES.index(role)]:.1f}" for cell, role in order)
-  return _NUMBER.sub(lambda match: match[1] + next(numbers), written)
-
-
-def splice(tokenizer: Any, opening: Opening, new: str) -> list[int]:
-  """Ids of the opening with `new` in place of its payoff object.
-
-  Tokens that lie outside the object stay; those that touch it are replaced by tokens of `new` and
-  of what else they held. Raises RunFailure where the tokenizer cannot spell that.
-  """
-  (start, end), ids, text = opening.span, opening.ids, opening.text
-  offsets = chain.token_offsets(ids, lambda part: spell(tokenizer, part))
-  begins, ends = [each[0] for each in offsets], [each[1] for each in offsets]
-  first = bisect_right(ends, start)
-  last = bisect_left(begins, end, lo=first)
-  kept, resumed = [0, *ends][first], [*begins, len(text)][last]
-  middle, wanted = text[kept:start] + new + text[end:resumed], text[:start] + new + text[end:]
-  # sentencepiece writes a space before the first word; a line break in front takes it
-  for anchor in ("", "\n"):
-    head = tokenizer.encode(anchor, add_special_tokens=False)
-    made = tokenizer.encode(anchor + middle, add_special_tokens=False)
-    out = [*ids[:first], *made[len(head) :], *ids[last:]]
-    if made[: len(head)] == head and spell(tokenizer, out) == wanted:
-      return out
-  raise RunFailure("the model's tokenizer cannot spell the edited payoffs inside the chain")
 
 
 def sample_opening(

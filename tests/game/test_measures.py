@@ -263,3 +263,41 @@ def test_regret_and_true_errors_by_hand():
   payoff_UAR = np.stack([10 * true_AR - 5, 10 * true_AR - 5 + np.array([3.0, -6.0])])
   error_NR = measures.true_error([payoff_UAR] * 3, [0, 1, -1], [true_AR] * 3)
   np.testing.assert_allclose(error_NR, [[0, 0], [0.3, 0.6], [np.nan, np.nan]], atol=1e-12)
+
+
+# ---------------------------------------------------------------- sums, and what edits do
+
+
+def test_sums_of_the_declared_row():
+  matrix = np.array([[1.2, 2.3], [0.1, 0.2], [-3, 1]] * 2).reshape(2, 3, 2)
+  stated = [(0, 3.5), (1, 0.3), (2, 2.0), (3, 9.9), (5, -2.0)]
+  assert measures.sums(matrix, 0, stated) == [2, 3]
+  assert measures.sums(matrix, 1, stated) == [1, 2]
+  assert measures.sums(matrix, -1, stated) == [3, 5]
+  assert measures.sums(matrix * np.inf, 0, stated) == [0, 3]
+  # half a tenth is the rounding of a sum to one decimal
+  assert measures.sums(matrix + 0.0125, 0, [(0, 3.5), (1, 0.4)]) == [1, 2]
+
+
+def test_wilson_by_hand():
+  """Z^2 = 3.8415: (5 + 1.92 ± 1.96 sqrt(2.5 + 0.96)) / 13.84, and 10 / 13.84 at the end."""
+  assert measures.wilson(0.5, 10) == pytest.approx((0.23659, 0.76341), abs=1e-5)
+  assert measures.wilson(1.0, 10) == pytest.approx((0.72247, 1.0), abs=1e-5)
+  assert measures.wilson(0.0, 10)[0] == 0.0
+  assert np.isnan(measures.wilson(np.nan, 0)).all()
+
+
+def test_intervals_count_prompts_and_not_their_samples():
+  once = measures.intervention([1, 0, 1], [1, 0, 0], [7, 8, 9], [1, 1, 0, 1], [7, 7, 8, 9])
+  assert once["follow"] == 2 / 3 and once["carry"] == 1 / 3 and once["hold"] == 3 / 4
+  assert once["effect"] == pytest.approx(2 / 3 + 3 / 4 - 1)
+  assert (once["n"], once["prompts"]) == (3, 3)
+  many = measures.intervention(
+    [1, 0, 1] * 50, [1, 0, 0] * 50, [7, 8, 9] * 50, [1, 1, 0, 1], [7, 7, 8, 9]
+  )
+  assert many["n"] == 150 and many["follow_interval"] == once["follow_interval"]
+  low, high = once["effect_interval"]
+  assert -1 <= low < once["effect"] < high <= 1
+  nothing = measures.intervention([], [], [], [], [])
+  assert nothing.pop("n") == nothing.pop("prompts") == 0
+  assert all(np.isnan(each).all() for each in nothing.values())

@@ -54,6 +54,24 @@ def test_named_cell(text, cell):
 
 
 @pytest.mark.parametrize(
+  ("text", "stated"),
+  [
+    ("", []),
+    (
+      "Sums: DQ_DA +6.6, DQ_CQ -5.0, DQ_AQ \u22120.3. The largest is DQ_DA.",
+      [(0, 6.6), (1, -5.0), (2, -0.3)],
+    ),
+    ("DQ_DA 7.1 dominates its row. So it is DQ_DA.", [(0, 7.1)]),
+    ("VQ_CQ: 3.1 + 3.5 = 6.6; then VQ_AQ (2.5+1.0=3.5)", [(4, 6.6), (5, 3.5)]),
+    ("VQ_DA sums to 2, VQ_CQ to 12.\nVQ_AQ\n3.0", [(3, 2.0), (4, 12.0)]),
+    ("DQ_DA is best. 3 words, as in xDQ_DA 4 or DQ_DAX 5.", []),
+  ],
+)
+def test_stated_sums(text, stated):
+  assert f.stated_sums(text) == stated
+
+
+@pytest.mark.parametrize(
   ("text", "kind"),
   [
     ("", -1),
@@ -145,12 +163,13 @@ def test_brief_chars_needs_both_blocks():
 @pytest.mark.parametrize(
   "text",
   ["." * 10**6 + "x?", "?)" * 500_000, "?" + ")" * 10**6, "\n " * 500_000 + "?", "Q_" * 500_000,
-   "!.?" * 333_333 + "a?", "xDQ_DAx" * 150_000, "？。" * 500_000, "中?" * 300_000],
+   "!.?" * 333_333 + "a?", "xDQ_DAx" * 150_000, "DQ_DA 1 = " * 100_000, "？。" * 500_000, "中?" * 300_000],
 )  # fmt: skip
 def test_long_texts_take_linear_time(text):
   began = time.process_time()
   f.asking(text)
   f.named_cell(text)
+  f.stated_sums(text)
   f.user_type(text)
   f.words(text)
   assert time.process_time() - began < 3.0  # a quadratic scan takes minutes

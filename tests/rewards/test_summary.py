@@ -115,6 +115,21 @@ def test_paper_mode_counts_what_can_be_counted():
   assert math.isnan(got["game/calibration_error/user"])
 
 
+def test_sums_right_counts_sums_of_the_declared_row():
+  told = {
+    "p#0": "DQ_DA 8.0, DQ_CQ 1.0, VQ_AQ 55.0. So DQ_DA.",  # the first is right, the last not in play
+    "p#1": "So DQ_DA.",
+  }
+  zeros = np.zeros((2, 3, 2))
+  zeros[0, 0] = 4.0
+  rows = [sample(id_, numbers=zeros) for id_ in told]
+  for each in rows:
+    each["completion"] = each["completion"].replace("So DQ_DA.", told[each["id"]])
+  got = summary([*rows, row("no chain", id="q#0")])
+  assert got["game/sums_right"] == 1 / 2
+  assert math.isnan(summary(rows[1:])["game/sums_right"])
+
+
 def test_nothing_parsed_is_nan():
   got = summary([row("no chain", id="a#0"), row(chain(), id="b#0", judge=None)])
   for key in ("distinct_frac", "top_matrix_frac", "payoff_icc", "type_accuracy", "over_clarified"):

@@ -16,8 +16,9 @@ from gtalign_jax.cli import steer as command
 from gtalign_jax.cli.main import main
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.game import pricing
+from gtalign_jax.models.vocabulary import spell
 from gtalign_jax.rewards import chain
-from gtalign_jax.rollout import steer
+from gtalign_jax.rollout import edit, steer
 from gtalign_jax.sections import RolloutConfig
 from gtalign_jax.types import CELLS
 
@@ -104,7 +105,7 @@ def test_rewriting_changes_the_numbers_alone(matrix, order, user_first, indent, 
   text = json.dumps(source, indent=indent)
   policy = data.draw(st.sampled_from(list(pricing.PRESETS.values())))
   edited = pricing.apply(policy, array(matrix))
-  out = steer.rewrite(text, edited)
+  out = edit.rewrite(text, edited)
   read = chain.parse(opening_text(out) + rest("DQ_DA", "Yes."))
   assert read.error is None
   np.testing.assert_array_equal(
@@ -132,14 +133,14 @@ def test_the_edit_replaces_only_tokens_that_touch_the_object(name, data):
     ids = [token for piece in pieces for token in encode(tokenizer, piece)]
   else:
     ids = encode(tokenizer, text)
-  opening = steer.read(tokenizer, ids)
+  opening = edit.read(tokenizer, ids)
   assert opening.text == text and opening.user_type == 1
   new = written(np.round(np.asarray(MATRIX) - 7.3, 1).tolist())
-  out = steer.splice(tokenizer, opening, new)
+  out = edit.splice(tokenizer, opening, new)
   start, end = opening.span
-  assert steer.spell(tokenizer, out) == text[:start] + new + text[end:]
+  assert spell(tokenizer, out) == text[:start] + new + text[end:]
   front, back = differing(ids, out)
-  offsets = chain.token_offsets(ids, lambda part: steer.spell(tokenizer, part))
+  offsets = chain.token_offsets(ids, lambda part: spell(tokenizer, part))
   assert front >= sum(stop <= start for _, stop in offsets)
   assert back >= sum(begin >= end for begin, _ in offsets)
 
@@ -149,8 +150,8 @@ def test_a_tag_that_shares_tokens_with_the_object_is_spelled_once():
   ids = encode(tokenizer, opening_text("{" + written()[1:]))
   pieces = tokenizer.convert_ids_to_tokens(ids)
   assert '{"' in pieces and "}}" in pieces
-  out = steer.splice(tokenizer, steer.read(tokenizer, ids), " " + written())
-  assert "<payoff> {" in steer.spell(tokenizer, out)
+  out = edit.splice(tokenizer, edit.read(tokenizer, ids), " " + written())
+  assert "<payoff> {" in spell(tokenizer, out)
 
 
 def test_a_tokenizer_that_cannot_spell_the_edit_is_reported():
@@ -161,9 +162,9 @@ def test_a_tokenizer_that_cannot_spell_the_edit_is_reported():
     def encode(self, text, **_):
       return encode(byte_level(), text.replace("7", "8"))
 
-  opening = steer.read(byte_level(), encode(byte_level(), opening_text()))
+  opening = edit.read(byte_level(), encode(byte_level(), opening_text()))
   with pytest.raises(RunFailure, match="cannot spell"):
-    steer.splice(Deaf(), opening, written(np.full((6, 2), 7.0).tolist()))
+    edit.splice(Deaf(), opening, written(np.full((6, 2), 7.0).tolist()))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_tokenizer_that_cannot_spell_the_edit_is_reported():
   ],
 )
 def test_an_opening_that_cannot_be_edited_says_why(text, reason):
-  assert steer.read(byte_level(), encode(byte_level(), text)) == reason
+  assert edit.read(byte_level(), encode(byte_level(), text)) == reason
 
 
 # ---------------------------------------------------------------- the whole path, recorded
@@ -195,7 +196,7 @@ class Recorded:
 
   def __call__(self, ids, stops, draw):
     self.calls.append((ids, stops, draw))
-    texts = [self.openings[draw]] if steer.STOP in stops else self.rests
+    texts = [self.openings[draw]] if edit.STOP in stops else self.rests
     return [encode(byte_level(), text) for text in texts]
 
 
