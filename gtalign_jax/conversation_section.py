@@ -20,7 +20,7 @@ class ConversationConfig:
   max_context_tokens: int = 512
   # padded lengths of what later turns read, tokens; () = max_context_tokens alone
   context_buckets: tuple[int, ...] = placed(())
-  # later turns decoded together; others take the places that end; 0 = half of a step's rows
+  # later turns decoded together; others take the places that end; 0 = a quarter of the rows
   rows_at_once: int = placed(0)
   user: UserConfig = field(default_factory=UserConfig)
 

@@ -70,8 +70,8 @@ def with_turns(engine: Engine, conversation: ConversationConfig, prompts: int) -
   if conversation.turns == 1:
     return engine
   shards, rows = row_shards(engine.programs.mesh), prompts * engine.sampling.group_size
-  # about half of the conversations go on in most runs; more of them wait for a place
-  at_once = conversation.rows_at_once or -(-rows // (2 * shards)) * shards
+  # every lane costs, filled or not, and most conversations end at once; others wait for a place
+  at_once = conversation.rows_at_once or -(-rows // (4 * shards)) * shards
   later = engine._replace(
     sampling=engine.sampling._replace(group_size=1),
     slots=at_once,
