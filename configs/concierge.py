@@ -24,9 +24,10 @@ def config() -> Config:
     "rollout.segment": 128,
     "conversation.turns": 2,
     "conversation.max_context_tokens": 256,
-    "sft.steps": 48,
+    "sft.steps": 72,
     "sft.every": 24,
-    "grpo.steps": 4,
+    "grpo.steps": 3,
+    "eval.group_size": 2,
     "grpo.length_buckets": (240,),
   }
   return vary(quickstart(), changes)
