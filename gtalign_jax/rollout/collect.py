@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,16 +14,15 @@ from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.game import paired
-from gtalign_jax.models import vocabulary
-from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.parallel import distributed
 from gtalign_jax.progress import Advance, WorkLog
-from gtalign_jax.rewards import chain, features, score
+from gtalign_jax.rewards import score
 from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rollout import talk
-from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream, to_device
-from gtalign_jax.rollout.stop import token_bytes
+from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream
 from gtalign_jax.rollout.talk import Environment, Row
-from gtalign_jax.types import BLOCKS, Experience, Rollout
+from gtalign_jax.rollout.text import uncounted, written
+from gtalign_jax.types import Experience, Rollout
 from gtalign_jax.users.policy import Speak
 
 ROWS_OF_TURN = 2**26  # more than a step or an evaluation has; 16 turns of them fit an int32
@@ -214,43 +213,6 @@ def _joined(engine: Engine, later: Sequence[_Later]) -> Experience:
   )
 
 
-def on_mesh(experience: Experience, engine: Engine) -> Experience:
-  """Prompts, padded to the bucket of the longest, and completions go to the devices.
-
-  So do the blocks that their tokens belong to. Later turns are padded to as many rows as there may
-  be, so that one program fits every step.
-  """
-  rows = len(experience.prompts)
-  placed = _placed(experience, engine, rows, engine.buckets)
-  if experience.later is None:
-    return placed
-  assert engine.later is not None
-  return placed._replace(
-    later=_placed(experience.later, engine.later, engine.later.most, engine.later.buckets)
-  )
-
-
-def _placed(
-  experience: Experience, engine: Engine, most: int, buckets: Sequence[int]
-) -> Experience:
-  """An experience with prompts, completions and blocks on the devices, padded to `most` prompts."""
-  mesh, ids, rollout = engine.programs.mesh, experience.prompts, experience.rollout
-  rows, block_BC = sharding.rows(mesh), block_ids(engine, rollout)
-  counts = [(block_BC == index).sum(1) for index in range(len(BLOCKS))]
-  empty = (most - len(ids)) * engine.sampling.group_size
-  rollout, block_BC = jax.tree.map(
-    lambda x: np.concatenate([x, np.zeros((empty, *x.shape[1:]), x.dtype)]), (rollout, block_BC)
-  )
-  return experience._replace(
-    # one token: attention over none would be 0 / 0
-    prompts=to_device(mesh, ids, range(len(ids)), most, buckets, shortest=1),
-    rollout=distributed.to_device(rollout, Rollout(*[rows] * len(rollout))),
-    # not -1: a step may have no later turn
-    block_PGK=np.stack(counts, -1).reshape(len(ids), engine.sampling.group_size, len(BLOCKS)),
-    block_BC=distributed.to_device(block_BC, rows),
-  )
-
-
 def evaluate(
   engine: Engine,
   params: Any,
@@ -271,19 +233,6 @@ def evaluate(
   return collect(
     engine, params, batch, key, 0, environment, first_row=first_row, advance=advance
   ).rows
-
-
-def _response_tokens(tokenizer: Any, completion: str) -> int:
-  """Tokens of the response block, which is all that a user reads; 0 without one.
-
-  Of the text, not as sampled: a price per token then pays for no odd spelling of it.
-  """
-  response = _response(completion)
-  return len(tokenizer.encode(response, add_special_tokens=False)) if response else 0
-
-
-def _response(completion: str) -> str:
-  return chain.contents(completion, chain.blocks(completion).spans[-1]) or ""
 
 
 def play(
@@ -320,67 +269,11 @@ def play(
           "give one for each"
         )
       for i, text in zip(going, texts, strict=True):
-        rows[i] = talk.spoken(rows[i], _uncounted(text), config.rewards)
+        rows[i] = talk.spoken(rows[i], uncounted(text), config.rewards)
       new = _met([rows[i] for i in going], [played[i] for i in going], environment)
       for i, row in zip(going, new, strict=True):
         rows[i] = row
   return calibrated(rows, config.rewards)
-
-
-def _uncounted(completion: str) -> Row:
-  """What `written` says, of a text that nobody has tokenised."""
-  return {
-    "completion": completion,
-    "finish_reason": "stop",
-    "prompt_tokens": 0,
-    "completion_tokens": features.words(completion),
-    "control_tokens": 0,
-    "response_tokens": features.words(_response(completion)),
-  }
-
-
-def written(
-  tokenizer: Any, prompt_tokens: int, rollout: Rollout, eos_ids: Sequence[int]
-) -> list[Row]:
-  """What rows of `gtalign generate` say of the completions of one prompt.
-
-  rollout: its G rows, on the host. control_tokens counts special tokens other than the EOS that
-  ends a row: text does not tell `<|im_start|>` from its spelling, and other readers of the ids see
-  a turn begin there.
-  """
-  control = vocabulary.control_ids(tokenizer)
-  rows = []
-  for ids, stopped in _rows(rollout):
-    completion = vocabulary.spell(tokenizer, ids, eos_ids)
-    row = {
-      "completion": completion,
-      "finish_reason": "stop" if stopped else "length",
-      "prompt_tokens": prompt_tokens,
-      "completion_tokens": len(ids),
-      "control_tokens": sum(int(each) in control for each in vocabulary.body(ids, eos_ids)),
-      # before a row is scored: a price per token reads it
-      "response_tokens": _response_tokens(tokenizer, completion),
-    }
-    rows.append(row)
-  return rows
-
-
-def block_ids(engine: Engine, rollout: Rollout) -> np.ndarray:
-  """int8 [B, C]: which of BLOCKS holds each token, -1 outside of all; rollout: on the host."""
-  bytes_V = token_bytes(engine.tokenizer, engine.sampling.arch.vocab_size)
-  block_BC = np.full(rollout.tokens_BC.shape, -1, np.int8)
-  for own_C, (ids, _) in zip(block_BC, _rows(rollout), strict=True):
-    body = vocabulary.body(ids, engine.sampling.eos_ids)
-    own_C[: len(body)] = chain.token_blocks([bytes_V[each] for each in body])
-  return block_BC
-
-
-def _rows(rollout: Rollout) -> Iterator[tuple[np.ndarray, bool]]:
-  """(token ids, whether the row stopped by itself) of each row."""
-  for tokens_C, mask_C, stopped in zip(
-    rollout.tokens_BC, rollout.mask_BC, rollout.stopped_B, strict=True
-  ):
-    yield tokens_C[mask_C.astype(bool)], bool(stopped)
 
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:

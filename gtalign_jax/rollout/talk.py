@@ -103,7 +103,7 @@ def is_over(row: Row) -> bool:
 
 
 def spoken(row: Row, written: Row, config: RewardConfig) -> Row:
-  """The conversation after the assistant's next turn. written: of `collect.written`.
+  """The conversation after the assistant's next turn. written: of `text.written`.
 
   Its columns are those of the first turn, whose matrix is the game that is played; counts of tokens
   are sums over the turns.

@@ -16,8 +16,9 @@ from gtalign_jax.algorithms.update import update
 from gtalign_jax.data.batches import batch_at
 from gtalign_jax.progress import progress
 from gtalign_jax.rewards.reward import reward
-from gtalign_jax.rollout.collect import collect, on_mesh
+from gtalign_jax.rollout.collect import collect
 from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.rollout.placement import on_mesh
 from gtalign_jax.train import programs
 from gtalign_jax.train.checkpoint import Checkpoints, position
 from gtalign_jax.train.evaluation import evaluate_and_keep_best

@@ -12,7 +12,7 @@ from gtalign_jax.parallel import distributed
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import score
 from gtalign_jax.rewards.judges.rule import RuleJudge
-from gtalign_jax.rollout import collect, talk
+from gtalign_jax.rollout import collect, placement, talk, text
 from gtalign_jax.rollout.engine import Ended
 from gtalign_jax.rollout.talk import Environment
 from gtalign_jax.types import Rollout
@@ -66,13 +66,13 @@ def test_special_tokens_are_seen_and_the_end_is_not():
   zeros_BC = np.zeros((2, 5))
   rollout = Rollout(tokens_BC, mask_BC, zeros_BC, np.ones(2, bool))
   tokenizer = policy().tokenizer
-  first, second = collect.written(tokenizer, 7, rollout, (2,))
+  first, second = text.written(tokenizer, 7, rollout, (2,))
   assert (
     first["completion"] == tokenizer.decode([5, 1, 6]) and "<|im_start|>" in first["completion"]
   )
   assert (first["control_tokens"], second["control_tokens"]) == (1, 0)
   assert second["completion"] == tokenizer.decode([5, 6]) and second["completion_tokens"] == 3
-  assert collect.written(tokenizer, 7, rollout, ())[1]["control_tokens"] == 1
+  assert text.written(tokenizer, 7, rollout, ())[1]["control_tokens"] == 1
 
 
 @pytest.mark.parametrize("buckets", [(32,), (8, 16, 32)])
@@ -107,7 +107,7 @@ def test_training_gets_the_same_rows_and_their_arrays():
   """`collect` scores rows while others are decoded; the rows are those of an evaluation."""
   judge, config = RuleJudge(), RewardConfig(llm_calibration=0.1)
   sampler = engine(eos=EOS, slots=2, buckets=(32,))
-  experience = collect.on_mesh(
+  experience = placement.on_mesh(
     collect.collect(
       sampler, policy().params, Batch(RECORDS, IDS), KEY, 0, Environment(config, judge)
     ),
@@ -138,7 +138,7 @@ def test_blocks_of_tokens_that_split_characters():
   mask_BC = np.arange(len(flat)) < len(flat) - 1
   rollout = Rollout(np.asarray([flat]), mask_BC[None], mask_BC[None] * 0.0, np.ones(1, bool))
   expected = [block for part, block in zip(ids, inside) for _ in part] + [-1, -1]
-  assert collect.block_ids(engine(eos=EOS), rollout).tolist() == [expected]
+  assert placement.block_ids(engine(eos=EOS), rollout).tolist() == [expected]
 
 
 class Refused:

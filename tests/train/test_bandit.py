@@ -28,7 +28,7 @@ from gtalign_jax.parallel import sharding
 from gtalign_jax.parallel.programs import Executables, abstract
 from gtalign_jax.progress import Quiet
 from gtalign_jax.rollout import engine as engines
-from gtalign_jax.rollout.collect import on_mesh
+from gtalign_jax.rollout.placement import on_mesh
 from gtalign_jax.sections import MeshConfig
 from gtalign_jax.train import programs
 from gtalign_jax.train import state as states
