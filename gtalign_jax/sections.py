@@ -280,6 +280,8 @@ class SFTConfig:
   max_tokens: int = 640  # prompt + chain; longer ones are left out and counted
   length_bucket: int = placed(32)  # slices are padded to a multiple of so many tokens
   data: str = ""  # JSONL of chains (gtalign synthesize); "" = synthesise from the training prompts
+  # share of the examples that continue other payoffs than the chain's own (docs/data.md)
+  counterfactual: float = 0.0
   every: int = placed(20)  # steps between checkpoints of the warm start
   optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, warmup=3, decay="linear"))
 
@@ -289,6 +291,11 @@ class SFTConfig:
     at_least("sft", self, 1, "batch_size", "length_bucket", "every")
     at_least("sft", self, 2, "max_tokens")  # a token of prompt and one of chain
     divides(self.micro_batch, self.batch_size, "sft.micro_batch", "sft.batch_size")
+    if not 0 <= self.counterfactual < 1:
+      raise BadInput(
+        f"sft.counterfactual={self.counterfactual}: must lie in [0, 1), 1 excluded: only whole "
+        "chains teach the policy to write payoffs"
+      )
 
 
 @dataclass(frozen=True, kw_only=True)

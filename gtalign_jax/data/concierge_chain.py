@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,15 +99,24 @@ def write(case: Case, action: int, tenths_UAR: np.ndarray) -> Chain:
   found = f"left out, {kind.default} {kind.sure}" if u else case.slots.get(kind.open, kind.default)
   cells = tenths_UAR.reshape(6, 2).tolist()
   numbers = {cell: {"LLM": llm / 10, "user": user / 10} for cell, (llm, user) in zip(CELLS, cells)}
-  row: Sequence[int] = tenths_UAR[u].sum(-1).tolist()
-  sums = ", ".join(f"{CELLS[3 * u + a]} {total / 10:+.1f}" for a, total in enumerate(row))
   return Chain(
     # what the request says goes first: a small model finds what is missing by copying the rest
     f"{named}; {kind.called}: {found}. So it is {USER_TYPES[u]}.",
     json.dumps(numbers, separators=(",", ":")),  # a payoff object is half of a chain's tokens
-    f"Sums: {sums}. The largest is {CELLS[3 * u + action]}.",
+    analysis(tenths_UAR, u, ACTIONS[action]),
     response(case, action),
   )
+
+
+def analysis(tenths_UAR: np.ndarray, user_type: int, action: str) -> str:
+  """The sum of each cell of the row of `user_type`, and the cell of `action`, its choice.
+
+  tenths_UAR: int tenths of payoff.
+  """
+  row = f"{USER_TYPES[user_type]}_"
+  totals = zip(ACTIONS, tenths_UAR[user_type].sum(-1).tolist(), strict=True)
+  sums = ", ".join(f"{row}{each} {total / 10:+.1f}" for each, total in totals)
+  return f"Sums: {sums}. The largest is {row}{action}."
 
 
 def rounded(utility_UAR: np.ndarray) -> np.ndarray:

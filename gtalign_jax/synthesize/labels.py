@@ -50,17 +50,17 @@ def chain(record: Record, seed: int, config: Config | None = None) -> str:
     # the honest matrix, and what it decides (FORMULAS 13)
     return concierge.speak(record, None, config or RewardConfig())
   rng = random.Random(f"{seed}/{record.id}")  # not hash(): Python salts that per process
-  reply = replies.reply(record, rng)
-  chosen = CELLS.index(f"{reply.user_type}_{reply.action}")
-  definite = REFUSED if reply.kind == "refuse" else DEFINITE
+  case = replies.case(record, rng)
+  chosen = CELLS.index(f"{case.user_type}_{case.leans}")
+  definite = REFUSED if case.kind == "refuse" else DEFINITE
   tenths = _payoffs((*definite, *VAGUE), chosen, rng)
   payoffs = {cell: {"LLM": llm / 10, "user": user / 10} for cell, (llm, user) in zip(CELLS, tenths)}
   return (
-    f"<thinking>{_thinking(record, reply, rng)}</thinking>"
+    f"<thinking>{_thinking(record, case, rng)}</thinking>"
     # no spaces: a payoff object is half of a chain's tokens
     f"<payoff>{json.dumps(payoffs, separators=(',', ':'))}</payoff>"
     f"<analyze>{_analysis(tenths, chosen, rng)}</analyze>"
-    f"<response>{reply.response}</response>"
+    f"<response>{replies.response(case, case.leans)}</response>"
   )
 
 
@@ -103,11 +103,11 @@ def _payoffs(base: Sequence[Pair], chosen: int, rng: random.Random) -> list[Pair
   return cells
 
 
-def _thinking(record: Record, reply: replies.Reply, rng: random.Random) -> str:
-  about, effect = (rng.choice(replies.WORDINGS[reply.kind][part]) for part in ("about", "effect"))
+def _thinking(record: Record, case: replies.Case, rng: random.Random) -> str:
+  about, effect = (rng.choice(replies.WORDINGS[case.kind][part]) for part in ("about", "effect"))
   words = replies.topic(record, most=2)
   named = f" ({', '.join(words)})" if words else ""
-  return f"{about}{named}; {effect}. So it is {reply.user_type}."
+  return f"{about}{named}; {effect}. So it is {case.user_type}."
 
 
 def _analysis(tenths: list[Pair], chosen: int, rng: random.Random) -> str:

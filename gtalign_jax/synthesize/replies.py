@@ -1,7 +1,9 @@
 """What a record's label says about the right reply: question type, action, and a response.
 
 The sentences are in `wordings.toml`; here is which of them fits a record. Every draw from `rng`
-belongs to what a seed means, so drawing more, less or in another order gives other chains.
+belongs to what a seed means, so drawing more, less or in another order gives other chains. All
+three actions of a record can be put into words: chains of another matrix (counterfactual.py) take
+those that its label does not call for.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from gtalign_jax.data import intents, prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features
-from gtalign_jax.types import ACTIONS, USER_TYPES
+from gtalign_jax.types import ACTIONS
 from gtalign_jax.wording import share, subject
 
 WORDINGS: dict[str, Any] = tomllib.loads(
@@ -33,55 +35,47 @@ _FILLER = subject(WORDINGS["filler"])
 _FORM = re.compile(rf"\b(?:{'|'.join(WORDINGS['forms'].split())})\b", re.I)
 
 
-class Reply(NamedTuple):
-  """kind: which family of wordings fits the thinking block. response: plain text."""
+class Case(NamedTuple):
+  """What a record lets one say. kind: a family of wordings. slots: what they are filled with.
+
+  leans: the action that the label calls for.
+  """
 
   kind: str
-  user_type: str
-  action: str
-  response: str
+  slots: dict[str, str]
+  leans: str
+
+  @property
+  def user_type(self) -> str:
+    """Follows from the kind, so that the two cannot disagree."""
+    return WORDINGS[self.kind]["type"]
 
 
-class Draft(NamedTuple):
-  """A reply in the making: wordings in order of preference, the last one good for any text."""
+def response(case: Case, action: str) -> str:
+  """Plain text that carries the action out, whatever the record's texts hold.
 
-  kind: str
-  action: str
-  wordings: list[str]
-
-
-def reply(record: Record, rng: random.Random) -> Reply:
-  """The reply that the label calls for; `rng` picks among actions and wordings that suit alike."""
-  draft = _by_source(record, rng)
-  user_type = WORDINGS[draft.kind]["type"]  # follows from the kind, so that the two cannot disagree
-  cell = 3 * USER_TYPES.index(user_type) + ACTIONS.index(draft.action)
-  for wording in draft.wordings:
-    response = clean(wording)
-    # a question mark in the record's own text can turn an answer into a question, and so on
-    if response and features.carried_out(
-      cell, response, _LIMITS.cq_max_words, _LIMITS.aq_min_words
-    ):
-      return Reply(draft.kind, user_type, draft.action, response)
-  raise AssertionError(f"{record.id}: no wording carries out {draft.action}")  # see Draft
+  The kind's wordings are in order of preference, the last one good for any text: a question mark in
+  the record's own text can turn an answer into a question, and so on.
+  """
+  words, cell = WORDINGS[case.kind], ACTIONS.index(action)
+  slots = {name: text for name, text in words.items() if isinstance(text, str)} | case.slots
+  plain = {f"{name}_plain": _no_question(text) for name, text in slots.items()}
+  for wording in words[action]:
+    said = clean(wording.format(**slots, **plain))
+    if said and features.carried_out(cell, said, _LIMITS.cq_max_words, _LIMITS.aq_min_words):
+      return said
+  raise AssertionError(f"no wording of {case.kind} carries out {action}: {case.slots}")
 
 
-def _draft(kind: str, action: str, **slots: str) -> Draft:
-  """The wordings of a kind and action with their slots filled.
+def _case(kind: str, rng: random.Random, asks: str = "AQ", rests: str = "DA", **slots: str) -> Case:
+  """A case of which a share of the kind takes the action `asks`, and the others take `rests`.
 
-  Slots: the arguments, the kind's own sentences that are no lists, and of each a `…_plain` one.
+  Lists of the kind that are named in its `drawn` give one entry each.
   """
   words = WORDINGS[kind]
-  slots = {name: text for name, text in words.items() if isinstance(text, str)} | slots
-  plain = {f"{name}_plain": _no_question(text) for name, text in slots.items()}
-  return Draft(kind, action, [each.format(**slots, **plain) for each in words[action]])
-
-
-def _statement(kind: str, rng: random.Random, **slots: str) -> Draft:
-  """An answer, with the kind's probability followed by a question whether more is wanted."""
-  words = WORDINGS[kind]
-  if rng.random() < words["ask_more"]:
-    return _draft(kind, "AQ", more=rng.choice(words["more"]), **slots)
-  return _draft(kind, "DA", **slots)
+  drawn = {name: rng.choice(words[name]) for name in words.get("drawn", ())}
+  leans = asks if rng.random() < words.get("share", 0) else rests
+  return Case(kind, drawn | slots, leans)
 
 
 def clean(text: str) -> str:
@@ -133,18 +127,18 @@ def _without_drawings(text: str) -> str:
   )
 
 
-def _by_source(record: Record, rng: random.Random) -> Draft:
+def case(record: Record, rng: random.Random) -> Case:
+  """The case of a record, by its label; `rng` picks among wordings that suit alike."""
   truth = record.ground_truth or ""
   # advbench has no labels: all of it is harmful
   if record.data_source == "advbench" or truth == "harmful":
-    return _refusal(record, rng)
+    offer = _reference(record) or rng.choice(WORDINGS["refuse"]["offers"])
+    return _case("refuse", rng, offer=offer)
   if truth == "unharmful":
     text = _reference(record)
-    return _statement("help", rng, text=text) if text else _focus(record, rng)
+    return _case("help", rng, text=text) if text else _focus(record, rng)
   if truth.startswith("singleAnswer###"):
-    known = truth.partition("###")[2].strip().rstrip(".")
-    answer = rng.choice(WORDINGS["answer"]["answer"]).format(truth=known)
-    return _statement("answer", rng, answer=answer)
+    return _case("answer", rng, truth=truth.partition("###")[2].strip().rstrip("."))
   if truth.startswith("multipleQAs###"):
     return _meanings(record, truth, rng)
   if record.data_source == "medium" and truth:
@@ -152,37 +146,26 @@ def _by_source(record: Record, rng: random.Random) -> Draft:
   # a label is no answer, and a problem that was not stated cannot be solved
   if not truth or truth in ("ambiguous", "non_ambiguous") or not is_complete(record):
     return _unstated(record, rng)
-  return _solution(record, truth, rng)
+  own = {"working": working} if (working := _reference(record)) else {}
+  return _case("solve", rng, truth=truth.strip("$"), **own)  # some come in dollars
 
 
-def _solution(record: Record, truth: str, rng: random.Random) -> Draft:
-  words = WORDINGS["solve"]
-  working = _reference(record) or rng.choice(words["working"])
-  answer = words["answer"].format(working=working, truth=truth.strip("$"))  # some come in dollars
-  return _statement("solve", rng, answer=answer, truth=truth)
-
-
-def _meanings(record: Record, truth: str, rng: random.Random) -> Draft:
+def _meanings(record: Record, truth: str, rng: random.Random) -> Case:
   words = WORDINGS["meanings"]
   pairs = [
     (_inner(meaning), answer) for meaning, answer in intents.readings(truth.partition("###")[2])
   ]
   rng.shuffle(pairs)  # else the two readings that the label lists first would always be the ones
-  about = " ".join(topic(record)) or "this"
-  generic = words["generic"].format(topic_plain=_no_question(about))
-  if len(pairs) < 2:
-    return _draft("meanings", "CQ", question=generic, generic=generic)
-  (whole, first), (other, _) = pairs[:2]
-  one, two = _difference(whole, other)
-  # meanings that are quoted at length would break the word limit of a clarifying question
-  short = max(len(one.split()), len(two.split())) <= MAX_MEANING
-  ask = rng.choice(words["ask"])
-  if rng.random() < words["answer_first"]:
-    answer = words["answer"].format(one=one, first=first) if short else words["safe"]
-    last = words["last"].format(two=two) if short else generic
-    return _draft("meanings", "AQ", answer=answer, last=last, generic=generic)
-  question = ask.format(one=one, two=two) if short else generic
-  return _draft("meanings", "CQ", question=question, generic=generic)
+  generic = words["generic"].format(topic=_no_question(" ".join(topic(record)) or "this"))
+  slots = {"question": generic, "answer": words["safe"], "guess": words["usual"], "last": generic}
+  if len(pairs) > 1:
+    (whole, first), (other, _) = pairs[:2]
+    one, two = _difference(whole, other)
+    # meanings that are quoted at length would break the word limit of a clarifying question
+    if max(len(one.split()), len(two.split())) <= MAX_MEANING:
+      of = {"one": one, "two": two, "first": first}
+      slots = {name: rng.choice(said).format(**of) for name, said in words["quoted"].items()}
+  return _case("meanings", rng, rests="CQ", generic=generic, **slots)
 
 
 def _difference(one: str, two: str) -> tuple[str, str]:
@@ -196,49 +179,42 @@ def _difference(one: str, two: str) -> tuple[str, str]:
   return inner if all(map(subject, inner)) else (one, two)
 
 
-def _refusal(record: Record, rng: random.Random) -> Draft:
-  words = WORDINGS["refuse"]
-  offer = _reference(record) or rng.choice(words["offers"])
-  no, why = rng.choice(words["no"]), rng.choice(words["why"])
-  text = words["text"].format(no=no, why=why, offer=offer)
-  return _statement("refuse", rng, text=text)
-
-
-def _focus(record: Record, rng: random.Random) -> Draft:
+def _focus(record: Record, rng: random.Random) -> Case:
   """A harmless request for which the record holds no answer: ask where to begin."""
   asked = subject(" ".join(_said(record)))
   # about an eighth of what was said, so that a long request is not asked back in three words
   named = topic(record, most=min(max(3, -(-len(asked) // 8)), 7))
   words = WORDINGS["open"]
-  start, question = rng.choice(words["start"]), words["first"]
+  question = words["first"]
   if len(named) > 1:
     question = rng.choice(words["ask"]).format(words=f"{', '.join(named[:-1])} or {named[-1]}")
-  return _draft("open", "CQ", start=start, question=question)
+  short = rng.choice(words["gist"]).format(words=" and ".join(named) or "this")
+  return _case("open", rng, rests="CQ", question=question, short=short)
 
 
-def _writing(record: Record, truth: str, rng: random.Random) -> Draft:
+def _writing(record: Record, truth: str, rng: random.Random) -> Case:
   truth = clean(_no_question(truth))  # a text that asks its reader something is no question back
   excerpt = _excerpt(truth, MAX_WORDS)
   if is_complete(record) and excerpt:
-    return _draft("write", "DA", excerpt=excerpt)
+    return _case("write", rng, excerpt=excerpt)
   words, form = WORDINGS["draft"], _FORM.search(" ".join(reversed(_said(record, "user"))))
   about = [word for word in topic(record) if not _FORM.fullmatch(word)][:1]
   kind = form[0].lower() if form else "text"  # as far as the user has said it
   named = f"the {kind} about {about[0]}" if about else f"the {kind}"
   question = rng.choice(words["ask"]).format(named=named)
-  opening = _excerpt(truth, most=20)  # a taste of it: what the reply asks is the point
-  if opening and rng.random() < words["answer_first"]:
-    return _draft("draft", "AQ", opening=opening, question=question)
-  return _draft("draft", "CQ", question=question)
+  # a taste of it: what the reply asks is the point
+  opening = _excerpt(truth, most=20) or words["plan"]
+  return _case("draft", rng, rests="CQ", opening=opening, question=question)
 
 
-def _unstated(record: Record, rng: random.Random) -> Draft:
+def _unstated(record: Record, rng: random.Random) -> Case:
   words = WORDINGS["unstated"]
-  if record.data_source in ("math-hard", "minerva"):
-    problem = words["problem"]
-    return _draft("unstated", "CQ", question=rng.choice(problem), safe=problem[1])
   about = " and ".join(topic(record, most=2)) or "your question"
-  return _draft("unstated", "CQ", question=words["named"].format(topic=about))
+  question = words["named"].format(topic=about)
+  if record.data_source in ("math-hard", "minerva"):
+    question = rng.choice(words["problem"])
+  attempt = words["attempt"].format(topic=about)
+  return _case("unstated", rng, rests="CQ", attempt=attempt, question=question)
 
 
 def _no_question(text: str) -> str:

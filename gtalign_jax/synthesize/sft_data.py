@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from gtalign_jax.data import prompts
 from gtalign_jax.data.plain import plain
 from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput
+from gtalign_jax.models.vocabulary import spell
+from gtalign_jax.rollout.edit import STOP
 from gtalign_jax.sections import DataConfig, SFTConfig
-from gtalign_jax.synthesize import labels
+from gtalign_jax.synthesize import counterfactual, labels
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -35,9 +38,9 @@ def examples(
   Chains come from the file `sft.data`, else from the labels of `encoded`. Completions end with the
   tokenizer's EOS, or where sampling does not end at that, with the first of `eos_ids`. config: of
   the run, for chains whose payoffs follow from it (concierge), and for second turns (labels.later)
-  where conversations have them. Left out:
-  pairs over `sft.max_tokens`, and rows whose prompt is over `data.max_prompt_tokens`. Raises
-  BadInput on a malformed file.
+  where conversations have them. The last pairs, a share `sft.counterfactual` of all, continue other
+  payoffs (counterfactual.py), which belong to their prompt. Left out: pairs over `sft.max_tokens`,
+  and rows whose prompt is over `data.max_prompt_tokens`. Raises BadInput on a malformed file.
   """
   later: list[tuple[Record, labels.Later]] = []
   if sft_config.data:
@@ -47,21 +50,35 @@ def examples(
     if config and config.conversation.turns > 1:
       tried = ((record, labels.later(record, seed, config)) for record in encoded.records)
       later = [(record, found) for record, found in tried if found]
+  whole = len(texts) + len(later)
+  share, edited = sft_config.counterfactual, []
+  if share:  # of all pairs, `whole` of which are others
+    count = max(round(whole * share / (1 - share)), 1)
+    edited = counterfactual.chains(encoded.records, texts, count, seed)
   asked = [*encoded.ids, *_contexts(later, tokenizer, data_config)]
-  texts = [*texts, *(found.chain for _, found in later)]
+  asked += [encoded.ids[each.of] for each in edited]
+  texts += [each.chain for _, each in later] + [each.text for each in edited]
   end = tokenizer.eos_token_id
   end = end if end in eos_ids or not eos_ids else eos_ids[0]
   # labels and questions are quoted in chains: a control token in them is text there as well
   ids = prompts.text_ids(texts, tokenizer)
-  completions = [np.asarray([*each, end], np.int32) for each in ids]
-  pairs = [
-    (prompt, completion)
-    for prompt, completion in zip(asked, completions, strict=True)
-    if len(prompt) + len(completion) <= sft_config.max_tokens
-  ]
+  found = list(zip(asked, (np.asarray([*each, end], np.int32) for each in ids), strict=True))
+  found[whole:] = [_after_payoffs(pair, tokenizer) for pair in found[whole:]]
+  pairs = [pair for pair in found if sum(map(len, pair)) <= sft_config.max_tokens]
   # prompts of the training set that were too long were counted when it was encoded
   too_long = encoded.left_out if sft_config.data else 0
-  return pairs, len(completions) - len(pairs) + too_long
+  return pairs, len(found) - len(pairs) + too_long
+
+
+def _after_payoffs(pair: Pair, tokenizer: Any) -> Pair:
+  """The pair with the chain up to `</payoff>` moved from what is learned to what is read.
+
+  Up to the token that completes it, as when a policy goes on from edited payoffs (rollout/edit.py).
+  """
+  prompt, ids = pair
+  ends = range(len(ids) + 1)
+  at = bisect_left(ends, True, key=lambda end: STOP in spell(tokenizer, ids[:end]))
+  return np.concatenate([prompt, ids[:at]]), ids[at:]
 
 
 def _contexts(
@@ -70,6 +87,13 @@ def _contexts(
   """What the policy reads before each later turn."""
   records = [record for record, _ in later]
   return prompts.continued(records, [found.said for _, found in later], tokenizer, data_config)
+
+
+def check(sft_config: SFTConfig) -> None:
+  """Raises BadInput where `sft.data` cannot be read, or has nothing for `sft.counterfactual`."""
+  texts = [text for _, text in rows(sft_config.data)]
+  if sft_config.counterfactual:
+    counterfactual.usable(texts)
 
 
 def rows(path: str | Path) -> list[tuple[Record, str]]:

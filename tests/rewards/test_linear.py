@@ -11,8 +11,9 @@ from gtalign_jax.rewards import chain, features, paper_text, payoffs
 from gtalign_jax.rewards.judges import verdict
 from gtalign_jax.rewards.judges.base import BINARY, FOUR, THREE_WAY, Question
 from gtalign_jax.rewards.rules import ambiguity, mathematics, pareto, safety, writing
-from gtalign_jax.rollout import steer
+from gtalign_jax.rollout import edit
 from gtalign_jax.synthesize import replies
+from gtalign_jax.types import ACTIONS
 
 LENGTH = 6_000  # characters; a quadratic reader took 1.5 s for so many line breaks
 FLOOR_S = 0.08  # CPU seconds below which a reader is quick enough, and not measured further
@@ -47,7 +48,8 @@ def replied(source, prefix=""):
     turn = [{"role": "user", "content": text}]
     whole = {"single_turn_prompt": text, "reference": text}
     record = Record("r", source, turn, prefix + text, whole)
-    return replies.reply(record, random.Random(0))
+    case = replies.case(record, random.Random(0))
+    return [replies.response(case, action) for action in ACTIONS]
 
   return reply
 
@@ -66,7 +68,7 @@ READERS = {
   "type": features.user_type,
   "carried out": lambda text: features.carried_out(1, text, 15, 5),
   "verdict": verdict.read_verdict,
-  "steer": lambda text: steer._NUMBER.sub("", text),
+  "steer": lambda text: edit._NUMBER.sub("", text),
   "mathematics": ruled(mathematics.judge, "42", BINARY),
   "ambiguity: one": ruled(ambiguity.judge, "singleAnswer###Ann Lee", BINARY),
   "ambiguity: two": ruled(
