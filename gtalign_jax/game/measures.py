@@ -244,7 +244,8 @@ def sums(payoff_UAR: Any, user_type: int, stated: Sequence[tuple[int, float]]) -
   with np.errstate(invalid="ignore"):  # paper mode reads infinities of both signs
     sum_K = np.asarray(payoff_UAR, np.float64).sum(-1).ravel()
   ours = [each for each in stated if user_type < 0 or each[0] // len(ACTIONS) == user_type]
-  return [sum(abs(number - sum_K[cell]) <= HALF for cell, number in ours), len(ours)]
+  right = sum(bool(abs(number - sum_K[cell]) <= HALF) for cell, number in ours)
+  return [right, len(ours)]  # of Python: rows are written as JSON
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

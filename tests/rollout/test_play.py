@@ -1,6 +1,7 @@
 """Scripted assistants on concierge: conversations end as the closed form says."""
 
 import collections
+import json
 
 import numpy as np
 import pytest
@@ -73,6 +74,7 @@ def test_how_conversations_end(played):
   assert {*ends["best"]} == {("answered", 1), ("answered", 2), ("left", 1)}
   assert all(row["valid"] and row["parsed"] for rows in played.values() for row in rows)
   assert {row["answer_reward"] for row in played["ask"]} == {1.0}
+  assert json.loads(json.dumps(played)) == played  # rows are written as they are
 
 
 def test_one_turn_is_the_game_without_a_user():
