@@ -97,15 +97,20 @@ def write(case: Case, action: int, tenths_UAR: np.ndarray) -> Chain:
   kind, u = case.kind, case.user_type
   named = ", ".join(case.slots[slot] for slot in kind.slots if slot != kind.open)
   found = f"left out, {kind.default} {kind.sure}" if u else case.slots.get(kind.open, kind.default)
-  cells = tenths_UAR.reshape(6, 2).tolist()
-  numbers = {cell: {"LLM": llm / 10, "user": user / 10} for cell, (llm, user) in zip(CELLS, cells)}
   return Chain(
     # what the request says goes first: a small model finds what is missing by copying the rest
     f"{named}; {kind.called}: {found}. So it is {USER_TYPES[u]}.",
-    json.dumps(numbers, separators=(",", ":")),  # a payoff object is half of a chain's tokens
+    numbers(tenths_UAR),
     analysis(tenths_UAR, u, ACTIONS[action]),
     response(case, action),
   )
+
+
+def numbers(tenths_UAR: np.ndarray) -> str:
+  """The payoff block of a matrix in int tenths."""
+  cells = zip(CELLS, tenths_UAR.reshape(6, 2).tolist(), strict=True)
+  found = {cell: {"LLM": llm / 10, "user": user / 10} for cell, (llm, user) in cells}
+  return json.dumps(found, separators=(",", ":"))  # a payoff object is half of a chain's tokens
 
 
 def analysis(tenths_UAR: np.ndarray, user_type: int, action: str) -> str:

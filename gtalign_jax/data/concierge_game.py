@@ -141,9 +141,7 @@ def _solve(
   if tokens is None:  # lengths are all that counts: requests of the same lengths are one game
     slots = {slot: _LETTER.sub("x", value) for slot, value in slots.items()}
   condition = conditions.of(record.extra_info, record.id)
-  policy = condition.pricing
-  if policy is None and rewards.pricing:
-    policy = pricing.loaded(rewards.pricing, "rewards.pricing")
+  policy = conditions.prices(condition, rewards.pricing)
   alone = case.kind, tuple(slots.items()), case.lacking, record.extra_info["q"]
   return _solved(*alone, rewards, policy, condition.alpha, turns, tokens or _four_characters)
 

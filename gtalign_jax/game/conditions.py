@@ -57,6 +57,13 @@ def of(extra_info: Any, where: str) -> Condition:
   return Condition(alpha, _policy(table.get("pricing"), f"{where}.pricing"))
 
 
+def prices(found: Condition, named: str) -> Pricing | None:
+  """What a row is charged: by its own condition, else by the policy of `rewards.pricing`."""
+  if found.pricing is None and named:
+    return pricing.loaded(named, "rewards.pricing")
+  return found.pricing
+
+
 def _policy(given: Any, where: str) -> Pricing | None:
   if given is None or isinstance(given, Pricing):
     return given

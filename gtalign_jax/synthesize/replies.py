@@ -1,9 +1,8 @@
-"""What a record's label says about the right reply: question type, action, and a response.
+"""What a record's label says about the right reply: its question type, and what each action says.
 
 The sentences are in `wordings.toml`; here is which of them fits a record. Every draw from `rng`
 belongs to what a seed means, so drawing more, less or in another order gives other chains. All
-three actions of a record can be put into words: chains of another matrix (counterfactual.py) take
-those that its label does not call for.
+three actions of a record can be put into words: which one is taken, the matrix says (payoffs.py).
 """
 
 from __future__ import annotations
@@ -36,14 +35,10 @@ _FORM = re.compile(rf"\b(?:{'|'.join(WORDINGS['forms'].split())})\b", re.I)
 
 
 class Case(NamedTuple):
-  """What a record lets one say. kind: a family of wordings. slots: what they are filled with.
-
-  leans: the action that the label calls for.
-  """
+  """What a record lets one say. kind: a family of wordings. slots: what they are filled with."""
 
   kind: str
   slots: dict[str, str]
-  leans: str
 
   @property
   def user_type(self) -> str:
@@ -67,15 +62,11 @@ def response(case: Case, action: str) -> str:
   raise AssertionError(f"no wording of {case.kind} carries out {action}: {case.slots}")
 
 
-def _case(kind: str, rng: random.Random, asks: str = "AQ", rests: str = "DA", **slots: str) -> Case:
-  """A case of which a share of the kind takes the action `asks`, and the others take `rests`.
-
-  Lists of the kind that are named in its `drawn` give one entry each.
-  """
+def _case(kind: str, rng: random.Random, **slots: str) -> Case:
+  """A case of the kind; of each list that its `drawn` names, one entry is a slot."""
   words = WORDINGS[kind]
   drawn = {name: rng.choice(words[name]) for name in words.get("drawn", ())}
-  leans = asks if rng.random() < words.get("share", 0) else rests
-  return Case(kind, drawn | slots, leans)
+  return Case(kind, drawn | slots)
 
 
 def clean(text: str) -> str:
@@ -165,7 +156,7 @@ def _meanings(record: Record, truth: str, rng: random.Random) -> Case:
     if max(len(one.split()), len(two.split())) <= MAX_MEANING:
       of = {"one": one, "two": two, "first": first}
       slots = {name: rng.choice(said).format(**of) for name, said in words["quoted"].items()}
-  return _case("meanings", rng, rests="CQ", generic=generic, **slots)
+  return _case("meanings", rng, generic=generic, **slots)
 
 
 def _difference(one: str, two: str) -> tuple[str, str]:
@@ -189,7 +180,7 @@ def _focus(record: Record, rng: random.Random) -> Case:
   if len(named) > 1:
     question = rng.choice(words["ask"]).format(words=f"{', '.join(named[:-1])} or {named[-1]}")
   short = rng.choice(words["gist"]).format(words=" and ".join(named) or "this")
-  return _case("open", rng, rests="CQ", question=question, short=short)
+  return _case("open", rng, question=question, short=short)
 
 
 def _writing(record: Record, truth: str, rng: random.Random) -> Case:
@@ -204,7 +195,7 @@ def _writing(record: Record, truth: str, rng: random.Random) -> Case:
   question = rng.choice(words["ask"]).format(named=named)
   # a taste of it: what the reply asks is the point
   opening = _excerpt(truth, most=20) or words["plan"]
-  return _case("draft", rng, rests="CQ", opening=opening, question=question)
+  return _case("draft", rng, opening=opening, question=question)
 
 
 def _unstated(record: Record, rng: random.Random) -> Case:
@@ -214,7 +205,7 @@ def _unstated(record: Record, rng: random.Random) -> Case:
   if record.data_source in ("math-hard", "minerva"):
     question = rng.choice(words["problem"])
   attempt = words["attempt"].format(topic=about)
-  return _case("unstated", rng, rests="CQ", attempt=attempt, question=question)
+  return _case("unstated", rng, attempt=attempt, question=question)
 
 
 def _no_question(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 from collections import Counter
 
 import numpy as np
@@ -9,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gtalign_jax.config import Config, vary
 from gtalign_jax.data import sources
 from gtalign_jax.data.records import Record
 from gtalign_jax.endpoint_sections import JudgeConfig
-from gtalign_jax.game import payoff
+from gtalign_jax.game import conditions, measures, payoff, pricing
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features, judges, score
 from gtalign_jax.sections import DataConfig
-from gtalign_jax.synthesize import check, labels, replies
+from gtalign_jax.synthesize import check, counterfactual, labels, replies
 from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES
 
 SAMPLE = [r for split in ("train", "test") for r in sources.load(DataConfig(), split)]
@@ -46,11 +48,47 @@ def test_sample_chains_parse_and_decide_rightly(seed):
     assert each["decision"] == 1.0, each
 
 
+def by_source(records):
+  found = {}
+  for record in records:
+    found.setdefault(record.data_source, []).append(record)
+  return found
+
+
+def payoff_icc(records):
+  drawn = [
+    [chain.parse(labels.chain(record, seed)).payoff for seed in (0, 1)] for record in records
+  ]
+  return measures.payoff_icc(np.array(drawn), np.ones((len(records), 2), bool))
+
+
+@pytest.mark.parametrize("source, records", by_source(SAMPLE).items())
+def test_matrices_say_something_of_the_prompt(source, records):
+  assert payoff_icc(records) > 0.85, source
+
+
 @pytest.mark.skipif(not ROOT, reason="needs the released prompts")
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_released_chains_parse_and_decide_rightly(split):
-  for record in sources.load(DataConfig(root=ROOT), split)[::4]:
-    assert check.fault(labels.chain(record, 1)) is None, record.id
+def test_released_chains_are_fit_and_say_something_of_the_prompt(split):
+  records = by_source(sources.load(DataConfig(root=ROOT), split))
+  for source, found in records.items():
+    some = found[:: max(len(found) // 60, 1)]
+    assert {check.fault(labels.chain(record, 1)) for record in some} == {None}, source
+    assert payoff_icc(some) > 0.7, source
+
+
+def test_prices_that_the_prompt_states_are_in_the_matrix():
+  priced = conditions.Condition(pricing=pricing.PRESETS["pay_per_token"]).table()
+  run = vary(Config(), {"rewards.pricing": "subscription"})
+  for record in SAMPLE[::20]:
+    alone = chain.parse(labels.chain(record, 0)).payoff
+    told = record._replace(extra_info=record.extra_info | {"condition": priced})
+    for name, text in (
+      ("pay_per_token", labels.chain(told, 0, run)), ("subscription", labels.chain(record, 0, run))
+    ):  # fmt: skip
+      expected = pricing.apply(pricing.PRESETS[name], alone)
+      assert np.array_equal(chain.parse(text).payoff, expected)
+      assert check.fault(text) is None
 
 
 TEXT = st.one_of(
@@ -92,9 +130,14 @@ def test_any_record_gives_a_fit_chain(truth, source, turns, whole, reference, se
     {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)
   ]
   extra = {"single_turn_prompt": whole, "reference": reference}
-  text = labels.chain(Record("i", source, messages, truth, extra), seed)
+  record = Record("i", source, messages, truth, extra)
+  text = labels.chain(record, seed)
   assert check.fault(text) is None, text
   assert chain.parse(text, "paper").format == 1
+  # and whatever another matrix asks for
+  action, priced = ACTIONS[seed % 3], bool(seed % 2)
+  other = counterfactual.edit(record, text, action, priced, random.Random(seed))
+  assert check.fault(other) is None, other
 
 
 def test_chains_are_a_function_of_record_and_seed():
@@ -108,7 +151,7 @@ def test_a_seed_draws_the_chains_that_it_drew_before_the_wordings_were_data():
   """Rewording a sentence changes this hash on purpose, another order of draws by mistake."""
   records = sources.load(DataConfig(), "test")[:50]
   text = "\0".join(labels.chain(record, 7) for record in records) + "\0"
-  assert hashlib.sha256(text.encode()).hexdigest().startswith("248ac06fbdc52074")
+  assert hashlib.sha256(text.encode()).hexdigest().startswith("6bfd6840dab1ffca")
 
 
 def test_every_kind_of_reply_has_its_wordings():
@@ -116,8 +159,7 @@ def test_every_kind_of_reply_has_its_wordings():
   assert len(kinds) == 9
   for kind, words in kinds.items():
     assert words["type"] in USER_TYPES and words["about"] and words["effect"], kind
-    actions = [action for action in ACTIONS if action in words]
-    assert actions and all(words[action] for action in actions), kind
+    assert all(words[action] for action in ACTIONS), kind
 
 
 def test_matrices_vary_and_have_one_decimal():
@@ -146,15 +188,14 @@ def test_the_type_follows_from_the_label():
 
 
 def test_the_analysis_derives_the_choice():
-  """Every Pareto-optimal cell of the row is named with its sum, the chosen one last."""
+  """It states the sum of each cell of the declared row, rightly, and names the largest."""
   for record in SAMPLE:
     found = chain.parse(labels.chain(record, 0))
     cell, row_ = features.named_cell(found.analyze), features.user_type(found.thinking)
-    assert cell // 3 == row_
-    front = payoff.front(found.payoff[None], np.array([row_])).optimal
-    for index in range(6):
-      named = f"{CELLS[index]} {found.payoff.reshape(6, 2)[index].sum():.1f}" in found.analyze
-      assert named == bool(front[index][0])
+    stated = features.stated_sums(found.analyze)
+    assert [each for each, _ in stated] == [3 * row_, 3 * row_ + 1, 3 * row_ + 2]
+    assert measures.sums(found.payoff, row_, stated) == [3, 3]
+    assert cell == payoff.choose(found.payoff, np.array(row_))  # where two tie, by the rule
 
 
 def test_every_action_is_taken_by_some():
@@ -164,17 +205,17 @@ def test_every_action_is_taken_by_some():
 
 
 def test_responses_are_right_by_the_rule_judge():
-  by_source = {}
+  verdicts = {}
   for record, each in zip(SAMPLE, scored(SAMPLE)):
     assert each["valid"]
-    by_source.setdefault((record.data_source, record.ground_truth == "harmful"), []).append(
+    verdicts.setdefault((record.data_source, record.ground_truth == "harmful"), []).append(
       each["judge_score"]
     )
-  assert set(by_source["math-hard", False]) == {1.0}
-  assert set(by_source["ambig_qa", False]) == {1.0}
-  assert set(by_source["wildguard", False]) == {1.0}
-  assert set(by_source["wildguard", True]) == {0.5}  # win-win
-  assert np.mean(by_source["medium", False]) >= 2.0
+  assert set(verdicts["math-hard", False]) == {1.0}
+  assert set(verdicts["ambig_qa", False]) == {1.0}
+  assert set(verdicts["wildguard", False]) == {1.0}
+  assert set(verdicts["wildguard", True]) == {0.5}  # win-win
+  assert np.mean(verdicts["medium", False]) >= 2.0
 
 
 def test_a_text_that_was_not_given_is_not_made_up():
