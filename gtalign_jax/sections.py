@@ -307,11 +307,18 @@ class EvalConfig:
   group_size: int = 2  # completions per prompt
   temperature: float = 1.0  # 0 = greedy
   bootstrap: int = placed(2000)  # resamples of the paired intervals, drawn for the report alone
+  # of them, whose chains also go on from edited matrices (game/follow, carry, hold); 0 = none
+  intervene_prompts: int = placed(0)
 
   def __post_init__(self):
     settle("eval", self)
-    at_least("eval", self, 0, "every", "temperature")
+    at_least("eval", self, 0, "every", "temperature", "intervene_prompts")
     at_least("eval", self, 1, "prompts", "group_size", "bootstrap")
+    if self.intervene_prompts > self.prompts:
+      raise BadInput(
+        f"eval.intervene_prompts={self.intervene_prompts}: must be at most eval.prompts="
+        f"{self.prompts}, the prompts that are evaluated"
+      )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,14 @@ ARGUMENTS: arguments.Declared = {
   "--prompts": dict(type=int, help="at most so many, over all sources"),
   **generate.SAMPLING,
   "--turns": dict(type=int, help="assistant turns of a conversation at most (conversation.turns)"),
+  "--intervene": dict(
+    action="store_true",
+    help="swap two cells of each chain's matrix and go on: does what it does follow? With placebos",
+  ),
+  "--force": dict(
+    action="store_true",
+    help="go on from matrices in which each action wins, to the end of the talk: what is it worth?",
+  ),
   "--overwrite": {},
 }
 
@@ -60,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
   finished.check_free(out, args.overwrite)
   config = configs.load(file[0]) if file else None
   from gtalign_jax.data import batches, sources
-  from gtalign_jax.evaluate import compare, offline
+  from gtalign_jax.evaluate import compare, interventions, offline
   from gtalign_jax.progress import progress
   from gtalign_jax.rewards import judges
   from gtalign_jax.rollout import collect
@@ -71,7 +79,13 @@ def run(args: argparse.Namespace) -> int:
   config = configs.override(config, overrides)
   # without a config, all prompts unless a number is given
   limited = file or "eval.prompts" in [*given, *(each.partition("=")[0] for each in overrides)]
-  options = offline.Options(config.eval.group_size, config.eval.temperature, config.seed)
+  options = offline.Options(
+    config.eval.group_size,
+    config.eval.temperature,
+    config.seed,
+    intervene=args.intervene,
+    force=args.force,
+  )
   records = sources.load(config.data, config.data.eval_split)
   # a bad label, or a judge that is away, is found before anything is sampled
   preflight.check(config, {config.data.eval_split: records})
@@ -81,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if limited:
       encoded = batches.held_out(encoded, config.eval.prompts, config.data.seed)
     rows = offline.write(job, encoded, Path(out), lambda row: row, advance, args.overwrite)
-  text = compare.overview(rows, out) + f"{len(rows)} completions in {out}\n"
-  arguments.show(args, text, {"rows": len(rows)} | collect.summary(rows))
+  more, said = interventions.found(rows, config.rewards)
+  text = compare.overview(rows, out) + said + f"{len(rows)} completions in {out}\n"
+  arguments.show(args, text, {"rows": len(rows)} | collect.summary(rows) | more)
   return 0

@@ -51,13 +51,14 @@ def _block(title: str, comparison: dict, epsilon: float) -> str:
   """One section of the text: a table of runs, then lines per pair."""
   rows = [["run", *SHOWN]]
   rows += [[name, *(_cell(run[c]) for c in SHOWN)] for name, run in comparison["runs"].items()]
-  lines = [f"== {title}", *_aligned(rows)]
+  lines = [f"== {title}", *aligned(rows)]
   for pair in comparison["pairs"]:
     lines += ["", *_pair_lines(pair, epsilon)]
   return "\n".join(lines)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+  """Lines of a table whose columns are as wide as they must be."""
   widths = [max(map(len, column)) for column in zip(*rows)]
   return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
@@ -104,7 +105,7 @@ def overview(rows: Sequence[dict[str, Any]], path: str) -> str:
     grid.append([name, *(_range(found.get(key)) for key in MEASURES), mean, str(len(part.places))])
   lost = sum(not row["valid"] for row in rows)
   said = [f"{lost} of {len(rows)} completions have no verdict and count nowhere"] * (lost > 0)
-  return "\n".join([*_aligned(grid), *said]) + "\n"
+  return "\n".join([*aligned(grid), *said]) + "\n"
 
 
 def _range(interval: Mapping[str, float] | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +24,10 @@ from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.mesh import row_shards
 from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.rewards.reward import check_verdicts
-from gtalign_jax.rollout import collect, generate, stop
+from gtalign_jax.rollout import collect, force, generate, intervene, stop
 from gtalign_jax.rollout.engine import Engine, with_turns
 from gtalign_jax.rollout.talk import Environment, environment
+from gtalign_jax.types import Experience
 
 log = logging.getLogger(__name__)
 BUCKETS = (128, 256, 512, 1024, 2048, 4096)  # padded prompt lengths where no config names them
@@ -35,12 +37,21 @@ CHUNK = 32  # prompts written together, or as many as are decoded at once
 
 
 class Options(NamedTuple):
-  """How completions are sampled. ignore_eos: only the budget ends a row (for benchmarks)."""
+  """How completions are sampled. ignore_eos: only the budget ends a row (for benchmarks).
+
+  intervene, force: whether chains also go on from other matrices (rollout/intervene.py, force.py).
+  """
 
   group_size: int
   temperature: float
   seed: int
   ignore_eos: bool = False
+  intervene: bool = False
+  force: bool = False
+
+  def named(self) -> dict[str, Any]:
+    """What makes two jobs differ; what is off is left out, so that older files keep their job."""
+    return {k: v for k, v in self._asdict().items() if v or k not in ("intervene", "force")}
 
 
 class Job:
@@ -102,12 +113,34 @@ class Job:
       part = slice(start, start + self.chunk)
       batch = Batch(encoded.records[part], encoded.ids[part])
       with jax.set_mesh(self.mesh):
-        rows = collect.evaluate(
+        found = collect.evaluate(
           self.engine, self.params, batch, key, self.environment, first_row=start
         )
+        rows = self._edited(found, batch, key, start)
       if self.environment.judge is not None:
         check_verdicts(rows, self.config.rewards, f"prompts from {start + 1} on")
       yield rows
+
+  def _edited(
+    self, found: Experience, batch: Batch, key: jax.Array, first_row: int
+  ) -> list[dict[str, Any]]:
+    """The rows, with the columns of what their chains did from other matrices, where asked for."""
+    columns: dict[str, list[dict[str, Any] | None]] = {}
+    sampled = intervene.chains(found, self.engine.sampling.eos_ids, first_row)
+    heads = intervene.HEADS * self.chunk * self.options.group_size
+    engine = intervene.continuing(self.engine, self.engine.buckets, heads)
+    if self.options.intervene:
+      go_on = functools.partial(intervene.completions, engine, self.params, key, intervene.STEP)
+      rules, seed, longest = self.config.rewards, self.options.seed, engine.buckets[-1]
+      columns["intervention"] = intervene.intervene(
+        self.tokenizer, sampled, go_on, rules, seed, longest
+      )
+    if self.options.force:
+      columns["forced"] = force.play(engine, self.params, batch, sampled, key, self.environment)
+    return [
+      row | {name: column[b] for name, column in columns.items()}
+      for b, row in enumerate(found.rows)
+    ]
 
 
 def config_for(model: str) -> Config:
@@ -136,7 +169,7 @@ def write(
   Returns all rows, read back where this job has written `out` before. Raises BadInput where `out`
   or its partial file is of another job, or cannot be written.
   """
-  named = partial.job(job.config, job.options._asdict(), encoded, job.environment.judge is not None)
+  named = partial.job(job.config, job.options.named(), encoded, job.environment.judge is not None)
   name = json.dumps(named)
   part = out.with_name(out.name + ".partial")
   try:

@@ -167,7 +167,7 @@ def _pair(
     "n_shared": len(ids),
     "n_dropped": len(a.seen & b.seen) - len(ids),  # in both files, but null in one of them
     **metrics.compare(points_a, points_b, epsilon),
-    "difference": _bootstrap(difference, resamples),
+    "difference": bootstrap(difference, resamples),
   }
 
 
@@ -176,10 +176,10 @@ def intervals(run: ScoredRun, resamples: int) -> dict[str, dict[str, float]]:
   measures = metrics.per_point(*points(run).T)
   if not np.isnan(run.columns["parsed"]).any():
     measures["parse"] = run.columns["parsed"]
-  return _bootstrap(measures, resamples)
+  return bootstrap(measures, resamples)
 
 
-def _bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, dict[str, float]]:
+def bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, dict[str, float]]:
   """Percentile intervals of mean differences a - b, ids drawn with replacement in whole pairs."""
   values_ND = np.stack(list(difference.values()), axis=1)
   count = len(values_ND)

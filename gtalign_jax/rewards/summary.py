@@ -32,8 +32,8 @@ def summarise(
   judge/invalid_frac, the share of all rows that are not; action_frac and pareto_frac are shares of
   the parsed rows that name a cell, dilemma_frac and equilibrium_gap of the parsed rows; those of
   `_measures` look at the rows of a prompt together (id `<prompt>#<sample>`). NaN where nothing is
-  left to average; names of conversations, of realised payoffs and of a known truth are there only
-  where rows have some.
+  left to average; names of conversations, of edits, of realised payoffs and of a known truth are
+  there only where rows have some.
   """
   out = _means(scored)
   sources = [row["data_source"] for row in rows]
@@ -67,7 +67,8 @@ def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   out["game/pareto_frac"] = _share(sum(bool(each["pareto"]) for each in naming), len(naming))
   out["game/dilemma_frac"] = _share(sum(bool(each["dilemma"]) for each in parsed), len(parsed))
   out["game/equilibrium_gap"] = _mean(parsed, "equilibrium_gap")
-  return out | _conversations(scored) | _truth(valid) | _types(parsed) | _measures(parsed)
+  out |= _conversations(scored) | _interventions(scored)
+  return out | _truth(valid) | _types(parsed) | _measures(parsed)
 
 
 def _conversations(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -80,6 +81,36 @@ def _conversations(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     ended = sum(each["ended"] == how for each in talks)
     out[f"conversation/{how}_frac"] = _share(ended, len(talks))
   return out
+
+
+def intervened(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """`measures.intervention` of the rows that were edited (column `intervention`)."""
+  edited = [(prompt_of(row["id"]), row["intervention"]) for row in rows if row.get("intervention")]
+  number = {prompt: n for n, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in edited))}
+
+  def action(cell: str | None) -> str | None:
+    return cell and cell.rpartition("_")[2]
+
+  held = [
+    (action(cell) == action(each["own"]), number[prompt])
+    for prompt, each in edited
+    for cell in each["placebo"]
+  ]
+  return measures.intervention(
+    [each["named"] == each["edited"] for _, each in edited],
+    [each["action"] == action(each["edited"]) for _, each in edited],
+    [number[prompt] for prompt, _ in edited],
+    [each for each, _ in held],
+    [of for _, of in held],
+  )
+
+
+def _interventions(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """Of all rows, those without verdict too; {} where no row was meant to be edited."""
+  if not any("intervention" in each for each in scored):
+    return {}
+  found = intervened(scored)
+  return {f"game/{name}": found[name] for name in ("follow", "carry", "hold", "effect")}
 
 
 def _truth(valid: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -38,11 +38,15 @@ def collect(
   log: WorkLog = QUIET,
   first_row: int = 0,
   advance: Advance = lambda done, total: None,
+  heads: Sequence[Sequence[int]] | None = None,
+  number_P: np.ndarray | None = None,
 ) -> Experience:
   """Samples G completions for each prompt of `batch` and scores them; all of it on the host.
 
   params: as decoding reads them. key, step: of the draws. first_row: number of the first prompt
-  within the step, likewise. Where the engine has later turns, each completion opens a conversation,
+  within the step, likewise; number_P: of each, where they do not follow one another. heads: ids
+  that the completions of each prompt begin with; the engine takes them for a part of the prompt.
+  Where the engine has later turns, each completion opens a conversation,
   and each turn is a batch of those that still go on. Completions are scored, and users reply, as
   turns end, while the device decodes the others: a model behind a network takes as long as a
   rollout. advance: told how many prompts have been answered.
@@ -51,7 +55,10 @@ def collect(
   seed = environment.data.seed
   records = [intents.given(record, seed, step, K) for record in batch.records]
   opening = [talk.opened(record, G, environment) for record in records]
-  turn = Turn(opening, records, batch.ids, np.arange(first_row, first_row + P))
+  number_P = np.arange(first_row, first_row + P) if number_P is None else number_P
+  heads = [()] * P if heads is None else heads
+  ids = [np.asarray([*each, *head], np.int32) for each, head in zip(batch.ids, heads, strict=True)]
+  turn = Turn(opening, records, ids, number_P, heads)
   rows_PG, rollout = _take_turn(engine, params, turn, key, step, environment, log, advance)
   rows = [row for rows_G in rows_PG for row in rows_G]
   later = []
@@ -67,7 +74,7 @@ def collect(
         engine, environment, [records[b // G] for b in going], [rows[b] for b in going]
       ),
       # numbers that no other row of the step has: a draw depends on (seed, step, row, turn, t)
-      row_P=(number - 1) * ROWS_OF_TURN + first_row * G + np.asarray(going),
+      row_P=(number - 1) * ROWS_OF_TURN + np.asarray([number_P[b // G] * G + b % G for b in going]),
     )
     found, more = _take_turn(engine.later, params, turn, key, step, environment, log)
     later.append(_Later(turn.ids, more, going))
@@ -76,10 +83,10 @@ def collect(
   if environment.judge is not None:
     rows = calibrated(rows, environment.rewards)
   return Experience(
-    prompts=batch.ids,
+    prompts=ids,
     rollout=rollout,
     rows=rows,
-    length_P=np.asarray([len(ids) for ids in batch.ids]),
+    length_P=np.asarray([len(each) for each in ids]),
     count_PG=rollout.mask_BC.sum(1).reshape(P, G),
     later=_joined(engine, later) if K > 1 else None,
   )
@@ -88,13 +95,15 @@ def collect(
 class Turn(NamedTuple):
   """A turn of some conversations. before: their rows so far, G for each prompt of the engine.
 
-  records, ids: of each prompt. row_P: what its draws are derived from.
+  records, ids: of each prompt. row_P: what its draws are derived from. heads: the end of `ids`
+  that belongs to the completions of each prompt; none by default.
   """
 
   before: list[list[Row]]
   records: list[Record]
   ids: list[np.ndarray]
   row_P: np.ndarray
+  heads: Sequence[Sequence[int]] = ()
 
 
 class _Later(NamedTuple):
@@ -145,9 +154,9 @@ def heard(
   records: list[Record] = []
   mine = ended[distributed.share(len(ended))]
   for each in mine:
-    texts = written(
-      engine.tokenizer, len(turn.ids[each.prompt]), each.rollout, engine.sampling.eos_ids
-    )
+    head = turn.heads[each.prompt] if turn.heads else ()
+    read = len(turn.ids[each.prompt]) - len(head)
+    texts = written(engine.tokenizer, read, each.rollout, engine.sampling.eos_ids, head)
     for before, text in zip(turn.before[each.prompt], texts, strict=True):
       rows.append(talk.spoken(before, text, environment.rewards))
       records.append(turn.records[each.prompt])
@@ -222,7 +231,7 @@ def evaluate(
   *,
   first_row: int = 0,
   advance: Advance = lambda done, total: None,
-) -> list[Row]:
+) -> Experience:
   """Rows of `gtalign eval` for all prompts of `batch`, in order (`generate` where judge is None).
 
   The same key gives the same draws for every policy, so that runs are compared on equal terms.
@@ -230,9 +239,7 @@ def evaluate(
   """
   turns, seed = environment.conversation.turns, environment.data.seed
   batch = batch._replace(records=[intents.given(each, seed, None, turns) for each in batch.records])
-  return collect(
-    engine, params, batch, key, 0, environment, first_row=first_row, advance=advance
-  ).rows
+  return collect(engine, params, batch, key, 0, environment, first_row=first_row, advance=advance)
 
 
 def play(

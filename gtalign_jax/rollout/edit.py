@@ -27,16 +27,29 @@ _NUMBER = re.compile(r"(:\s*)-?\d[-+.\deE]*")  # keys are cells and roles, so a 
 class Opening(NamedTuple):
   """A chain up to `</payoff>`.
 
-  ids: as sampled. text: what they spell. span: characters of the payoff object. payoff_UAR:
-  float64.
-  user_type: 0 DQ, 1 VQ, -1 undeclared.
+  ids: as sampled. text: what they spell. offsets: characters of each id. span: characters of the
+  payoff object. payoff_UAR: float64. user_type: 0 DQ, 1 VQ, -1 undeclared.
   """
 
   ids: list[int]
   text: str
+  offsets: list[tuple[int, int]]
   span: tuple[int, int]
   payoff_UAR: Any
   user_type: int
+
+
+def opening_of(tokenizer: Any, ids: Sequence[int]) -> list[int]:
+  """Sampled ids up to the token that completes `</payoff>`; all of them where none does."""
+  offsets = _offsets(tokenizer, ids)
+  end = spell(tokenizer, ids).find(STOP) + len(STOP)
+  if end < len(STOP):
+    return list(ids)
+  return list(ids[: bisect_left([each[1] for each in offsets], end) + 1])
+
+
+def _offsets(tokenizer: Any, ids: Sequence[int]) -> list[tuple[int, int]]:
+  return chain.token_offsets(ids, lambda part: spell(tokenizer, part))
 
 
 def read(tokenizer: Any, ids: Sequence[int]) -> Opening | str:
@@ -56,7 +69,8 @@ def read(tokenizer: Any, ids: Sequence[int]) -> Opening | str:
   block = text[first:last]
   start = first + len(block) - len(block.lstrip())
   span = (start, start + len(block.strip()))
-  return Opening(list(ids), text, span, found.payoff, features.user_type(found.thinking or ""))
+  offsets, declared = _offsets(tokenizer, ids), features.user_type(found.thinking or "")
+  return Opening(list(ids), text, offsets, span, found.payoff, declared)
 
 
 def rewrite(written: str, payoff_UAR: Any) -> str:
@@ -77,8 +91,7 @@ def splice(tokenizer: Any, opening: Opening, new: str) -> list[int]:
   of what else they held. Raises RunFailure where the tokenizer cannot spell that.
   """
   (start, end), ids, text = opening.span, opening.ids, opening.text
-  offsets = chain.token_offsets(ids, lambda part: spell(tokenizer, part))
-  begins, ends = [each[0] for each in offsets], [each[1] for each in offsets]
+  begins, ends = [each[0] for each in opening.offsets], [each[1] for each in opening.offsets]
   first = bisect_right(ends, start)
   last = bisect_left(begins, end, lo=first)
   kept, resumed = [0, *ends][first], [*begins, len(text)][last]

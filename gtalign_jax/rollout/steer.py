@@ -15,14 +15,15 @@ from gtalign_jax.errors import RunFailure
 from gtalign_jax.fields import Table
 from gtalign_jax.game import payoff, pricing
 from gtalign_jax.models import Policy
-from gtalign_jax.models.vocabulary import body, spell
+from gtalign_jax.models.vocabulary import spell
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.rewards import chain, features
 from gtalign_jax.rollout import generate, stop
 from gtalign_jax.rollout.edit import STOP, Opening, read, rewrite, splice
-from gtalign_jax.rollout.engine import Engine, stream
+from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.rollout.intervene import completions
 from gtalign_jax.sections import DataConfig, MeshConfig, RolloutConfig
 from gtalign_jax.types import CELLS, ROLES, USER_TYPES
 
@@ -59,13 +60,8 @@ class Completer:
     width = -(-max(map(len, ids)) // BUCKET) * BUCKET
     engine = self._stopping_at(tuple(stops))._replace(slots=len(ids), buckets=(width,))
     prompts_P = [np.asarray(row, np.int32) for row in ids]
-    row_P = np.zeros(len(ids), np.int32)  # one number for all: rows differ by their prompt alone
-    out: list[list[int]] = [[] for _ in ids]
-    for ended in stream(engine, self._policy.params, prompts_P, self._key, draw, row_P=row_P):
-      for each in ended:
-        sampled = each.rollout.tokens_BC[each.rollout.mask_BC]
-        out[each.prompt] = body(sampled, self._policy.eos_ids)
-    return out
+    numbers = [0] * len(ids)  # one for all: rows differ by their prompt alone
+    return completions(engine, self._policy.params, self._key, draw, prompts_P, numbers)
 
   def _stopping_at(self, stops: tuple[str, ...]) -> Engine:
     """The engine for these stop strings; each set has a table, and so programs, of its own size."""

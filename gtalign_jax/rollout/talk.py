@@ -110,17 +110,11 @@ def spoken(row: Row, written: Row, config: RewardConfig) -> Row:
   """
   if "turns" not in row:
     return row | written
-  found = chain.blocks(written["completion"])
-  text = written["completion"]
-  analyze, response = (chain.contents(text, span) for span in found.spans[2:])
-  did = -1
-  if response is not None:
-    cell = features.named_cell(analyze or "")
-    did = features.action(response, cell, config.cq_max_words, config.aq_min_words)
+  did = decided(written["completion"], config)
   turn = {
     "role": "assistant",
-    "response": response,
-    "action": ACTIONS[did] if did >= 0 else None,
+    "response": did.response,
+    "action": ACTIONS[did.action] if did.action >= 0 else None,
     **{k: written[k] for k in ("completion", "completion_tokens", "finish_reason")},
     "control_tokens": written["control_tokens"],
   }
@@ -131,6 +125,24 @@ def spoken(row: Row, written: Row, config: RewardConfig) -> Row:
   }
   talk = {"turns": [*row["turns"], turn], "n_turns": row["n_turns"] + 1}
   return row | first | counts | talk
+
+
+class Decision(NamedTuple):
+  """What one chain decides. cell: that it names, action: that its response does; -1 for none."""
+
+  cell: int
+  action: int
+  response: str | None
+
+
+def decided(completion: str, config: RewardConfig) -> Decision:
+  """Read from the blocks that occur once, also where the text is no chain."""
+  spans = chain.blocks(completion).spans
+  analyze, response = (chain.contents(completion, span) for span in spans[2:])
+  cell, action = features.named_cell(analyze or ""), -1
+  if response is not None:
+    action = features.action(response, cell, config.cq_max_words, config.aq_min_words)
+  return Decision(cell, action, response)
 
 
 def answered(

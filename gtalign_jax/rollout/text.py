@@ -14,17 +14,22 @@ from gtalign_jax.types import Rollout
 
 
 def written(
-  tokenizer: Any, prompt_tokens: int, rollout: Rollout, eos_ids: Sequence[int]
+  tokenizer: Any,
+  prompt_tokens: int,
+  rollout: Rollout,
+  eos_ids: Sequence[int],
+  head: Sequence[int] = (),
 ) -> list[Row]:
   """What rows of `gtalign generate` say of the completions of one prompt.
 
-  rollout: its G rows, on the host. control_tokens counts special tokens other than the EOS that
-  ends a row: text does not tell `<|im_start|>` from its spelling, and other readers of the ids see
-  a turn begin there.
+  rollout: its G rows, on the host. head: ids that they all begin with. control_tokens counts
+  special tokens other than the EOS that ends a row: text does not tell `<|im_start|>` from its
+  spelling, and other readers of the ids see a turn begin there.
   """
   control = vocabulary.control_ids(tokenizer)
   rows = []
-  for ids, stopped in rows_of(rollout):
+  for sampled, stopped in rows_of(rollout):
+    ids = [*head, *sampled]
     completion = vocabulary.spell(tokenizer, ids, eos_ids)
     row = {
       "completion": completion,

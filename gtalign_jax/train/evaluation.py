@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -15,14 +16,14 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.parallel import distributed
 from gtalign_jax.progress import progress
 from gtalign_jax.rewards.reward import check_verdicts
-from gtalign_jax.rollout import collect
+from gtalign_jax.rollout import collect, intervene
 from gtalign_jax.rollout import engine as engines
 from gtalign_jax.train import checkpoint
 from gtalign_jax.train import state as states
 from gtalign_jax.train.checkpoint import Checkpoints
 from gtalign_jax.train.services import Services
-from gtalign_jax.train.setup import Setup
-from gtalign_jax.types import TrainState
+from gtalign_jax.train.setup import Setup, heads, heads_engine
+from gtalign_jax.types import Experience, TrainState
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +37,20 @@ def evaluate(
   rows have a verdict.
   """
   rewards, engine = setup.config.rewards, services.evaluator
-  test_set = Batch(setup.test_set.records, setup.test_set.ids)
+  test_set, edits = Batch(setup.test_set.records, setup.test_set.ids), heads(setup.config)
   with services.clock.phase("evaluation"), jax.set_mesh(setup.mesh):
     with services.clock.phase("compile"), progress(f"eval {name}: compiling"):
       shapes = states.decodable(setup, params)
       tables = engines.tables(engine, shapes, test_set.ids)
+      if edits:
+        tables += intervene.head_tables(heads_engine(setup, services.programs), shapes, edits)
       services.programs.compile([states.decode_table(setup, params), *tables])
     read = states.decode_params(setup, services.programs, params)
     with progress(f"eval {name}") as advance:
-      rows = collect.evaluate(
+      found = collect.evaluate(
         engine, read, test_set, setup.eval_key, services.environment, advance=advance
       )
+    rows = _edited(setup, services, found, read) if edits else found.rows
     check_verdicts(rows, rewards, f"evaluation of {name} at step {step}")
     summary = collect.summary(rows)
     if services.main:
@@ -56,6 +60,21 @@ def evaluate(
         files.replace(path, lines)
     services.writer.write("eval", step, {"policy": name} | summary)
   return summary
+
+
+def _edited(
+  setup: Setup, services: Services, found: Experience, params: Any
+) -> list[dict[str, Any]]:
+  """The rows; those of the first prompts with the column of what their chains did when edited."""
+  config, engine = setup.config, heads_engine(setup, services.programs)
+  sampled = intervene.chains(found, engine.sampling.eos_ids)
+  first = sampled[: config.eval.intervene_prompts * config.eval.group_size]
+  go_on = functools.partial(intervene.completions, engine, params, setup.eval_key, intervene.STEP)
+  columns = intervene.intervene(
+    setup.tokenizer, first, go_on, config.rewards, config.seed, engine.buckets[-1]
+  )
+  edited = [row | {"intervention": each} for row, each in zip(found.rows, columns)]
+  return [*edited, *found.rows[len(first) :]]
 
 
 def evaluate_once(setup: Setup, services: Services, name: str, params: Any) -> None:

@@ -81,13 +81,14 @@ def _tables(
     yield states.decode_table(found, params, (state._replace(params=None), reference))
   layout = "columns" if topology.devices[0].platform == "cpu" else "rows"
   compiled = Executables(found.mesh)  # never filled: the engine names the mesh by it
-  for phase, make in (
-    ("rollout", setup.training_engine),
-    ("evaluation", setup.evaluation_engine),
+  for phase, make, prompts in (
+    ("rollout", setup.training_engine, config.grpo.prompts_per_step if config.grpo.steps else 0),
+    ("evaluation", setup.evaluation_engine, config.eval.prompts),
+    ("evaluation", setup.heads_engine, setup.heads(config)),
   ):
-    if phase in phases and (config.grpo.steps or phase == "evaluation"):
+    if phase in phases and prompts:
       engine = make(found, compiled, layout)
-      yield from _sampling(found, engine, states.decodable(found, params), resident)
+      yield from _sampling(engine, prompts, states.decodable(found, params), resident)
   if config.grpo.steps and "update" in phases:
     bucket, width = config.rollout.prompt_buckets[-1], config.rollout.max_new_tokens
     yield from programs.grpo_tables(found, optimizers, state, [bucket], [width])
@@ -111,14 +112,13 @@ def _sft(found: Setup, params: Any) -> Table:
   return programs.sft_table(found, optimizers, state, prefix, count, width)
 
 
-def _sampling(found: Setup, engine: Engine, params: Any, resident: Any) -> Iterator[Table]:
+def _sampling(engine: Engine, prompts: int, params: Any, resident: Any) -> Iterator[Table]:
   """Programs of one engine; caches that grow count in their last and largest size."""
-  config, sampling = found.config, engine.sampling
+  sampling = engine.sampling
   if decoding.layout(sampling.layout).GROWS:
     engine = engine._replace(sampling=sampling._replace(segment=sampling.budget))
-  prompts = config.eval.prompts if engine.prefix else config.grpo.prompts_per_step
   refilled = prompts > engine.slots
-  yield engines.table(engine, params, config.rollout.prompt_buckets[-1], refilled, resident)
+  yield engines.table(engine, params, engine.buckets[-1], refilled, resident)
   if (later := engine.later) is not None:
     later = later._replace(sampling=engine.sampling._replace(group_size=1))
     yield engines.table(later, params, later.buckets[-1], True, resident)

@@ -20,7 +20,7 @@ from gtalign_jax.models.variants import Arch, split_dimensions
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.rollout import generate, stop
+from gtalign_jax.rollout import generate, intervene, stop
 from gtalign_jax.rollout.engine import Engine, with_turns
 from gtalign_jax.train import preflight
 from gtalign_jax.types import Fixed, TrainState
@@ -193,6 +193,20 @@ def evaluation_engine(setup: Setup, programs: Executables, layout: str = "") -> 
   changes = {"group_size": config.eval.group_size, "temperature": config.eval.temperature}
   prompts = config.eval.prompts
   return _engine(setup, programs, slots, layout, prefix="eval_", prompts=prompts, **changes)
+
+
+def heads_engine(setup: Setup, programs: Executables, layout: str = "") -> Engine:
+  """Goes on from edited openings of the evaluation's first chains; see `heads`."""
+  evaluator, edited = evaluation_engine(setup, programs, layout), setup.test_set.ids
+  edited = edited[: setup.config.eval.intervene_prompts]
+  lengths = {batches.bucket(len(ids), evaluator.buckets) for ids in edited}
+  made = intervene.continuing(evaluator, lengths or evaluator.buckets[-1:], heads(setup.config))
+  return made._replace(later=None)
+
+
+def heads(config: Config) -> int:
+  """Edited openings of an evaluation at most."""
+  return intervene.HEADS * config.eval.intervene_prompts * config.eval.group_size
 
 
 def _engine(

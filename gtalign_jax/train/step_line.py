@@ -17,7 +17,8 @@ GAME = (
 SHOWN = {
   "sft": (("loss", "loss", ".4f"), ("grad_norm", "grad", ".3f"), ("lr", "lr", ".1e")),
   "grpo": GAME,
-  "eval": GAME,
+  # the two that say whether the matrix decides; only where something was edited, or stated
+  "eval": (*GAME, ("game/follow", "follow", ".2f"), ("game/sums_right", "sums", ".2f")),
 }
 
 

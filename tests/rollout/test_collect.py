@@ -40,7 +40,7 @@ def rows(slots, buckets=(32,), part=slice(None), seen=None, judge=None, config=P
     Environment(config, judge),
     first_row=part.start or 0,
     advance=lambda done, total: seen is not None and seen.append((done, total)),
-  )
+  ).rows
 
 
 def opening(records):
