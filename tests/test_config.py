@@ -275,7 +275,7 @@ def test_every_key_is_one_or_the_other():
     "rewards.judge.max_invalid_frac", "rewards.judge.max_tokens",
     "rewards.judge.max_tokens_key", "grpo.micro_prompts", "grpo.micro_samples",
     "grpo.length_buckets", "sft.micro_batch", "sft.length_bucket", "sft.every", "eval.every",
-    "eval.bootstrap", "mesh.data", "mesh.fsdp", "mesh.tensor", "checkpoint.every",
+    "eval.bootstrap", "eval.intervene_prompts", "mesh.data", "mesh.fsdp", "mesh.tensor", "checkpoint.every",
     "checkpoint.keep", "log.tensorboard", "log.wandb", "log.samples",
   }  # fmt: skip
   placement |= {key for key in configs.keys(Config()) if key.startswith(("teacher.", "watch."))}
