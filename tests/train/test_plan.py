@@ -13,6 +13,7 @@ from gtalign_jax.cli import main as cli
 from gtalign_jax.config import (
   Config,
   DataConfig,
+  EvalConfig,
   GRPOConfig,
   MeshConfig,
   PolicyConfig,
@@ -204,6 +205,15 @@ def test_the_warm_start_is_planned_too():
   )
   names = list(plan.plan(config_, TINY, topology.describe("cpu:8"), ("sft",))["programs"])
   assert names == ["sft_zero_gradients", "sft_accumulate", "sft_add_metrics", "sft_apply"]
+
+
+@pytest.mark.slow
+def test_edited_openings_are_planned_too():
+  config_ = dataclasses.replace(config(), eval=EvalConfig(intervene_prompts=4))
+  found = plan.plan(config_, TINY, topology.describe("cpu:8"), ("evaluation",))["programs"]
+  heads = [name for name in found if name.startswith("eval_head_")]
+  # a row for each of 4 x 2 x 3 openings, longer than a prompt by the budget
+  assert heads == [f"eval_head_{name}" for name in ("prefill", "layers", "decode")]
 
 
 def test_command_in_a_fresh_process_makes_its_devices():
