@@ -64,6 +64,10 @@ MORE = {
   "qwen3b_v5e16": ("mesh.fsdp=4",),
   # its source has no chains that short
   "concierge": ("data.sources=()", "conversation.max_context_tokens=96"),
+  # nor have those chains payoffs
+  "steering": (
+    *("data.sources=()", "conversation.max_context_tokens=96", "sft.counterfactual=0.0"),
+  ),
   # long enough to write <response>, without which nothing is put to a judge
   "http_judge": ("sft.steps=60", "sft.optim.lr=2e-2"),
   "conversations_http": (

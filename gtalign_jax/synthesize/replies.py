@@ -24,7 +24,7 @@ WORDINGS: dict[str, Any] = tomllib.loads(
   resources.files("gtalign_jax.synthesize").joinpath("wordings.toml").read_text("utf-8")
 )
 STATED = 0.5  # share of the full intent's subject that the user has said in a complete request
-MAX_WORDS = 52  # of an excerpt of a reference text
+MAX_WORDS = 44  # of an excerpt of a reference text
 MAX_MEANING = 12  # words of one meaning in a clarifying question
 _LIMITS = RewardConfig()
 _NUMBER = re.compile(r"\d+")
@@ -87,14 +87,15 @@ def _reference(record: Record) -> str:
 def topic(record: Record, most: int = 3) -> list[str]:
   """Words that say what the user's turns are about, the last turn's first."""
   found: dict[str, str] = {}  # stem -> the word as it was written, one per stem
-  for text in reversed(_said(record, "user")):
+  for text in reversed(turns(record, "user")):
     for word in _WORD.findall(text):
       for stem in subject(word) - _FILLER:
         found.setdefault(stem, word)
   return [clean(word) for word in list(found.values())[:most]]
 
 
-def _said(record: Record, *roles: str) -> list[str]:
+def turns(record: Record, *roles: str) -> list[str]:
+  """The turns of the conversation, those of `roles` alone where some are given."""
   turns = prompts.conversation(record)[1]
   return [turn["content"] for turn in turns if not roles or turn["role"] in roles]
 
@@ -104,7 +105,7 @@ def is_complete(record: Record) -> bool:
   whole = record.extra_info.get("single_turn_prompt")
   if not isinstance(whole, str) or not whole:
     return True  # what was said is all there is
-  whole, said = _without_drawings(whole), " ".join(_said(record))
+  whole, said = _without_drawings(whole), " ".join(turns(record))
   numbers = set(_NUMBER.findall(whole)) <= set(_NUMBER.findall(said))
   return numbers and share(subject(whole), subject(said)) >= STATED
 
@@ -172,7 +173,7 @@ def _difference(one: str, two: str) -> tuple[str, str]:
 
 def _focus(record: Record, rng: random.Random) -> Case:
   """A harmless request for which the record holds no answer: ask where to begin."""
-  asked = subject(" ".join(_said(record)))
+  asked = subject(" ".join(turns(record)))
   # about an eighth of what was said, so that a long request is not asked back in three words
   named = topic(record, most=min(max(3, -(-len(asked) // 8)), 7))
   words = WORDINGS["open"]
@@ -188,7 +189,7 @@ def _writing(record: Record, truth: str, rng: random.Random) -> Case:
   excerpt = _excerpt(truth, MAX_WORDS)
   if is_complete(record) and excerpt:
     return _case("write", rng, excerpt=excerpt)
-  words, form = WORDINGS["draft"], _FORM.search(" ".join(reversed(_said(record, "user"))))
+  words, form = WORDINGS["draft"], _FORM.search(" ".join(reversed(turns(record, "user"))))
   about = [word for word in topic(record) if not _FORM.fullmatch(word)][:1]
   kind = form[0].lower() if form else "text"  # as far as the user has said it
   named = f"the {kind} about {about[0]}" if about else f"the {kind}"

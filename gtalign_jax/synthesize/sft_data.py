@@ -18,7 +18,7 @@ from gtalign_jax.errors import BadInput
 from gtalign_jax.models.vocabulary import spell
 from gtalign_jax.rollout.edit import STOP
 from gtalign_jax.sections import DataConfig, SFTConfig
-from gtalign_jax.synthesize import counterfactual, labels
+from gtalign_jax.synthesize import counterfactual, labels, requests
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -35,7 +35,8 @@ def examples(
 ) -> tuple[list[Pair], int]:
   """((prompt_ids, completion_ids) pairs, count left out).
 
-  Chains come from the file `sft.data`, else from the labels of `encoded`. Completions end with the
+  Chains come from the file `sft.data`, else from the labels of `encoded`, and of its requests with
+  the other type (requests.py). Completions end with the
   tokenizer's EOS, or where sampling does not end at that, with the first of `eos_ids`. config: of
   the run, for chains whose payoffs follow from it (concierge), and for second turns (labels.later)
   where conversations have them. The last pairs, a share `sft.counterfactual` of all, continue other
@@ -46,6 +47,7 @@ def examples(
   if sft_config.data:
     encoded, texts = _from_file(Path(sft_config.data), tokenizer, data_config)
   else:
+    encoded = _of_both_types(encoded, tokenizer, data_config, seed)
     texts = [labels.chain(record, seed, config) for record in encoded.records]  # those that fit
     if config and config.conversation.turns > 1:
       tried = ((record, labels.later(record, seed, config)) for record in encoded.records)
@@ -68,6 +70,19 @@ def examples(
   # prompts of the training set that were too long were counted when it was encoded
   too_long = encoded.left_out if sft_config.data else 0
   return pairs, len(found) - len(pairs) + too_long
+
+
+def _of_both_types(
+  encoded: prompts.Encoded, tokenizer: Any, data_config: DataConfig, seed: int
+) -> prompts.Encoded:
+  """The prompts, and behind them those of the same labels with the other type, where they fit."""
+  found = [other for record in encoded.records if (other := requests.other(record, seed))]
+  if not found or data_config.template == "released":  # whose instructions are in the request
+    return encoded
+  # one that fits goes with them: of prompts that are all too long, there would be an error
+  more = prompts.encode([encoded.records[0], *found], tokenizer, data_config)
+  records, ids = [*encoded.records, *more.records[1:]], [*encoded.ids, *more.ids[1:]]
+  return encoded._replace(records=records, ids=ids)
 
 
 def _after_payoffs(pair: Pair, tokenizer: Any) -> Pair:

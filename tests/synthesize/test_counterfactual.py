@@ -70,19 +70,22 @@ def test_the_loss_begins_where_a_policy_would_go_on(own):
     encoded, tiny, dataclasses.replace(HALF, counterfactual=0.0), seed=3, data_config=DATA
   )
   pairs, left_out = sft_data.examples(encoded, tiny, HALF, seed=3, data_config=DATA)
-  n = len(encoded.records)
+  n = len(plain)
   assert left_out == 0 and len(pairs) == 2 * n
   assert all(np.array_equal(a, b) for p, q in zip(plain, pairs) for a, b in zip(p, q))
-  texts = [labels.chain(record, 3) for record in encoded.records]
-  for each, (context, tail) in zip(counterfactual.chains(encoded.records, texts, n, 3), pairs[n:]):
-    prompt, whole = plain[each.of]
-    assert np.array_equal(context[: len(prompt)], prompt)
-    opening, ids = context[len(prompt) :].tolist(), whole.tolist()
-    assert tiny.decode([*opening, *tail[:-1]]) == each.text and tail[-1] == tiny.eos_token_id
+  for context, tail in pairs[n:]:
+    prompt, ids = next(
+      (prompt, whole.tolist())
+      for prompt, whole in plain
+      if np.array_equal(context[: len(prompt)], prompt)
+    )
+    opening = context[len(prompt) :].tolist()
+    text = tiny.decode([*opening, *tail[:-1]])
+    assert check.fault(text) is None and tail[-1] == tiny.eos_token_id
     assert edit.STOP in tiny.decode(opening) and edit.STOP not in tiny.decode(opening[:-1])
     last = next(k for k in range(len(ids)) if edit.STOP in tiny.decode(ids[:k]))
     read = edit.read(tiny, ids[:last])
-    other = edit.rewrite(read.text[slice(*read.span)], chain.parse(each.text).payoff)
+    other = edit.rewrite(read.text[slice(*read.span)], chain.parse(text).payoff)
     assert edit.splice(tiny, read, other) == opening
   # the loss is on the completions alone
   split = sft.split(pairs)
