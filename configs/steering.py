@@ -2,10 +2,10 @@
 
   gtalign train configs/steering.py
 
-The concierge's game (configs/concierge.py) with a longer warm start, some 70 minutes of it on 2 CPU
-cores. Expect `gtalign steer` and edited payoffs to change the action, and game/sums_right,
-game/payoff_icc and game/type_accuracy to rise with the updates. Not measured yet. The baseline is
-the same command with sft.counterfactual=0.0. Other prompts: data.sources=() with the sample set or
+The concierge's game (configs/concierge.py) with a longer warm start. Expect `gtalign steer` and
+edited payoffs to change the action, and game/sums_right, game/payoff_icc and game/type_accuracy to
+rise with the updates. Not measured yet. The baseline is the same command with
+sft.counterfactual=0.0. Other prompts: data.sources=() with the sample set or
 data.root=$GTALIGN_DATA, and the lengths of configs/quickstart.py.
 """
 

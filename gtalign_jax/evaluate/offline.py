@@ -125,6 +125,8 @@ class Job:
     self, found: Experience, batch: Batch, key: jax.Array, first_row: int
   ) -> list[dict[str, Any]]:
     """The rows, with the columns of what their chains did from other matrices, where asked for."""
+    if not (self.options.intervene or self.options.force):
+      return found.rows
     columns: dict[str, list[dict[str, Any] | None]] = {}
     sampled = intervene.chains(found, self.engine.sampling.eos_ids, first_row)
     heads = intervene.HEADS * self.chunk * self.options.group_size

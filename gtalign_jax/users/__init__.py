@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gtalign_jax.endpoint import there
 from gtalign_jax.endpoint_sections import UserConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.users.base import User
@@ -34,16 +35,5 @@ def connect(config: UserConfig, folder: Path | None = None, speak: Speak | None 
 
 
 def check(config: UserConfig) -> None:
-  """Is the user there? Cheap: one small request (http), or one look at the file (recorded).
-
-  Raises BadInput, or RunFailure where an endpoint does not answer.
-  """
-  if config.kind == "http":
-    from gtalign_jax.endpoint import answers  # deferred, as above
-
-    answers.check(config)
-  if config.kind == "recorded":
-    try:
-      connect(config)
-    except BadInput as error:
-      raise BadInput(f"conversation.user.log: {error}; name a file of replies") from None
+  """Raises BadInput or RunFailure where the user is not there (endpoint/there.py)."""
+  there.check(config, lambda: connect(config))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gtalign_jax.endpoint import there
 from gtalign_jax.endpoint_sections import JudgeConfig
-from gtalign_jax.errors import BadInput
 from gtalign_jax.rewards.judges.base import Judge
 
 
@@ -34,16 +34,5 @@ def beside(output: Path) -> Path | None:
 
 
 def check(config: JudgeConfig) -> None:
-  """Is the judge there? Cheap: one small request (http), or one look at the log (recorded).
-
-  Raises BadInput, or RunFailure where an endpoint does not answer.
-  """
-  if config.kind == "http":
-    from gtalign_jax.endpoint import answers  # deferred, as above
-
-    answers.check(config)
-  if config.kind == "recorded":
-    try:
-      make(config).close()
-    except BadInput as error:
-      raise BadInput(f"rewards.judge.log: {error}; name a log of verdicts") from None
+  """Raises BadInput or RunFailure where the judge is not there (endpoint/there.py)."""
+  there.check(config, lambda: make(config))
