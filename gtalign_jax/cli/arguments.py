@@ -15,6 +15,7 @@ from gtalign_jax.errors import BadInput
 # runs/lr=1e-4/out.jsonl is a path: what stands before its sign is no key
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 _FLAG = re.compile(r"--(?P<key>[A-Za-z_][\w.-]*)(?P<value>=.*)?", re.S)
+MOST_VALUES = 100  # of a sweep, whose every prompt is answered once for each
 BITS = 24  # of a count: larger ones overflow the sizes of arrays, in XLA without a word
 
 # Arguments by name, with what argparse is told of them. Each command has its own `ARGUMENTS`; those
@@ -111,6 +112,27 @@ def only(overrides: Sequence[str], allowed: Sequence[str], command: str) -> None
       if key not in known or key in allowed or key.startswith(sections):
         continue
       raise BadInput(f"{each}: gtalign {command} reads only {', '.join(allowed)}; leave it out")
+
+
+def sweep(text: str, names: Sequence[str]) -> tuple[str, tuple[float, ...]]:
+  """(name, values) of `name=start:stop:count`: so many values, evenly spaced, both ends included.
+
+  Raises BadInput where it is of another form, or the name is none of `names`.
+  """
+  name, _, span = text.partition("=")
+  if name not in names:
+    raise BadInput(f"--sweep {text!r}: sweeps {' or '.join(names)}, e.g. {names[0]}=0:0.02:5")
+  try:
+    start, stop, count = span.split(":")
+    low, high, steps = float(start), float(stop), int(count) - 1
+  except ValueError:
+    raise BadInput(f"--sweep {text!r} must be {name}=START:STOP:COUNT, three numbers") from None
+  if not (0 <= low < high < math.inf and 1 <= steps < MOST_VALUES):
+    raise BadInput(
+      f"--sweep {text!r}: must go up from at least 0, in 2 to {MOST_VALUES} values, all finite"
+    )
+  # 12 digits: 0.1 + 2 * 0.1 is 0.30000000000000004, and a prompt says the number
+  return name, tuple(round(low + (high - low) * k / steps, 12) for k in range(steps + 1))
 
 
 def show(

@@ -14,7 +14,7 @@ import difflib
 import functools
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,26 @@ PRESETS = {
   # The same level of prices, by what the user reads.
   "pay_per_character": Pricing(name="pay_per_character", price_per_character=(-0.0005, 0.0025)),
 }
+
+
+def at_price(pricing: Pricing, price: float) -> Pricing:
+  """The policy with all its prices in proportion, the largest of them at `price` (FORMULAS 12).
+
+  So `pay_per_token` at 0.01 is itself, and at 0 charges nothing. Raises BadInput where it has none.
+  """
+  largest = max(map(abs, (*pricing.price, *pricing.price_per_character)))
+  if not largest:
+    raise BadInput(f"pricing {pricing.name!r} charges nothing, so no price of it can be swept")
+
+  def scaled(pair: tuple[float, float]) -> tuple[float, float]:
+    llm, user = (round(each * price / largest, 12) for each in pair)
+    return llm, user
+
+  return replace(
+    pricing,
+    price=scaled(pricing.price),
+    price_per_character=scaled(pricing.price_per_character),
+  )
 
 
 def affine(pricing: Pricing, payoff_BUAR: Array) -> Array:

@@ -46,6 +46,16 @@ def test_ranges():
   arguments.check(args, limit=1)  # not given
 
 
+def test_a_sweep_is_evenly_spaced_numbers():
+  names = ("price", "alpha")
+  assert arguments.sweep("price=0:0.02:5", names) == ("price", (0, 0.005, 0.01, 0.015, 0.02))
+  assert arguments.sweep("alpha=0.1:0.4:4", names) == ("alpha", (0.1, 0.2, 0.3, 0.4))
+  for bad in ("cost=0:1:3", "price", "price=0:1", "price=0:x:3", "price=1:0:3", "price=0:nan:3",
+              "price=0:1:1", "price=-1:1:3", "price=0:inf:3", "price=0:1:3.5"):  # fmt: skip
+    with pytest.raises(BadInput, match=f"--sweep '{re.escape(bad)}'"):
+      arguments.sweep(bad, names)
+
+
 def test_the_last_line_is_strict_json(capsys):
   arguments.show(argparse.Namespace(json=True), "for people\n", {"x": float("nan")})
   assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"x": None}

@@ -214,3 +214,14 @@ def test_a_price_per_character_has_the_level_of_the_price_per_token():
   # the same text in twice as many tokens
   assert pricing.charge(by_character, 0, 100, 400) == pricing.charge(by_character, 0, 200, 400)
   assert pricing.charge(by_token, 0, 200, 400)[0] > pricing.charge(by_token, 0, 100, 400)[0]
+
+
+def test_a_policy_at_a_price_keeps_its_proportions():
+  presets = pricing.PRESETS
+  for name, price in (("subscription", 0.005), ("pay_per_token", 0.01)):
+    assert pricing.at_price(presets[name], price) == presets[name]
+  found = pricing.at_price(presets["pay_per_character"], 0.005)
+  assert found.price_per_character == (-0.001, 0.005) and found.price == (0, 0)
+  assert pricing.at_price(presets["pay_per_token"], 0.0).price == (0, 0)
+  with pytest.raises(BadInput, match="'free' charges nothing"):
+    pricing.at_price(presets["free"], 0.01)
