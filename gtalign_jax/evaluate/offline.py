@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gtalign_jax import files, finished, jsonl, models
+from gtalign_jax import models
 from gtalign_jax.config import Config
 from gtalign_jax.data import prompts
 from gtalign_jax.data.batches import Batch
@@ -164,35 +163,16 @@ def write(
   on_batch: Callable[[int, int], None],
   overwrite: bool = False,
 ) -> list[dict]:
-  """Writes all rows to `out`; a job that was stopped goes on after its last whole prompt.
+  """Writes all rows to `out`, as `partial.write` does. merge: completes a row before that."""
+  scored = job.environment.judge is not None
+  named = partial.job(job.config, job.options.named(), encoded, scored)
 
-  Rows gather in `<out>.partial`, whose first line names the job; `out` appears when all are there.
-  merge: completes a row before it is written. overwrite: whether files of another job may go.
-  Returns all rows, read back where this job has written `out` before. Raises BadInput where `out`
-  or its partial file is of another job, or cannot be written.
-  """
-  named = partial.job(job.config, job.options.named(), encoded, job.environment.judge is not None)
-  name = json.dumps(named)
-  part = out.with_name(out.name + ".partial")
-  try:
-    if finished.is_done(out, name, overwrite):
-      log.info("%s is finished; nothing to do", out)
-      return [row for _, row in jsonl.read(out)]
-    G, count = job.options.group_size, len(encoded.ids)
-    with partial.opened(part, named, G, overwrite) as (rows, file):
-      on_batch(len(rows) // G, count)
-      for batch in job.chunks(encoded, len(rows) // G):
-        batch = [merge(row) for row in batch]
-        file.writelines(jsonl.dumps(row).encode() + b"\n" for row in batch)
-        file.flush()
-        rows += batch
-        on_batch(len(rows) // G, count)
-    jsonl.write(out, rows)
-    part.unlink()
-    finished.sign(out, name)
-  except OSError as error:
-    raise files.unwritable(out, error) from error
-  return rows
+  def chunks(first: int) -> Iterator[list[dict]]:
+    for rows in job.chunks(encoded, first):
+      yield [merge(row) for row in rows]
+
+  size, count = job.options.group_size, len(encoded.ids)
+  return partial.write(named, size, count, chunks, out, on_batch, overwrite)
 
 
 def by_record(rows: Sequence[dict[str, Any]], records: Sequence[Record]) -> Callable[[dict], dict]:

@@ -13,17 +13,19 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from gtalign_jax import config as configs
+from gtalign_jax import files, finished, jsonl
 from gtalign_jax.config import Config
 from gtalign_jax.data import records
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import pricing
 from gtalign_jax.models import contents
+from gtalign_jax.progress import Advance
 from gtalign_jax.rewards import requests
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,43 @@ def _code(path: str) -> str:
   """Hash of the file of an own task, package.module:function."""
   spec = importlib.util.find_spec(path.partition(":")[0])
   return contents.of_file(spec.origin) if spec and spec.origin else ""
+
+
+def write(
+  named: dict,
+  size: int,
+  count: int,
+  chunks: Callable[[int], Iterator[list[dict]]],
+  out: Path,
+  advance: Advance,
+  overwrite: bool,
+) -> list[dict]:
+  """Writes the rows of `count` prompts to `out`; a stopped job goes on after its last whole prompt.
+
+  Rows gather in `<out>.partial`, whose first line names the job; `out` appears when all are there.
+  named: of `job`. size: rows of a prompt. chunks(first): rows of some prompts at a time, from
+  number `first` on. overwrite: whether files of another job may go. Returns all rows, read back
+  where this job has written `out` before. Raises BadInput where `out` or its partial file is of
+  another job, or cannot be written.
+  """
+  name, part = json.dumps(named), out.with_name(out.name + ".partial")
+  try:
+    if finished.is_done(out, name, overwrite):
+      log.info("%s is finished; nothing to do", out)
+      return [row for _, row in jsonl.read(out)]
+    with opened(part, named, size, overwrite) as (rows, file):
+      advance(len(rows) // size, count)
+      for batch in chunks(len(rows) // size):
+        file.writelines(jsonl.dumps(row).encode() + b"\n" for row in batch)
+        file.flush()
+        rows += batch
+        advance(len(rows) // size, count)
+    jsonl.write(out, rows)
+    part.unlink()
+    finished.sign(out, name)
+  except OSError as error:
+    raise files.unwritable(out, error) from error
+  return rows
 
 
 @contextlib.contextmanager
