@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
   finished.check_free(out, args.overwrite)
   config = configs.load(file[0]) if file else None
   from gtalign_jax.data import batches, sources
-  from gtalign_jax.evaluate import compare, interventions, offline
+  from gtalign_jax.evaluate import offline, overview
   from gtalign_jax.progress import progress
   from gtalign_jax.rewards import judges
   from gtalign_jax.rollout import collect
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if limited:
       encoded = batches.held_out(encoded, config.eval.prompts, config.data.seed)
     rows = offline.write(job, encoded, Path(out), lambda row: row, advance, args.overwrite)
-  more, said = interventions.found(rows, config.rewards)
-  text = compare.overview(rows, out) + said + f"{len(rows)} completions in {out}\n"
+  more, said = overview.found(rows, config.rewards, out)
+  text = f"{said}{len(rows)} completions in {out}\n"
   arguments.show(args, text, {"rows": len(rows)} | collect.summary(rows) | more)
   return 0

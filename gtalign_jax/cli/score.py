@@ -17,7 +17,8 @@ from gtalign_jax.rewards.reward import check_verdicts
 # columns of a scored row that training needs and INTERFACES does not promise
 FACTS = (
   "judge_score", "named_cell", "user_type", "type_label", "action", "pareto", "dilemma",
-  "equilibrium_gap", "payoff", "sums", "llm_uncalibrated", "true_error_llm", "true_error_user",
+  "equilibrium_gap", "payoff", "outcome_welfare", "sums",
+  "llm_uncalibrated", "true_error_llm", "true_error_user",
 )  # fmt: skip
 # columns of the input that `compare` and `normalize` group by, count or show
 CARRIED = (

@@ -1,23 +1,21 @@
-"""Scored rows as text for people: runs side by side (`compare`), or one by source (`eval`).
+"""Scored rows as text for people, runs side by side.
 
 Pairing, means and intervals are in `game.paired`, which the report of a run uses as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
-from gtalign_jax.game.paired import LEVEL, ScoredRun, intervals, restricted, scored_run
+from gtalign_jax.game.paired import LEVEL, ScoredRun, scored_run
 
+RESAMPLES = 2000  # of the intervals, prompts drawn with replacement
 # columns of the table of runs; the JSON has a few more
 SHOWN = (
-  "n", "welfare", "user", "llm", "min", "gap", "answer", "answer_per_1k_tokens",
+  "n", "welfare", "user", "llm", "min", "gap", "outcome", "answer", "answer_per_1k_tokens",
   "response_token_frac", "parse",
 )  # fmt: skip
 
@@ -50,7 +48,7 @@ def table(comparison: dict) -> str:
 def _block(title: str, comparison: dict, epsilon: float) -> str:
   """One section of the text: a table of runs, then lines per pair."""
   rows = [["run", *SHOWN]]
-  rows += [[name, *(_cell(run[c]) for c in SHOWN)] for name, run in comparison["runs"].items()]
+  rows += [[name, *(cell(run[c]) for c in SHOWN)] for name, run in comparison["runs"].items()]
   lines = [f"== {title}", *aligned(rows)]
   for pair in comparison["pairs"]:
     lines += ["", *_pair_lines(pair, epsilon)]
@@ -70,43 +68,15 @@ def _pair_lines(pair: dict, epsilon: float) -> list[str]:
   ]
   for name in ("welfare", "parse"):
     if name in pair["difference"]:
-      mean, low, high = (_cell(pair["difference"][name][key]) for key in ("mean", "low", "high"))
+      mean, low, high = (cell(pair["difference"][name][key]) for key in ("mean", "low", "high"))
       lines.append(f"  {name} a - b  {mean}, {LEVEL} % interval [{low}, {high}]")
   for name in ("hypervolume", "coverage", "regret"):
     title = f"coverage at {epsilon:g}" if name == "coverage" else name
-    lines.append(f"  {title}  a {_cell(pair[name]['a'])}  b {_cell(pair[name]['b'])}")
+    lines.append(f"  {title}  a {cell(pair[name]['a'])}  b {cell(pair[name]['b'])}")
   wins = "  ".join(f"{name} {count}" for name, count in pair["dominance"].items())
   return [*lines, f"  dominance  {wins}"]
 
 
-def _cell(value: float | int | None) -> str:
+def cell(value: float | int | None) -> str:
+  """A number as tables show it; - where there is none."""
   return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
-# ---------------------------------------------------------------- one run, by source
-
-RESAMPLES = 2000  # of the intervals, prompts drawn with replacement
-MEASURES = {"welfare": "W", "user": "U", "llm": "L", "parse": "parsed"}
-
-
-def overview(rows: Sequence[dict[str, Any]], path: str) -> str:
-  """A line per source and one for all, over prompts whose rows have a verdict.
-
-  rows: of `gtalign eval`. path: of their file, for errors.
-  """
-  run = scored_run(path, list(enumerate(rows, start=1)), path)
-  sources = sorted({each for each in run.source if each is not None})
-  parts = {source: restricted(run, source) for source in sources}
-  grid = [["source", *MEASURES.values(), "answer", "prompts"]]
-  for name, part in {**parts, "all": run}.items():
-    found = intervals(part, RESAMPLES) if part.places else {}
-    answer = part.columns["answer_reward"]
-    mean = f"{answer.mean():.3f}" if len(answer) and not np.isnan(answer).any() else "-"
-    grid.append([name, *(_range(found.get(key)) for key in MEASURES), mean, str(len(part.places))])
-  lost = sum(not row["valid"] for row in rows)
-  said = [f"{lost} of {len(rows)} completions have no verdict and count nowhere"] * (lost > 0)
-  return "\n".join([*aligned(grid), *said]) + "\n"
-
-
-def _range(interval: Mapping[str, float] | None) -> str:
-  return "-" if interval is None else "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**interval)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from gtalign_jax.rewards.summary import intervened, prompt_of
 from gtalign_jax.types import ACTIONS, ROLES, USER_TYPES
 
 Row = Mapping[str, Any]
+T = TypeVar("T", bound=Mapping[str, Any])
 SHARES = ("follow", "carry", "hold", "effect")
 
 
@@ -22,19 +23,20 @@ def found(rows: Sequence[Row], rewards: RewardConfig) -> tuple[dict[str, Any], s
   out: dict[str, Any] = {}
   said = ""
   if any("intervention" in row for row in rows):
-    parts = {name: intervened(part) for name, part in _by_source(rows).items()}
+    parts = {name: intervened(part) for name, part in by_source(rows).items()}
     whole = intervened(rows)
     out |= whole | {"sources": parts}
     said += _shares(parts | {"all": whole})
   if any("forced" in row for row in rows):
-    worth = {name: realised(part) for name, part in _by_source(rows).items()}
+    worth = {name: realised(part) for name, part in by_source(rows).items()}
     lost = regret(rows, rewards)
     out |= {"realised": worth} | lost
     said += _worth(worth) + _lost(lost)
   return out, said
 
 
-def _by_source(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def by_source(rows: Sequence[T]) -> dict[str, list[T]]:
+  """The rows of each source, sources by name."""
   names = sorted({row["data_source"] for row in rows})
   return {name: [row for row in rows if row["data_source"] == name] for name in names}
 

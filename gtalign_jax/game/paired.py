@@ -23,7 +23,9 @@ from gtalign_jax.game import metrics
 # numbers of a row: the first two are required, those from the fourth on cannot be negative
 COLUMNS = (
   "user_reward", "llm_reward", "answer_reward", "completion_tokens", "response_tokens", "parsed",
+  "outcome_welfare",
 )  # fmt: skip
+MEASURED = {"outcome": "outcome_welfare", "answer": "answer_reward", "parse": "parsed"}
 LEVEL = 95  # percent, of the bootstrap intervals
 
 
@@ -127,21 +129,22 @@ def shared_ids(a: ScoredRun, b: ScoredRun) -> list[str]:
 def _comparison(runs: Sequence[ScoredRun], epsilon: float, resamples: int) -> dict:
   pairs = [(a, b, shared_ids(a, b)) for a, b in itertools.combinations(runs, 2)]
   return {
-    "runs": {run.name: _run_means(run) for run in runs},
+    "runs": {run.name: means(run) for run in runs},
     # two runs that share prompts need not share any of one source
     "pairs": [_pair(a, b, ids, epsilon, resamples) for a, b, ids in pairs if ids],
   }
 
 
-def _run_means(run: ScoredRun) -> dict[str, float | int | None]:
+def means(run: ScoredRun) -> dict[str, float | int | None]:
   """Means over ids; efficiency as ratios of sums over the ids that have both numbers."""
   # ratios of sums: a mean of ratios would let the shortest completions decide
   per_point = metrics.per_point(run.columns["user_reward"], run.columns["llm_reward"])
-  means = {name: _mean(values) for name, values in per_point.items()}
+  per_run = {name: _mean(values) for name, values in per_point.items()}
   answer, tokens = run.columns["answer_reward"], run.columns["completion_tokens"]
   return {
     "n": len(run.places),
-    **means,
+    **per_run,
+    "outcome": _mean(run.columns["outcome_welfare"]),
     "answer": _mean(answer),
     "answer_per_1k_tokens": _ratio(1000 * answer, tokens),
     "response_token_frac": _ratio(run.columns["response_tokens"], tokens),
@@ -172,16 +175,28 @@ def _pair(
 
 
 def intervals(run: ScoredRun, resamples: int) -> dict[str, dict[str, float]]:
-  """Mean and percentile interval over the prompts of one run, of each measure and of `parse`."""
+  """Mean and percentile interval over the prompts of one run, of each measure that all have."""
   measures = metrics.per_point(*points(run).T)
-  if not np.isnan(run.columns["parsed"]).any():
-    measures["parse"] = run.columns["parsed"]
+  for name, column in MEASURED.items():
+    if not np.isnan(run.columns[column]).any():
+      measures[name] = run.columns[column]
   return bootstrap(measures, resamples)
 
 
 def bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, dict[str, float]]:
   """Percentile intervals of mean differences a - b, ids drawn with replacement in whole pairs."""
   values_ND = np.stack(list(difference.values()), axis=1)
+  drawn = resampled(values_ND, resamples)
+  low, high = np.percentile(drawn, [50 - LEVEL / 2, 50 + LEVEL / 2], axis=0)
+  means = values_ND.mean(axis=0)
+  return {
+    name: {"mean": float(means[i]), "low": float(low[i]), "high": float(high[i])}
+    for i, name in enumerate(difference)
+  }
+
+
+def resampled(values_ND: np.ndarray, resamples: int) -> np.ndarray:
+  """Means [resamples, D] of the rows, drawn with replacement."""
   count = len(values_ND)
   rng = np.random.default_rng(0)  # a fixed seed: the same files give the same intervals
   drawn = np.empty((resamples, values_ND.shape[1]))
@@ -189,12 +204,7 @@ def bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, di
     times_N = np.bincount(rng.integers(count, size=count), minlength=count)
     # one draw for all measures: their intervals then speak of the same resampled prompts
     drawn[each] = times_N @ values_ND / count
-  low, high = np.percentile(drawn, [50 - LEVEL / 2, 50 + LEVEL / 2], axis=0)
-  means = values_ND.mean(axis=0)
-  return {
-    name: {"mean": float(means[i]), "low": float(low[i]), "high": float(high[i])}
-    for i, name in enumerate(difference)
-  }
+  return drawn
 
 
 def restricted(run: ScoredRun, source: str) -> ScoredRun:

@@ -30,6 +30,9 @@ ATTENTION = 0.97  # factor on the user's terms where the first response is AQ, w
 UNDONE = 0.7  # credit of a right answer after one on a default that the user did not mean
 
 
+OUTCOME_LLM = 0.6  # what the weights of L_out sum to, before it is divided by that
+
+
 class Features(NamedTuple):
   """What the reward needs of each row, arrays [B] of one float dtype.
 
@@ -126,6 +129,26 @@ def terms(
     user = xp.maximum(user + charge_BR[..., 1], weights.floor)
   alpha = weights.alpha if request.alpha_B is None else request.alpha_B
   return Terms(user, llm, *worth(user, llm, weights, variant, alpha))
+
+
+def outcome(features: Features, weights: RewardConfig, patience_BR: Array | None = None) -> Array:
+  """Outcome welfare of each row [B], in [0, 1]; NaN without a verdict (FORMULAS section 10).
+
+  sqrt(U L) with U = 0.5 A_user + 0.2 len(response) + 0.3 brief and L = (0.4 A_llm +
+  0.2 len(completion)) / 0.6, each times its patience. Of `weights` the bands, the slope and the
+  scale are read. Nothing is for format or decision, so policies with and without a chain compare.
+  """
+  fixed = RewardConfig(  # whose other weights, by default, are those of the formula
+    floor=0.0,
+    llm_format=0.0,
+    llm_decision=0.0,
+    response_words=weights.response_words,
+    completion_words=weights.completion_words,
+    length_slope=weights.length_slope,
+    brief_scale=weights.brief_scale,
+  )
+  found = terms(features, fixed, "corrected", request=Request(patience_BR=patience_BR))
+  return welfare("cobb_douglas", found.user, found.llm / OUTCOME_LLM)
 
 
 def patience(weights: RewardConfig, turns_B: Array, attention_B: Array | float = 1.0) -> Array:

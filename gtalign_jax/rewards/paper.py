@@ -100,7 +100,7 @@ def _pareto_question(row: dict[str, Any], reading: Reading, optimal: str) -> Que
   )
 
 
-_UNKNOWN = ("decision", "choice", "carried_out")
+_UNKNOWN = ("decision", "choice", "carried_out", "outcome_welfare")
 _REWARD = (
   "score", "user_reward", "llm_reward", "utility", "answer_reward", "format", "payoff_reward",
 )  # fmt: skip

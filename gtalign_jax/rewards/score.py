@@ -62,7 +62,8 @@ def score_rows(
   if config.variant == "pareto":
     features = features._replace(pareto=paper.pareto_scores(rows, readings, games, judge))
   terms = reward.terms(features, config, config.mode, config.variant, request)
-  numbers = array([*terms, decision, choice, carried_out]).T.tolist()
+  outcome = reward.outcome(features, config, request.patience_BR)
+  numbers = array([*terms, decision, choice, carried_out, outcome]).T.tolist()
   known = truth.columns(true, readings, config)
   scored = [
     _columns(*each)
@@ -129,8 +130,8 @@ def _features(
 def _columns(
   row: Mapping[str, Any], reading: Reading, answer: Answer | None, numbers: Sequence[float]
 ) -> dict[str, Any]:
-  """The columns of `gtalign score`. numbers: U, L, W, score, and the decision with its halves."""
-  user, llm, welfare, score, decision, choice, carried_out = numbers
+  """Columns of a scored row. numbers: U, L, W, score, decision and its halves, outcome welfare."""
+  user, llm, welfare, score, decision, choice, carried_out, outcome = numbers
   values: dict[str, Any] = {
     "score": score,
     "user_reward": user,
@@ -142,6 +143,7 @@ def _columns(
     "decision": decision,
     "choice": choice,
     "carried_out": carried_out,
+    "outcome_welfare": outcome,
   }
   if answer is None:
     # null, not NaN: JSON has no NaN, and a mean over such a column must not go through

@@ -35,15 +35,16 @@ def summarise(
   left to average; names of conversations, of edits, of realised payoffs and of a known truth are
   there only where rows have some.
   """
-  out = _means(scored)
+  out = means(scored)
   sources = [row["data_source"] for row in rows]
   for name in sorted(set(sources)):
     part = [each for source, each in zip(sources, scored, strict=True) if source == name]
-    out |= {f"{key}/{name}": value for key, value in _means(part).items()}
+    out |= {f"{key}/{name}": value for key, value in means(part).items()}
   return out
 
 
-def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """`summarise` of one source, or of all as one."""
   # three denominators: a row without verdict counts nowhere, one without a matrix has no game, and
   # one that names no cell no action
   valid = [each for each in scored if each["valid"]]
@@ -52,6 +53,8 @@ def _means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   out = {f"rewards/{part}/mean": _mean(valid, key) for part, key in PARTS.items()}
   if any("calibration" in each for each in scored):
     out["rewards/calibration/mean"] = _mean(valid, "calibration")
+  if any("outcome_welfare" in each for each in scored):  # corrected mode, of this version
+    out["rewards/outcome/mean"] = _mean(valid, "outcome_welfare")
   out["judge/invalid_frac"] = _share(len(scored) - len(valid), len(scored))
   out["chain/parse_rate"] = _share(len(parsed), len(valid))
   for reason in ERRORS:

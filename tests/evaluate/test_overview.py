@@ -6,35 +6,73 @@ import numpy as np
 import pytest
 
 from gtalign_jax.cli.main import main
-from gtalign_jax.evaluate import compare
+from gtalign_jax.evaluate import overview
 from gtalign_jax.jsonl import read
+from gtalign_jax.reward_section import RewardConfig
 
 pytestmark = pytest.mark.usefixtures("shared_programs", "one_device")
 RNG = np.random.default_rng(0)
 
 
-def row(prompt, sample, source, valid=True):
+def row(prompt, sample, source, valid=True, **more):
   user, llm = (float(x) if valid else None for x in RNG.uniform(0.2, 0.8, 2))
   return {
     "id": f"{prompt}#{sample}", "sample": sample, "data_source": source, "valid": valid,
-    "parsed": bool(valid and sample), "answer_reward": 0.5 if valid else None, "user_reward": user, "llm_reward": llm,
-  }  # fmt: skip
+    "parsed": bool(valid and sample), "parse_error": None, "answer_reward": 0.5 if valid else None,
+    "user_reward": user, "llm_reward": llm, "utility": user, "format": 1, "payoff_reward": user,
+    "outcome_welfare": user, "judge_score": 1.0 if valid else None, "completion_tokens": 250,
+    "named_cell": None, "user_type": None, "type_label": None, "action": None, "dilemma": False,
+    "pareto": None, "equilibrium_gap": 0.0, "payoff": [0.0] * 12, "sums": [1, 2],
+  } | more  # fmt: skip
+
+
+def said(rows):
+  found, text = overview.found(rows, RewardConfig(), "out.jsonl")
+  return found, text.splitlines()
 
 
 def test_each_source_has_means_with_intervals_and_its_number_of_prompts():
   rows = [row(f"p{p}", s, ("medium", "math-hard")[p % 2]) for p in range(12) for s in range(2)]
   lost = [row("lost", s, "medium", valid=False) for s in range(2)]
-  lines = compare.overview(rows + lost, "out.jsonl").splitlines()
-  assert lines[0].split() == ["source", "W", "U", "L", "parsed", "answer", "prompts"]
+  found, lines = said(rows + lost)
+  titles = "source W U L min outcome answer /1k tok tokens parsed n"
+  assert " ".join(lines[0].split()) == titles
   names = [line.split()[0] for line in lines[1:4]]
-  assert names == ["math-hard", "medium", "all"] and len(lines) == 5
+  assert names == ["math-hard", "medium", "all"]
   assert [line.split()[-1] for line in lines[1:4]] == ["6", "6", "12"]
-  assert "0.500 [0.500, 0.500]" in lines[3]  # one of two chains of each prompt parsed
+  assert "0.500 [0.500, 0.500]  2.000    250     0.500   12" in lines[3]  # answer … parsed
   user = np.mean([each["user_reward"] for each in rows])
-  assert f"{user:.3f} [" in lines[3]
-  assert lines[4] == "2 of 26 completions have no verdict and count nowhere"
-  only = compare.overview(lost, "out.jsonl").splitlines()
-  assert only[1].split() == ["all", "-", "-", "-", "-", "-", "0"]
+  assert found["all"]["user"] == pytest.approx(user) == pytest.approx(found["all"]["outcome"])
+  low, high = found["all"]["user_interval"]
+  assert low < user < high and found["sources"]["medium"]["n"] == 6
+  assert found["sources"]["medium"]["sums_right"] == 0.5
+  best = found["all"]["best"]["answer"]
+  assert {k: v["mean"] for k, v in best.items()} == {"mean@2": 0.5, "best@2": 0.5}
+  assert lines[-1] == "2 of 26 completions have no verdict and count nowhere"
+  assert said(lost)[1][1].split()[-1] == "0"
+
+
+def test_who_asks_and_who_refuses():
+  talk = [("DQ", "DA"), ("DQ", "CQ"), ("VQ", "CQ"), ("VQ", None)]
+  rows = [row(n, 1, "ambig_qa", type_label=u, action=a) for n, (u, a) in enumerate(talk)]
+  # (label, verdict): refused, refused with an offer, helped, helped, refused, nothing
+  told = [("harmful", 1.0), ("harmful", 0.5), ("harmful", 0.0), ("unharmful", 1.0),
+          ("unharmful", 0.0), ("harmful", None)]  # fmt: skip
+  rows += [row(f"w{n}", 1, "wildguard", ground_truth=label, judge_score=verdict)
+           for n, (label, verdict) in enumerate(told)]  # fmt: skip
+  rows += [row("a", 1, "advbench", ground_truth="Sure, here is", judge_score=1.0)]
+  found, lines = said(rows)
+  asked = found["sources"]["ambig_qa"]["asked"]
+  assert asked["DQ"] == {"DA": 1, "CQ": 1, "AQ": 0, "none": 0}
+  assert asked["VQ"] == {"DA": 0, "CQ": 1, "AQ": 0, "none": 1}
+  assert found["sources"]["ambig_qa"]["over_clarified"] == 0.5
+  harm = found["sources"]["wildguard"]["harm"]
+  assert harm["harmful"] == {"refused": 2, "complied": 1, "nothing": 1}
+  assert harm["benign"] == {"refused": 1, "complied": 1, "nothing": 0}
+  assert harm["f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 2))
+  assert found["sources"]["advbench"]["harm"]["harmful"]["refused"] == 1
+  assert any(line.split() == ["wildguard", "benign", "1", "1", "0", "0.571"] for line in lines)
+  assert "asked" not in found["sources"]["wildguard"] and "harm" not in found["sources"]["ambig_qa"]
 
 
 @pytest.mark.slow

@@ -225,6 +225,19 @@ def test_kernel_keeps_float32_and_its_gradient_is_finite():
   assert (slopes.answer_user > 0).all()
 
 
+@given(features)
+def test_outcome_welfare_credits_neither_format_nor_decision(f):
+  user = 0.5 * f.answer_user + 0.2 * soft_band(f.response_words, 20, 500)
+  user += 0.3 * math.exp(-f.brief_chars / 500)
+  llm = (0.4 * f.answer_llm + 0.2 * soft_band(f.completion_words, 500, 1000)) / 0.6
+  odd = RewardConfig(llm_format=9.0, user_brief=0.0, floor=0.5, welfare="nash", alpha=0.1)
+  got = reward.outcome(f, odd)
+  assert got == pytest.approx(math.sqrt(user * llm), rel=1e-9)
+  assert reward.outcome(f._replace(format=1 - f.format), odd) == got
+  patient = reward.outcome(f, odd, np.array([0.95, 0.9]))  # LLM, user
+  assert patient == pytest.approx(got * math.sqrt(0.95 * 0.9))
+
+
 def test_decision_score():
   np.testing.assert_array_equal(
     reward.decision_score(np.array([1.0, 0.5, 0.0]), np.array([1, 0, 1])), [1.0, 0.25, 0.5]
