@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from gtalign_jax.errors import BadInput
@@ -35,10 +36,13 @@ def sizes(config: MeshConfig, devices: int) -> tuple[int, int, int]:
 def make(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
   """Builds the mesh over `devices` (default: all)."""
   devices = jax.devices() if devices is None else list(devices)
-  # Auto: jax 0.9 made Explicit the default, and our programs leave propagation to the compiler.
-  return jax.make_mesh(
-    sizes(config, len(devices)), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+  # Split: fsdp=8 and tensor=2 have no axis of their own on a slice of 4x4, and jax.make_mesh fails.
+  # Where whole axes of the slice do, the layout is the same as without it.
+  placed = mesh_utils.create_device_mesh(
+    sizes(config, len(devices)), devices, allow_split_physical_axes=True
   )
+  # Auto: jax 0.9 made Explicit the default, and our programs leave propagation to the compiler.
+  return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def row_shards(mesh: Mesh) -> int:

@@ -18,6 +18,7 @@ from gtalign_jax.config import (
 )
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models.variants import Arch
+from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel import topology
 from gtalign_jax.train import plan
 
@@ -100,3 +101,12 @@ def test_unknown_slices_are_refused(name):
 def test_a_chip_is_one_device(name, devices, hbm):
   found = topology.describe(name)
   assert (len(found.devices), found.hbm_gib) == (devices, hbm)
+
+
+@pytest.mark.parametrize("name", ["v5e:4x4", "v6e:4x4", "v5p:2x2x4", "v4:2x2x2"])
+def test_meshes_that_no_axis_of_the_slice_fits(name):
+  """fsdp=8 and tensor=2 on 4x4: an axis of the slice is split between them."""
+  devices = topology.describe(name).devices
+  for tensor in (1, 2, 4, len(devices)):
+    mesh = meshes.make(MeshConfig(data=-1, tensor=tensor), devices)
+    assert set(mesh.devices.flat) == set(devices) and mesh.shape["tensor"] == tensor
