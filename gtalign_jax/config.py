@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 from gtalign_jax import config_file, effects, hints, translate
 from gtalign_jax.conversation_section import ConversationConfig as ConversationConfig
+from gtalign_jax.endpoint_sections import AssistantConfig
 from gtalign_jax.endpoint_sections import JudgeConfig as JudgeConfig  # for config files
 from gtalign_jax.endpoint_sections import TeacherConfig as TeacherConfig
 from gtalign_jax.errors import BadInput
@@ -75,6 +76,7 @@ class Config:
   log: LogConfig = field(default_factory=LogConfig, metadata=PLACEMENT)
   watch: WatchConfig = field(default_factory=WatchConfig, metadata=PLACEMENT)
   teacher: TeacherConfig = field(default_factory=TeacherConfig, metadata=PLACEMENT)
+  endpoint: AssistantConfig = field(default_factory=AssistantConfig, metadata=PLACEMENT)
 
   def __post_init__(self):
     settle("", self)

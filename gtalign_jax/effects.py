@@ -144,6 +144,10 @@ RULES = (
     tuple(f"teacher.{key}" for key in ("tries", *_ENDPOINT)),
     "teacher.model", lambda values: values["teacher.model"] != "", "name a model",
   ),
+  Rule(
+    tuple(f"endpoint.{key}" for key in _ENDPOINT),
+    "endpoint.model", lambda values: values["endpoint.model"] != "", "name a model",
+  ),
   # the pair (U, L) is all that gdpo looks at, never their welfare
   Rule(
     ("rewards.alpha", "rewards.welfare", "rewards.rho", "rewards.disagreement"),

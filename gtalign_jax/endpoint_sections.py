@@ -143,6 +143,25 @@ class UserConfig(AnswererConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AssistantConfig(EndpointConfig):
+  """A model that is evaluated in the place of a policy (`gtalign eval --endpoint`). Placement."""
+
+  SECTION: ClassVar[str] = "endpoint"
+
+  temperature: float | None = 1.0  # eval.temperature of a config file, unless it is set here
+  max_tokens: int | None = 2048  # of a completion; rollout.max_new_tokens of a config file
+  deadline_s: float = 300.0  # one completion, all its tries included
+
+  def __post_init__(self):
+    super().__post_init__()
+    if bool(self.base_url) != bool(self.model):
+      raise BadInput(
+        "endpoint.base_url (--endpoint URL) and endpoint.model (--endpoint-model NAME) go "
+        "together; give both, or none for a policy that is loaded"
+      )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TeacherConfig(EndpointConfig):
   """A model that writes chains for the warm start (`gtalign synthesize`). Placement."""
 

@@ -23,7 +23,8 @@ ON = {
   "grpo.kl_coef": 0.1, "grpo.mismatch": "token", "rollout.group_size": 16, "optim.decay": "linear",
   "data.sources": ("medium", "wildguard"), "rewards.judge.kind": "http",
   "rewards.judge.base_url": "http://localhost/v1", "rewards.judge.model": "m",
-  "teacher.base_url": "http://localhost/v1", "teacher.model": "m", "rewards.welfare": "ces",
+  "teacher.base_url": "http://localhost/v1", "teacher.model": "m",
+  "endpoint.base_url": "http://localhost/v1", "endpoint.model": "m", "rewards.welfare": "ces",
 }  # fmt: skip
 TALKS = {
   "conversation.turns": 2, "conversation.user.kind": "http", "conversation.user.model": "m",
@@ -65,6 +66,7 @@ OFF = {
   "grpo.advantage": "gdpo", "grpo.inner_epochs": 1, "grpo.kind": "cispo", "grpo.kl_coef": 0.0,
   "grpo.mismatch": "off", "rollout.group_size": 4, "optim.decay": "constant",
   "sft.optim.decay": "constant", "critic.optim.decay": "constant", "eval.temperature": 0.0, "teacher.model": "",
+  "endpoint.model": "",
   "rewards.user_length": 0.0, "rewards.llm_length": 0.0, "rewards.user_brief": 0.0,
   "data.condition": "none", "conversation.turns": 1, "conversation.user.kind": "rule",
 }  # fmt: skip
@@ -79,6 +81,7 @@ OFF_OF = {
 ALSO_OFF = {
   "watch.skipped": {"sft.steps": 0},
   "teacher.model": {"teacher.base_url": ""},
+  "endpoint.model": {"endpoint.base_url": ""},
   "pareto": {"rewards.mode": "paper"},
   "eval.temperature": {"grpo.steps": 0},
   "policy.remat": {"sft.steps": 0},
@@ -96,7 +99,8 @@ OTHERS = {
   "rewards.judge.base_url": "http://localhost:1/v1", "rewards.judge.extra_body": {"a": [1]},
   "conversation.context_buckets": (1024,),
   "conversation.user.base_url": "http://localhost:1/v1",
-  "conversation.user.extra_body": {"a": [1]}, "teacher.extra_body": {"a": {"b": False}}, "teacher.tries": 3,
+  "conversation.user.extra_body": {"a": [1]}, "teacher.extra_body": {"a": {"b": False}},
+  "endpoint.extra_body": {"a": [2]}, "teacher.tries": 3,
   "rewards.response_words": (5, 50), "rewards.completion_words": (5, 50),
 }  # fmt: skip
 NAMES = [

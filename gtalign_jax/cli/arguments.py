@@ -15,6 +15,7 @@ from gtalign_jax.errors import BadInput
 # runs/lr=1e-4/out.jsonl is a path: what stands before its sign is no key
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 _FLAG = re.compile(r"--(?P<key>[A-Za-z_][\w.-]*)(?P<value>=.*)?", re.S)
+ELSEWHERE = {"teacher": "synthesize", "endpoint": "eval"}  # section -> the command that reads it
 MOST_VALUES = 100  # of a sweep, whose every prompt is answered once for each
 BITS = 24  # of a count: larger ones overflow the sizes of arrays, in XLA without a word
 
@@ -38,11 +39,11 @@ SHARED: Declared = {
 
 
 def load(args: argparse.Namespace) -> config.Config:
-  """The config of a run, as CONFIG.py and the overrides give it; a run asks no teacher."""
+  """The config of a run, as CONFIG.py and the overrides give it; a run asks no teacher, say."""
   found = config.load(args.config, args.overrides)
   for each in args.overrides:
-    if each.startswith("teacher."):
-      raise BadInput(f"{each}: only gtalign synthesize reads it; leave it out, or run that first")
+    if command := ELSEWHERE.get(each.partition(".")[0]):
+      raise BadInput(f"{each}: only gtalign {command} reads it; leave it out, or run that")
   return found
 
 

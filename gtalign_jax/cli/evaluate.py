@@ -1,14 +1,22 @@
-"""`gtalign eval CONFIG.py OUT.jsonl` or `gtalign eval --model DIR --data PATH OUT.jsonl`."""
+"""`gtalign eval CONFIG.py OUT.jsonl` or `gtalign eval --model DIR --data PATH OUT.jsonl`.
+
+`--endpoint URL --endpoint-model NAME` puts a model behind an endpoint in the place of the policy.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gtalign_jax import config as configs
 from gtalign_jax import files, finished
 from gtalign_jax.cli import arguments, generate
+from gtalign_jax.config import Config
 from gtalign_jax.errors import BadInput
+
+if TYPE_CHECKING:
+  from gtalign_jax.evaluate import offline, remote
 
 KEYS = {
   **generate.KEYS,
@@ -29,6 +37,20 @@ READ = (
   "rollout.prompts_at_once", "rollout.segment", "rollout.top_k", "rollout.top_p", "rollout.min_p",
   "rollout.stop",
 )  # fmt: skip
+# of a model behind an endpoint: nobody here has its tokenizer, its weights, or its sampler
+ASKED_KEYS = KEYS | {
+  "temperature": "endpoint.temperature",
+  "max_new_tokens": "endpoint.max_tokens",
+  "endpoint": "endpoint.base_url",
+  "endpoint_model": "endpoint.model",
+  "api_key_env": "endpoint.api_key_env",
+}
+ASKED_READ = (
+  "seed", "data.root", "data.sources", "data.template", "data.eval_split", "data.condition",
+  "data.condition_alphas", "data.condition_policies", "data.seed", "rewards.",
+  "conversation.turns", "conversation.user.", "eval.prompts", "eval.group_size", "endpoint.",
+)  # fmt: skip
+OWN_FLAGS = ("model", "dtype", "prompts_at_once", "intervene", "force")  # of a loaded policy
 
 
 ARGUMENTS: arguments.Declared = {
@@ -38,6 +60,10 @@ ARGUMENTS: arguments.Declared = {
     help="key=value overrides may follow; flags count as overrides too",
   ),
   "--model": dict(required=False),
+  "--endpoint": dict(metavar="URL", help="OpenAI-compatible: its model answers, not a loaded one"),
+  "--endpoint-model": dict(metavar="NAME", help="name of that model; its keys are endpoint.…"),
+  # the name of a variable, not the key: arguments show in `ps` and in the shell's history
+  "--api-key-env": dict(metavar="VARIABLE", help="variable with its key (default OPENAI_API_KEY)"),
   "--data": dict(help="prompts: a file or folder; '' = the sample set"),
   "--split": dict(help="of the prompts (default: test, or the config's)"),
   "--prompts": dict(type=int, help="at most so many, over all sources"),
@@ -60,13 +86,18 @@ def run(args: argparse.Namespace) -> int:
   generate.check(args)
   arguments.check(args, prompts=1, turns=1)
   overrides = [each for each in args.arguments if arguments.is_override(each)]
-  arguments.only(overrides, READ, "eval")
+  asked = any(each.startswith("endpoint.") for each in overrides)
+  asked = asked or any((args.endpoint, args.endpoint_model, args.api_key_env))
+  arguments.only(overrides, ASKED_READ if asked else READ, "eval" + " --endpoint" * asked)
   *file, out = [each for each in args.arguments if each not in overrides] or [""]
-  if len(file) > 1 or not out or not (file or args.model):
-    raise BadInput("gtalign eval takes CONFIG.py OUT.jsonl, or --model DIR --data PATH OUT.jsonl")
+  if len(file) > 1 or not out or not (file or args.model or asked):
+    raise BadInput(
+      "gtalign eval takes CONFIG.py OUT.jsonl, or --model DIR --data PATH OUT.jsonl, or --endpoint "
+      "URL --endpoint-model NAME --data PATH OUT.jsonl"
+    )
   files.check_output(out, [*file, args.data or ""], streams=False)
   finished.check_free(out, args.overwrite)
-  config = configs.load(file[0]) if file else None
+  base = configs.load(file[0]) if file else None
   from gtalign_jax.data import batches, sources
   from gtalign_jax.evaluate import offline, overview
   from gtalign_jax.progress import progress
@@ -74,14 +105,20 @@ def run(args: argparse.Namespace) -> int:
   from gtalign_jax.rollout import collect
   from gtalign_jax.train import preflight
 
-  given = generate.given(args, KEYS)
-  config = configs.vary(config or offline.config_for(args.model), given)
-  config = configs.override(config, overrides)
+  given = generate.given(args, ASKED_KEYS if asked else KEYS)
+  if asked:
+    _refuse_own(args)
+    if base:  # what it would have been sampled with, unless the endpoint's own keys say another
+      limits = base.eval.temperature, base.rollout.max_new_tokens
+      given = dict(zip(("endpoint.temperature", "endpoint.max_tokens"), limits)) | given
+  # in one change: keys of the endpoint mean nothing without its model
+  written = [*(f"{key}={value}" for key, value in given.items()), *overrides]
+  config = configs.override(base or offline.config_for(args.model or ""), written)
   # without a config, all prompts unless a number is given
   limited = file or "eval.prompts" in [*given, *(each.partition("=")[0] for each in overrides)]
   options = offline.Options(
     config.eval.group_size,
-    config.eval.temperature,
+    config.endpoint.temperature or 0.0 if asked else config.eval.temperature,
     config.seed,
     intervene=args.intervene,
     force=args.force,
@@ -90,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
   # a bad label, or a judge that is away, is found before anything is sampled
   preflight.check(config, {config.data.eval_split: records})
   beside = judges.beside(Path(out))  # not the workdir, which may be another run's
-  with offline.Job(config, options, True, beside) as job, progress("eval") as advance:
+  with _job(config, options, beside) as job, progress("eval") as advance:
     encoded = job.encode(records)
     if limited:
       encoded = batches.held_out(encoded, config.eval.prompts, config.data.seed)
@@ -99,3 +136,23 @@ def run(args: argparse.Namespace) -> int:
   text = f"{said}{len(rows)} completions in {out}\n"
   arguments.show(args, text, {"rows": len(rows)} | collect.summary(rows) | more)
   return 0
+
+
+def _refuse_own(args: argparse.Namespace) -> None:
+  """Raises BadInput at a flag that needs the policy's weights or tokens."""
+  for name in OWN_FLAGS:
+    if getattr(args, name):
+      raise BadInput(
+        f"--{name.replace('_', '-')} needs a policy that is loaded here, and --endpoint has the "
+        "text of its replies alone; leave one of them out"
+      )
+
+
+def _job(
+  config: Config, options: offline.Options, verdicts: Path | None
+) -> offline.Job | remote.Job:
+  from gtalign_jax.evaluate import offline, remote
+
+  if config.endpoint.model:
+    return remote.Job(config, options, verdicts)
+  return offline.Job(config, options, True, verdicts)

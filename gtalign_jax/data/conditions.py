@@ -7,7 +7,7 @@ all samples of the prompt share it, and so does whoever reads the record later.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gtalign_jax.data.records import Record
 from gtalign_jax.game import conditions, pricing
@@ -45,6 +45,13 @@ def conditioned(record: Record, condition: Condition) -> Record:
   if condition == NONE or conditions.of(record.extra_info, record.id) != NONE:
     return record
   return record._replace(extra_info=record.extra_info | {conditions.KEY: condition.table()})
+
+
+def given(records: Sequence[Record], data_config: DataConfig) -> list[Record]:
+  """Each record with the condition that it has in evaluations."""
+  choices = grid(data_config)
+  drawn = [choices[draw(data_config, record.id, len(choices))] for record in records]
+  return [conditioned(*each) for each in zip(records, drawn)]
 
 
 def sentence(record: Record) -> str:

@@ -1,1 +1,1 @@
-"""One client for every OpenAI-compatible endpoint: the judge's, the teacher's."""
+"""One client for every OpenAI-compatible endpoint: judge, user, teacher, and a policy itself."""

@@ -57,24 +57,29 @@ class Endpoint:
   async def close(self) -> None:
     await self._wire.close()
 
-  async def ask(self, messages: Messages, fit: Fit, samples: int | None = None) -> Reply | None:
+  async def ask(
+    self, messages: Messages, fit: Fit, samples: int | None = None, seed: int | None = None
+  ) -> Reply | None:
     """The first fit reply, else the last one with what is wrong with it; None: no reply came.
 
     fit: whether a text is what was asked for. samples: replies until one is fit (None: as many as
-    `max_attempts`). The deadline holds for all tries; the caller holds one of `places`, and waits
-    for it outside the deadline. Raises RequestFault.
+    `max_attempts`). seed: of the draws, for endpoints that take one. The deadline holds for all
+    tries; the caller holds one of `places`, and waits for it outside the deadline. Raises
+    RequestFault.
     """
     began, seen = time.perf_counter(), list[Reply]()
     try:
       async with asyncio.timeout(self.config.deadline_s):
-        await self._tries(messages, fit, samples, seen)
+        await self._tries(messages, fit, samples, seen, seed)
     except TimeoutError:
       self._breaker.failed()
       limit = f"{self.config.SECTION}.deadline_s={self.config.deadline_s:g}"
       self._report(f"{self._wire.name}: no reply within {limit}")
     return seen[-1]._replace(seconds=time.perf_counter() - began) if seen else None
 
-  async def _tries(self, messages: Messages, fit: Fit, samples, seen: list[Reply]) -> None:
+  async def _tries(
+    self, messages: Messages, fit: Fit, samples: int | None, seen: list[Reply], seed: int | None
+  ) -> None:
     end = time.monotonic() + self.config.deadline_s
     # a sample that is not fit is no failure, and takes no try away
     attempts = self.config.max_attempts + (samples - 1 if samples else 0)
@@ -84,7 +89,7 @@ class Endpoint:
       if not self._breaker.allows():
         return self._report(f"{self._wire.name} keeps failing; the circuit breaker is open")
       try:
-        reply = await self._reply(messages, len(seen))
+        reply = await self._reply(messages, len(seen), seed)
         seen.append(reply)
         if not reply.fault and fit(reply.text):
           return None
@@ -104,23 +109,29 @@ class Endpoint:
       await asyncio.sleep(pause)
     return None
 
-  async def _reply(self, messages: Messages, before: int) -> Reply:
+  async def _reply(self, messages: Messages, before: int, seed: int | None) -> Reply:
     """One reply. before: replies to the same prompt that were not fit. Raises Again."""
+    if before:  # another one than those
+      seed = (seed or 0) + before
+    return await self._send(messages, before, seed if self._seeded else None)
+
+  async def _send(self, messages: Messages, before: int, seed: int | None) -> Reply:
     await asyncio.sleep(max(self._resume_at - time.monotonic(), 0.0))
     if self._fault:
       raise self._fault
     try:
-      reply = await self._wire.send(self._body(messages, before))
+      reply = await self._wire.send(self._body(messages, before, seed))
     except Refused as refusal:
-      if before and self._seeded:
-        self._seeded = False  # the same request was taken before, without a seed
-        return await self._reply(messages, before)
+      if seed is not None:
+        again = await self._send(messages, before, None)
+        self._seeded &= again.fault.startswith("http_")  # else the seed alone was at fault
+        return again
       await self._blame(messages, refusal)
       return Reply("", f"http_{refusal.status}", str(refusal))
     self.replied = True
     return reply
 
-  def _body(self, messages: Messages, before: int = 0) -> bytes:
+  def _body(self, messages: Messages, before: int = 0, seed: int | None = None) -> bytes:
     config = self.config
     body: dict[str, object] = {"model": config.model, "messages": list(messages)}
     if config.temperature is not None:
@@ -129,8 +140,8 @@ class Endpoint:
     if config.max_tokens is not None:
       body[config.max_tokens_key] = config.max_tokens
     body |= config.extra_body
-    if before and self._seeded:
-      body["seed"] = before
+    if seed is not None:
+      body["seed"] = seed
     # replace: a lone surrogate, which UTF-8 cannot carry, becomes a question mark
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 

@@ -12,6 +12,7 @@ FILTERED = ("content_filter", "safety", "refusal", "blocklist", "prohibited_cont
 BROKEN = ("error", "abort", "aborted", "cancelled", "insufficient_system_resource")
 # reasoning models think aloud first; some chat templates eat the opening tag
 _THOUGHT = re.compile(r"\A\s*(?:<think>)?.*?</think>\s*", re.S)
+COUNTS = ("prompt_tokens", "completion_tokens")
 FINAL = ("refused", "filtered", "tool_call")  # asking again would not help
 
 
@@ -20,13 +21,16 @@ class Reply(NamedTuple):
 
   fault: why `text` is not to be used: "" (it is), truncated, empty, refused, filtered, tool_call,
   or http_<status> for a prompt that the endpoint does not take. detail: in the endpoint's words.
-  seconds: from the first request to this reply.
+  seconds: from the first request to this reply. prompt_tokens, completion_tokens: as the endpoint
+  counts them, 0 where it does not.
   """
 
   text: str
   fault: str = ""
   detail: str = ""
   seconds: float = 0.0
+  prompt_tokens: int = 0
+  completion_tokens: int = 0
 
   @property
   def is_final(self) -> bool:
@@ -49,6 +53,16 @@ class NoReply(Exception):
 def read(body: str) -> Reply:
   """The reply in the body of a chat completion. Raises NoReply where it holds none."""
   data = _json(body)
+  prompt, completion = (_count(data.get("usage"), key) for key in COUNTS)
+  return _read(data, body)._replace(prompt_tokens=prompt, completion_tokens=completion)
+
+
+def _count(usage: object, key: str) -> int:
+  value = usage.get(key) if isinstance(usage, dict) else 0
+  return value if type(value) is int and value > 0 else 0
+
+
+def _read(data: dict, body: str) -> Reply:
   choices, error = data.get("choices"), data.get("error")
   choice = choices[0] if isinstance(choices, list) and choices else None
   if error or not isinstance(choice, dict) or choice.get("error"):

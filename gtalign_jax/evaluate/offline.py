@@ -8,7 +8,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -155,8 +155,18 @@ def config_for(model: str) -> Config:
   )
 
 
+class Writes(Protocol):
+  """What `write` needs of a job: this module's `Job`, or that of a model behind an endpoint."""
+
+  config: Config
+  options: Options
+  environment: Environment
+
+  def chunks(self, encoded: prompts.Encoded, first: int = 0) -> Iterator[list[dict]]: ...
+
+
 def write(
-  job: Job,
+  job: Writes,
   encoded: prompts.Encoded,
   out: Path,
   merge: Callable[[dict], dict],

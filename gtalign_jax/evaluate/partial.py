@@ -42,8 +42,12 @@ def job(config: Config, options: Mapping[str, Any], encoded: Encoded, scored: bo
   identity = configs.identity(config)
   found = {k: v for k, v in identity.items() if k.startswith(read) and k not in _SAMPLED}
   ids = hashlib.sha256(b"".join(each.tobytes() + b"/" for each in encoded.ids)).hexdigest()[:16]
+  if config.endpoint.model:  # not its address: a model may move
+    asked = ("model", "temperature", "max_tokens", "extra_body")
+    found |= {f"endpoint.{key}": getattr(config.endpoint, key) for key in asked}
+  else:
+    found["the model's files"] = contents.fingerprint(config.model)
   found |= {
-    "the model's files": contents.fingerprint(config.model),
     PROMPTS: records.fingerprint(encoded.records),
     "the prompts' tokens": ids,
   }

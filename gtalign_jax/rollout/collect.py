@@ -242,8 +242,12 @@ def evaluate(
   return collect(engine, params, batch, key, 0, environment, first_row=first_row, advance=advance)
 
 
+# from chats, which end with the user's turn, to a completion of each: text, or what `written` says
+Assistant = Callable[[list[list[dict[str, str]]]], Sequence[str | Row]]
+
+
 def play(
-  assistant: Callable[[list[list[dict[str, str]]]], Sequence[str]],
+  assistant: Assistant,
   records: Sequence[Record | dict[str, Any]],
   config: Config,
   seed: int,
@@ -264,23 +268,33 @@ def play(
   ]
   played = [intents.given(record, seed, None, K) for record in read]
   with talk.environment(*sections, None, speak) as environment:
-    rows = [row for record in played for row in talk.opened(record, 1, environment)]
-    for _ in range(K):
-      going = [i for i, row in enumerate(rows) if "completion" not in row or not talk.is_over(row)]
-      own = [prompts.messages(played[i], config.data.template) for i in going]
-      chats = [[*chat, *talk.said(rows[i])] for i, chat in zip(going, own, strict=True)]
-      texts = assistant(chats) if chats else []
-      if len(texts) != len(chats):
-        raise BadInput(
-          f"the assistant was given {len(chats)} chats and gave {len(texts)} completions; it must "
-          "give one for each"
-        )
-      for i, text in zip(going, texts, strict=True):
-        rows[i] = talk.spoken(rows[i], uncounted(text), config.rewards)
-      new = _met([rows[i] for i in going], [played[i] for i in going], environment)
-      for i, row in zip(going, new, strict=True):
-        rows[i] = row
-  return calibrated(rows, config.rewards)
+    return converse(assistant, played, environment)
+
+
+def converse(
+  assistant: Assistant, records: Sequence[Record], environment: Environment, samples: int = 1
+) -> list[Row]:
+  """`play` in an environment that is there, `samples` conversations for each record, in order."""
+  rewards, data = environment.rewards, environment.data
+  played = [record for record in records for _ in range(samples)]
+  rows = [row for record in records for row in talk.opened(record, samples, environment)]
+  for _ in range(environment.conversation.turns):
+    going = [i for i, row in enumerate(rows) if "completion" not in row or not talk.is_over(row)]
+    own = [prompts.messages(played[i], data.template) for i in going]
+    chats = [[*chat, *talk.said(rows[i])] for i, chat in zip(going, own, strict=True)]
+    said = assistant(chats) if chats else []
+    if len(said) != len(chats):
+      raise BadInput(
+        f"the assistant was given {len(chats)} chats and gave {len(said)} completions; it must "
+        "give one for each"
+      )
+    for i, each in zip(going, said, strict=True):
+      each = uncounted(each) if isinstance(each, str) else each
+      rows[i] = talk.spoken(rows[i], each, rewards)
+    new = _met([rows[i] for i in going], [played[i] for i in going], environment)
+    for i, row in zip(going, new, strict=True):
+      rows[i] = row
+  return calibrated(rows, rewards)
 
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:
