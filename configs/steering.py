@@ -1,12 +1,13 @@
-"""A warm start after which the written matrix decides: half of its chains continue other payoffs.
+"""The written matrix decides: half of the warm start continues other payoffs, and some of GRPO.
 
   gtalign train configs/steering.py
 
-The concierge's game (configs/concierge.py) with a longer warm start. Expect `gtalign steer` and
-edited payoffs to change the action, and game/sums_right, game/payoff_icc and game/type_accuracy to
-rise with the updates. Not measured yet. The baseline is the same command with
-sft.counterfactual=0.0. Other prompts: data.sources=() with the sample set or
-data.root=$GTALIGN_DATA, and the lengths of configs/quickstart.py.
+The concierge's game (configs/concierge.py) with a longer warm start, and GRPO that edits the
+payoffs of a quarter of its prompts. Expect `gtalign steer` and edited payoffs to change the action,
+and game/follow, game/sums_right, game/payoff_icc and game/type_accuracy to rise with the updates.
+Not measured yet. Baselines are the same command with sft.counterfactual=0.0, rollout.intervene=0.0
+or both. Other prompts: data.sources=() with the sample set or data.root=$GTALIGN_DATA, and the
+lengths of configs/quickstart.py (rollout.prompt_buckets=(256,544)).
 """
 
 from configs.concierge import config as concierge
@@ -21,5 +22,10 @@ def config() -> Config:
     "sft.steps": 500,
     "sft.batch_size": 8,
     "sft.every": 50,
+    "rollout.intervene": 0.25,  # two prompts of eight
+    "rollout.prompt_buckets": (224, 480),  # of a prompt, and of one with its opening
+    "grpo.steps": 20,
+    "eval.every": 10,
+    "eval.intervene_prompts": 16,
   }
   return vary(concierge(), changes)

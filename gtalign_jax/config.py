@@ -155,6 +155,30 @@ class Config:
         f"rollout.prompt_buckets={self.rollout.prompt_buckets}; add a bucket or lower the limit"
       )
 
+    if self.rollout.intervene and self.grpo.steps:
+      self._check_intervene()
+
+  def _check_intervene(self) -> None:
+    share, prompts = self.rollout.intervene, self.grpo.prompts_per_step
+    given = f"rollout.intervene={share}"
+    if not 0 < round(share * prompts) < prompts:
+      raise BadInput(
+        f"{given}: of grpo.prompts_per_step={prompts} that is {round(share * prompts)}; it must be "
+        "one at least, and not all: take another share, or more prompts"
+      )
+    if self.rewards.mode == "paper":
+      raise BadInput(
+        f"{given}: rewards.mode='paper' does not read what a chain decides by its matrix; use "
+        "corrected, or 0"
+      )
+    longest = self.data.max_prompt_tokens + self.rollout.max_new_tokens
+    if self.rollout.prompt_buckets[-1] < longest:
+      raise BadInput(
+        f"{given}: a prompt and its opening may have data.max_prompt_tokens + "
+        f"rollout.max_new_tokens={longest} tokens, more than the largest of "
+        f"rollout.prompt_buckets={self.rollout.prompt_buckets}; add a bucket of {longest}"
+      )
+
   @property
   def has_critic(self) -> bool:
     """Whether the policy learns by PPO, with a critic."""

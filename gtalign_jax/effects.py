@@ -63,7 +63,8 @@ RULES = (
   # phases that a run does not have
   Rule(
     (
-      "grpo.*", "optim.*", "critic.*", "rollout.group_size", "rollout.temperature", "data.weights",
+      "grpo.*", "optim.*", "critic.*", "rollout.group_size", "rollout.temperature",
+      "rollout.intervene", "data.weights",
       "rewards.source_norm", "checkpoint.every", "eval.every", "log.samples",
       *(f"watch.{key}" for key in _WATCHED),
     ),

@@ -134,12 +134,19 @@ class RolloutConfig:
   top_p: float = 1.0  # 1 = off
   min_p: float = 0.0  # 0 = off
   stop: tuple[str, ...] = ("</response>",)  # a row ends with the token that completes one of these
+  # share of a step's prompts whose completions continue edited payoffs (docs/steering.md)
+  intervene: float = 0.0
 
   def __post_init__(self):
     settle("rollout", self)
     at_least("rollout", self, 1, "group_size", "max_new_tokens", "segment")
     at_least("rollout", self, 0, "prompts_at_once", "temperature", "top_k")
     fraction("rollout", self, "top_p", "min_p")
+    if not 0 <= self.intervene < 1:
+      raise BadInput(
+        f"rollout.intervene={self.intervene}: must lie in [0, 1), 1 excluded: only whole chains "
+        "train the policy to write payoffs"
+      )
     if not self.prompt_buckets:
       raise BadInput("rollout.prompt_buckets=(): must hold at least one length")
     ascending("rollout", self, "prompt_buckets")

@@ -82,7 +82,8 @@ class Experience(NamedTuple):
 
   collect     prompts: token ids of each. rollout. rows: one row of `gtalign eval` per completion,
               prompt-major, all processes' rows. count_PG, length_P: tokens of each completion
-              and prompt.
+              and prompt. head_P: those at the end of a prompt that its chains begin with
+              (None where none do).
   reward      reward_PG: float64, what is maximised; NaN where a row has no verdict. utility_PGC:
               float64, C = (U, L), NaN likewise.
   resample    dropped_tokens: of completions that gave way to others.
@@ -109,6 +110,7 @@ class Experience(NamedTuple):
   rows: list[dict[str, Any]]
   count_PG: Any
   length_P: Any = None
+  head_P: Any = None
   reward_PG: Any = None
   utility_PGC: Any = None
   trained_PG: Any = None

@@ -67,6 +67,7 @@ MORE = {
   # nor have those chains payoffs
   "steering": (
     *("data.sources=()", "conversation.max_context_tokens=96", "sft.counterfactual=0.0"),
+    *("rollout.prompt_buckets=(64,96)", "eval.intervene_prompts=0"),
   ),
   # long enough to write <response>, without which nothing is put to a judge
   "http_judge": ("sft.steps=60", "sft.optim.lr=2e-2"),

@@ -33,6 +33,7 @@ TALKS = {
 # what a key needs that another one excludes
 MORE = {
   "grpo.gdpo_weights": {"grpo.advantage": "gdpo"},
+  "rollout.intervene": {"rollout.prompt_buckets": (256, 576)},
   "rewards.disagreement": {"rewards.welfare": "nash"},
   "data.condition_alphas": {"data.condition": "alpha"},
   "data.condition_policies": {"data.condition": "pricing"},

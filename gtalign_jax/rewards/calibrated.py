@@ -26,11 +26,13 @@ def calibrated(rows: list[Row], config: RewardConfig) -> list[Row]:
   for parsed rows: a row without target takes the mean of its prompt, else of the batch; where that
   has none either the weight stays with d. A valid row without matrix has c = 0, as it has d = 0.
   Targets are made of L before this, so that no row's c depends on another's. Rows get `calibration`
-  (c) and `llm_uncalibrated` (L); with w = 0 the very same rows come back.
+  (c) and `llm_uncalibrated` (L); with w = 0 the very same rows come back. Rows that continue edited
+  payoffs (`intervened`), which are not theirs to answer for, keep d; their c is None.
   """
   if not config.llm_calibration:
     return rows
-  at_N = [at for at, row in enumerate(rows) if row["valid"] and row["parsed"]]
+  own = [row["valid"] and "intervened" not in row for row in rows]
+  at_N = [at for at, row in enumerate(rows) if own[at] and row["parsed"]]
   games = [rows[at] for at in at_N]
   user_N, llm_N, decision_N = (
     array([row[name] for row in games]) for name in ("user_reward", "llm_reward", "decision")
@@ -44,8 +46,8 @@ def calibrated(rows: list[Row], config: RewardConfig) -> list[Row]:
   alpha_N = array([row.get("alpha", config.alpha) for row in games])  # the request's own goes first
   welfare_N, score_N = reward.worth(user_N, new_N, config, config.variant, alpha_N)
   out = [
-    row | {"calibration": 0.0 if row["valid"] else None, "llm_uncalibrated": row["llm_reward"]}
-    for row in rows
+    row | {"calibration": 0.0 if mine else None, "llm_uncalibrated": row["llm_reward"]}
+    for row, mine in zip(rows, own, strict=True)
   ]
   names = ("calibration", "llm_reward", "utility", "score")
   for at, *values in zip(at_N, *(each.tolist() for each in (c_N, new_N, welfare_N, score_N))):

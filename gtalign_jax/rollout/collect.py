@@ -13,12 +13,13 @@ from gtalign_jax.data import intents, prompts
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput, RunFailure
-from gtalign_jax.game import paired
+from gtalign_jax.game import conditions, paired
 from gtalign_jax.parallel import distributed
 from gtalign_jax.progress import Advance, WorkLog
 from gtalign_jax.rewards import score
 from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rollout import talk
+from gtalign_jax.rollout.edit import Head
 from gtalign_jax.rollout.engine import QUIET, Ended, Engine, stream
 from gtalign_jax.rollout.talk import Environment, Row
 from gtalign_jax.rollout.text import uncounted, written
@@ -38,27 +39,31 @@ def collect(
   log: WorkLog = QUIET,
   first_row: int = 0,
   advance: Advance = lambda done, total: None,
-  heads: Sequence[Sequence[int]] | None = None,
+  heads: Sequence[Head] | None = None,
   number_P: np.ndarray | None = None,
 ) -> Experience:
   """Samples G completions for each prompt of `batch` and scores them; all of it on the host.
 
   params: as decoding reads them. key, step: of the draws. first_row: number of the first prompt
-  within the step, likewise; number_P: of each, where they do not follow one another. heads: ids
-  that the completions of each prompt begin with; the engine takes them for a part of the prompt.
-  Where the engine has later turns, each completion opens a conversation,
-  and each turn is a batch of those that still go on. Completions are scored, and users reply, as
-  turns end, while the device decodes the others: a model behind a network takes as long as a
-  rollout. advance: told how many prompts have been answered.
+  within the step, likewise; number_P: of each, where they do not follow one another. heads: what
+  the completions of each prompt begin with; rows that continue edited payoffs have the column
+  `intervened`, and the condition of their extra_info holds what they are charged by. Where the
+  engine has later turns, each completion opens a conversation, and each turn is a batch of those
+  that still go on. Completions are scored, and users reply, as turns end, while the device decodes
+  the others: a model behind a network takes as long as a rollout. advance: told how many prompts
+  have been answered.
   """
   P, G, K = len(batch.ids), engine.sampling.group_size, environment.conversation.turns
   seed = environment.data.seed
   records = [intents.given(record, seed, step, K) for record in batch.records]
-  opening = [talk.opened(record, G, environment) for record in records]
+  begun = [Head()] * P if heads is None else heads
+  opening = [
+    [_begun(row, head) for row in talk.opened(record, G, environment)]
+    for record, head in zip(records, begun, strict=True)
+  ]
   number_P = np.arange(first_row, first_row + P) if number_P is None else number_P
-  heads = [()] * P if heads is None else heads
-  ids = [np.asarray([*each, *head], np.int32) for each, head in zip(batch.ids, heads, strict=True)]
-  turn = Turn(opening, records, ids, number_P, heads)
+  ids = [np.asarray([*each, *head.ids], np.int32) for each, head in zip(batch.ids, begun)]
+  turn = Turn(opening, records, ids, number_P, [head.ids for head in begun])
   rows_PG, rollout = _take_turn(engine, params, turn, key, step, environment, log, advance)
   rows = [row for rows_G in rows_PG for row in rows_G]
   later = []
@@ -87,9 +92,24 @@ def collect(
     rollout=rollout,
     rows=rows,
     length_P=np.asarray([len(each) for each in ids]),
+    head_P=None if heads is None else np.asarray([len(head.ids) for head in heads]),
     count_PG=rollout.mask_BC.sum(1).reshape(P, G),
     later=_joined(engine, later) if K > 1 else None,
   )
+
+
+def _begun(row: Row, head: Head) -> Row:
+  """A row before its first turn, with what an edit of its payoffs says of it."""
+  if head.edited is None:
+    return row
+  name = head.pricing and head.pricing.name
+  row = row | {"intervened": {"edited": head.edited, "pricing": name}}
+  if head.pricing is None:
+    return row
+  # of the row alone: in the record it would be said in the prompts of later turns
+  extra = row["extra_info"]
+  own = conditions.of(extra, row["id"])._replace(pricing=head.pricing)
+  return row | {"extra_info": extra | {conditions.KEY: own.table()}}
 
 
 class Turn(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.game import pricing
+from gtalign_jax.game.pricing import Pricing
 from gtalign_jax.models.vocabulary import control_ids, spell
 from gtalign_jax.rewards import chain, features
 from gtalign_jax.types import CELLS, ROLES
@@ -37,6 +38,19 @@ class Opening(NamedTuple):
   span: tuple[int, int]
   payoff_UAR: Any
   user_type: int
+
+
+class Head(NamedTuple):
+  """The beginning that all completions of a prompt share; to the engine it is a part of the prompt.
+
+  ids: none where completions are whole chains. edited: the cell that the rule takes on its matrix,
+  where that is another one than the policy wrote. pricing: the policy that made it another one, and
+  by which what follows is charged; None for a swap.
+  """
+
+  ids: Sequence[int] = ()
+  edited: str | None = None
+  pricing: Pricing | None = None
 
 
 def opening_of(tokenizer: Any, ids: Sequence[int]) -> list[int]:

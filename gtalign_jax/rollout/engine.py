@@ -49,7 +49,8 @@ class Engine(NamedTuple):
   programs: Executables
   prefix: str = ""  # of its programs' names, so that several engines share one set of programs
   later: Engine | None = None  # samples the later turns of conversations, a row for each
-  most: int = 0  # of `later`: rows that the turns of a step are padded to
+  opening: Engine | None = None  # samples openings that are edited, a row for each
+  most: int = 0  # of `later`: rows that the turns of a step are padded to; of `opening`: all rows
 
   @property
   def refill_batch(self) -> int:
@@ -80,6 +81,29 @@ def with_turns(engine: Engine, conversation: ConversationConfig, prompts: int) -
     most=rows * (conversation.turns - 1) + shards,  # and a row for each device that nobody fills
   )
   return engine._replace(later=later)
+
+
+def with_openings(
+  engine: Engine, share: float, prompts: int, stop_table: Any, buckets: tuple[int, ...]
+) -> Engine:
+  """`engine`, and the one that samples the openings of the `share` of `prompts` of a step.
+
+  stop_table: ends them at `</payoff>`. buckets: padded lengths of prompts alone.
+  """
+  count = round(share * prompts)
+  if not count:
+    return engine
+  shards, rows = row_shards(engine.programs.mesh), engine.slots * engine.sampling.group_size
+  opening = engine._replace(
+    sampling=engine.sampling._replace(group_size=1),
+    stop_table=stop_table,
+    slots=-(-min(count, rows) // shards) * shards,
+    buckets=buckets,
+    prefix=f"{engine.prefix}opening_",
+    later=None,
+    most=count,
+  )
+  return engine._replace(opening=opening)
 
 
 # ---------------------------------------------------------------- the programs
@@ -158,6 +182,14 @@ def turn_tables(later: Engine | None, params: Any) -> list[Table]:
   if later is None:
     return []
   return [table(later, params, bucket, more) for bucket in later.buckets for more in (False, True)]
+
+
+def opening_tables(opening: Engine | None, params: Any, buckets: Sequence[int]) -> list[Table]:
+  """The tables of openings for prompts of these padded lengths."""
+  if opening is None:
+    return []
+  more = (False, True) if opening.most > opening.slots else (False,)
+  return [table(opening, params, bucket, each) for bucket in buckets for each in more]
 
 
 def abstract_prompts(mesh: Mesh, count: int, bucket: int) -> Prompts:

@@ -12,6 +12,7 @@ from gtalign_jax.data import intents
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.rollout import collect, intervene
+from gtalign_jax.rollout.edit import Head
 from gtalign_jax.rollout.engine import Engine
 from gtalign_jax.rollout.intervene import Editable, Sampled
 from gtalign_jax.rollout.talk import Environment
@@ -67,7 +68,7 @@ def play(
     key,
     STEP,
     environment,
-    heads=list(heads.values()),
+    heads=[Head(ids) for ids in heads.values()],
     number_P=np.asarray([len(ACTIONS) * sampled[b].number + a for b, a in heads]),
   )
   out: list[dict[str, Any] | None] = [None] * len(sampled)

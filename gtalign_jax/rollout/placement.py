@@ -37,7 +37,7 @@ def _placed(
 ) -> Experience:
   """An experience with prompts, completions and blocks on the devices, padded to `most` prompts."""
   mesh, ids, rollout = engine.programs.mesh, experience.prompts, experience.rollout
-  rows, block_BC = sharding.rows(mesh), block_ids(engine, rollout)
+  rows, block_BC = sharding.rows(mesh), block_ids(engine, rollout, _heads(experience))
   counts = [(block_BC == index).sum(1) for index in range(len(BLOCKS))]
   empty = (most - len(ids)) * engine.sampling.group_size
   rollout, block_BC = jax.tree.map(
@@ -53,11 +53,23 @@ def _placed(
   )
 
 
-def block_ids(engine: Engine, rollout: Rollout) -> np.ndarray:
-  """int8 [B, C]: which of BLOCKS holds each token, -1 outside of all; rollout: on the host."""
+def _heads(experience: Experience) -> list[np.ndarray]:
+  """The ids that each row of the chains begins with and that stand in its prompt."""
+  head_P, (P, G) = experience.head_P, experience.count_PG.shape
+  head_P = np.zeros(P, int) if head_P is None else head_P
+  heads = [ids[len(ids) - n :] for ids, n in zip(experience.prompts, head_P, strict=True)]
+  return [each for each in heads for _ in range(G)]
+
+
+def block_ids(engine: Engine, rollout: Rollout, heads: Sequence[np.ndarray]) -> np.ndarray:
+  """int8 [B, C]: which of BLOCKS holds each token, -1 outside of all.
+
+  rollout: on the host. heads: ids before each row, whose last one may begin a tag that it ends.
+  """
   bytes_V = token_bytes(engine.tokenizer, engine.sampling.arch.vocab_size)
   block_BC = np.full(rollout.tokens_BC.shape, -1, np.int8)
-  for own_C, (ids, _) in zip(block_BC, rows_of(rollout), strict=True):
+  for own_C, (ids, _), head in zip(block_BC, rows_of(rollout), heads, strict=True):
     body = vocabulary.body(ids, engine.sampling.eos_ids)
-    own_C[: len(body)] = chain.token_blocks([bytes_V[each] for each in body])
+    blocks = chain.token_blocks([bytes_V[each] for each in (*head, *body)])
+    own_C[: len(body)] = blocks[len(head) :]
   return block_BC

@@ -78,6 +78,12 @@ def _automaton(stops: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
   return goto, np.asarray(final)
 
 
+def states(stops: Sequence[str]) -> int:
+  """Rows of `stop_table`: what has been read of a stop string (nothing, too), and "stopped"."""
+  texts = [stop.encode() for stop in stops]
+  return len({text[:n] for text in texts for n in range(1, len(text) + 1)}) + 2
+
+
 def stop_table(tokenizer: Any, stops: Sequence[str], vocab: int) -> np.ndarray:
   """Transition table [states, vocab] int16; the last state is "stopped" and absorbs.
 

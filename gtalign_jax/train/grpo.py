@@ -18,6 +18,7 @@ from gtalign_jax.progress import progress
 from gtalign_jax.rewards.reward import reward
 from gtalign_jax.rollout.collect import collect
 from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.rollout.openings import edited_openings
 from gtalign_jax.rollout.placement import on_mesh
 from gtalign_jax.train import programs
 from gtalign_jax.train.checkpoint import Checkpoints, position
@@ -45,7 +46,8 @@ def steps(
     log.start()
     batch = batch_at(setup.train_set, config.data, config.grpo.prompts_per_step, step)
     params = decode_params(setup, compiled, state.params, log)
-    experience = collect(engine, params, batch, setup.train_key, step, environment, log)
+    given = (engine, params, batch, setup.train_key, step, environment, log)
+    experience = collect(*given, heads=edited_openings(*given))
     experience = reward(experience, config.rewards, f"step {step + 1}")
     experience = resample(experience, setup, services, engine, params, step, log)
     del params  # the update needs the room

@@ -119,6 +119,9 @@ def _sampling(engine: Engine, prompts: int, params: Any, resident: Any) -> Itera
     engine = engine._replace(sampling=sampling._replace(segment=sampling.budget))
   refilled = prompts > engine.slots
   yield engines.table(engine, params, engine.buckets[-1], refilled, resident)
+  if (opening := engine.opening) is not None:
+    opening = opening._replace(sampling=engine.sampling._replace(group_size=1))
+    yield from engines.opening_tables(opening, params, opening.buckets[-1:])
   if (later := engine.later) is not None:
     later = later._replace(sampling=engine.sampling._replace(group_size=1))
     yield engines.table(later, params, later.buckets[-1], True, resident)

@@ -52,8 +52,12 @@ def warm_up(
   widths = slices.widths(config.grpo.length_buckets, config.rollout.max_new_tokens)
   params = states.decodable(setup, state.params)
   refilled = (False, True) if config.grpo.prompts_per_step > engine.slots else (False,)
+  openings = engines.opening_tables(engine.opening, params, buckets)
+  if openings:  # nobody knows how long they will be
+    buckets = [each for each in engine.buckets if each >= buckets[0]]
   tables = [
     states.decode_table(setup, state.params),
+    *openings,
     *(engines.table(engine, params, bucket, more) for bucket in buckets for more in refilled),
     *grpo_tables(setup, optimizers, state, buckets, widths),
   ]

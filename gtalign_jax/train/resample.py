@@ -15,6 +15,7 @@ from gtalign_jax.data.batches import batch_at
 from gtalign_jax.rewards.reward import reward
 from gtalign_jax.rollout.collect import collect
 from gtalign_jax.rollout.engine import Engine
+from gtalign_jax.rollout.openings import edited_openings
 from gtalign_jax.train.log import StepLog
 from gtalign_jax.train.services import Services
 from gtalign_jax.train.setup import Setup
@@ -44,7 +45,9 @@ def resample(
     rounds += 1
     batch = batch_at(setup.train_set, config.data, P, step, rounds)
     given = (engine, params, batch, setup.train_key, step, services.environment, log)
-    more = reward(collect(*given, first_row=rounds * P), config.rewards, f"step {step + 1}")
+    heads = edited_openings(*given, first_row=rounds * P)
+    more = collect(*given, first_row=rounds * P, heads=heads)
+    more = reward(more, config.rewards, f"step {step + 1}")
     fresh_P = carries_signal(more, recipe)
     dropped += int((~fresh_P).sum())
     lost += _tokens(experience) + _tokens(more)
@@ -65,7 +68,8 @@ def resample(
 
 def _tokens(experience: Experience) -> int:
   """Tokens of the completions of all turns."""
-  return sum(row["completion_tokens"] for row in experience.rows)
+  later = experience.later
+  return int(experience.count_PG.sum()) + (0 if later is None else int(later.count_PG.sum()))
 
 
 def merged(one: Experience, two: Experience, wanted: list[int]) -> Experience:
@@ -87,6 +91,7 @@ def merged(one: Experience, two: Experience, wanted: list[int]) -> Experience:
     rollout=Rollout(*(both(x, y)[rows_B] for x, y in zip(one.rollout, two.rollout, strict=True))),
     rows=[rows[b] for b in rows_B],
     length_P=both(one.length_P, two.length_P)[chosen],
+    head_P=None if one.head_P is None else both(one.head_P, two.head_P)[chosen],
     count_PG=both(one.count_PG, two.count_PG)[chosen],
     reward_PG=both(one.reward_PG, two.reward_PG)[chosen],
     utility_PGC=both(one.utility_PGC, two.utility_PGC)[chosen],

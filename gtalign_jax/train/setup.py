@@ -20,8 +20,8 @@ from gtalign_jax.models.variants import Arch, split_dimensions
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.rollout import generate, intervene, stop
-from gtalign_jax.rollout.engine import Engine, with_turns
+from gtalign_jax.rollout import edit, generate, intervene, stop
+from gtalign_jax.rollout.engine import Engine, with_openings, with_turns
 from gtalign_jax.train import preflight
 from gtalign_jax.types import Fixed, TrainState
 
@@ -32,7 +32,8 @@ class Setup(NamedTuple):
   """The passive half of a run; TrainState is the half that changes.
 
   fixed: parameters that no update touches. shardings: of TrainState.params. train_set, test_set:
-  encoded prompts (none where a run is only planned). train_key, eval_key: two keys, so that
+  encoded prompts (none where a run is only planned). opening_table: stop table of openings that are
+  edited, None without. train_key, eval_key: two keys, so that
   evaluating more often changes no training sample.
   """
 
@@ -44,6 +45,7 @@ class Setup(NamedTuple):
   fixed: Fixed
   shardings: Any
   stop_table: Any
+  opening_table: Any = None
   train_set: prompts.Encoded = NO_PROMPTS
   test_set: prompts.Encoded = NO_PROMPTS
   train_key: Any = None
@@ -91,7 +93,11 @@ def load(
   alone = sharding.replicated(mesh)
   split = jax.jit(lambda: tuple(jax.random.split(jax.random.key(config.seed))), out_shardings=alone)
   train_key, eval_key = split()
-  table = stop.stop_table(policy.tokenizer, config.rollout.stop, policy.config.vocab_size)
+
+  def stopping(stops: Sequence[str]) -> Any:
+    table = stop.stop_table(policy.tokenizer, stops, policy.config.vocab_size)
+    return distributed.to_device(table, alone)
+
   setup = Setup(
     config=config,
     mesh=mesh,
@@ -100,7 +106,8 @@ def load(
     eos_ids=policy.eos_ids,
     fixed=Fixed(frozen),
     shardings=sharding.tree_shardings(mesh, names),
-    stop_table=distributed.to_device(table, alone),
+    stop_table=stopping(config.rollout.stop),
+    opening_table=stopping(_opening_stops(config)) if config.rollout.intervene else None,
     train_set=encoded[config.data.train_split],
     test_set=held_out,
     train_key=train_key,
@@ -137,11 +144,19 @@ def abstract(config: Config, arch: Arch, mesh: Mesh) -> tuple[Setup, Any]:
     frozen, names = params, lora.logical_axes(arch, config.policy)
     fresh = jax.eval_shape(lambda: lora.init(arch, jax.random.key(0), config.policy))
     params = place(fresh, mesh, names)
-  states = sum(len(text.encode()) for text in config.rollout.stop) + 2  # of the stop automaton
-  stop_table = np.zeros((states, arch.vocab_size), np.int16)
+  stop_table, opening_table = (
+    np.zeros((stop.states(stops), arch.vocab_size), np.int16)
+    for stops in (config.rollout.stop, _opening_stops(config))
+  )
   shardings = sharding.tree_shardings(mesh, names)
   # the ids that end a row change no shape and no memory
-  return Setup(config, mesh, arch, None, (0,), Fixed(frozen), shardings, stop_table), params
+  fixed = Fixed(frozen)
+  setup = Setup(config, mesh, arch, None, (0,), fixed, shardings, stop_table, opening_table)
+  return setup, params
+
+
+def _opening_stops(config: Config) -> tuple[str, ...]:
+  return (edit.STOP, *config.rollout.stop)
 
 
 def place(tree: Any, mesh: Mesh, names: Any) -> Any:
@@ -181,7 +196,17 @@ def training_engine(setup: Setup, programs: Executables, layout: str = "") -> En
   """Samples the rollouts of training."""
   config = setup.config
   slots = config.rollout.prompts_at_once or config.grpo.prompts_per_step
-  return _engine(setup, programs, slots, layout, prompts=config.grpo.prompts_per_step)
+  prompts = config.grpo.prompts_per_step
+  engine = _engine(setup, programs, slots, layout, prompts=prompts)
+  table, share = setup.opening_table, config.rollout.intervene
+  return with_openings(engine, share, prompts, table, _buckets(config))
+
+
+def _buckets(config: Config) -> tuple[int, ...]:
+  """Padded lengths of prompts without an opening."""
+  buckets = config.rollout.prompt_buckets
+  largest = batches.bucket(config.data.max_prompt_tokens, buckets)
+  return tuple(each for each in buckets if each <= largest)
 
 
 def evaluation_engine(setup: Setup, programs: Executables, layout: str = "") -> Engine:
@@ -192,7 +217,8 @@ def evaluation_engine(setup: Setup, programs: Executables, layout: str = "") -> 
   slots = -(-slots // shards) * shards
   changes = {"group_size": config.eval.group_size, "temperature": config.eval.temperature}
   prompts = config.eval.prompts
-  return _engine(setup, programs, slots, layout, prefix="eval_", prompts=prompts, **changes)
+  made = _engine(setup, programs, slots, layout, prefix="eval_", prompts=prompts, **changes)
+  return made._replace(buckets=_buckets(config))
 
 
 def heads_engine(setup: Setup, programs: Executables, layout: str = "") -> Engine:

@@ -17,7 +17,9 @@ from gtalign_jax.types import Experience
 def rewards(experience: Experience) -> dict[str, float]:
   """TRL's reward statistics over the valid rows, and those of the chain and the game.
 
-  The standard deviation is the mean over groups; a group needs two valid rows to have one.
+  The standard deviation is the mean over groups; a group needs two valid rows to have one. Rows
+  that continue edited payoffs are counted apart from the others, in follow and carry alone: their
+  openings are not what the policy writes.
   """
   reward_PG = experience.reward_PG
   valid_PG = np.isfinite(reward_PG)
@@ -27,7 +29,21 @@ def rewards(experience: Experience) -> dict[str, float]:
     "reward_std": _mean([np.std(group, ddof=1) for group in groups]),
     "frac_reward_zero_std": _mean([len(set(group)) <= 1 for group in groups]),
   }
-  return out | collect.summary(experience.rows)
+  own = [row for row in experience.rows if "intervened" not in row]
+  out |= collect.summary(own)
+  return out if experience.head_P is None else out | _intervened(experience.rows)
+
+
+def _intervened(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """Of the rows that continue edited payoffs: do they name the edited choice, and carry it out?"""
+  edited = [row for row in rows if "intervened" in row]
+  cells = [row["intervened"]["edited"] for row in edited]
+  actions = [cell.rpartition("_")[2] for cell in cells]
+  return {
+    "rollout/intervened_frac": len(edited) / len(rows),
+    "game/follow": _mean([row["named_cell"] == cell for row, cell in zip(edited, cells)]),
+    "game/carry": _mean([row["action"] == action for row, action in zip(edited, actions)]),
+  }
 
 
 def _mean(values: Sequence[Any]) -> float:

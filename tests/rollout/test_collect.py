@@ -138,7 +138,7 @@ def test_blocks_of_tokens_that_split_characters():
   mask_BC = np.arange(len(flat)) < len(flat) - 1
   rollout = Rollout(np.asarray([flat]), mask_BC[None], mask_BC[None] * 0.0, np.ones(1, bool))
   expected = [block for part, block in zip(ids, inside) for _ in part] + [-1, -1]
-  assert placement.block_ids(engine(eos=EOS), rollout).tolist() == [expected]
+  assert placement.block_ids(engine(eos=EOS), rollout, [np.zeros(0, int)]).tolist() == [expected]
 
 
 class Refused:

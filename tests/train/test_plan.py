@@ -19,6 +19,7 @@ from gtalign_jax.config import (
   PolicyConfig,
   RolloutConfig,
   SFTConfig,
+  vary,
 )
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models import architecture, decoder
@@ -214,6 +215,14 @@ def test_edited_openings_are_planned_too():
   heads = [name for name in found if name.startswith("eval_head_")]
   # a row for each of 4 x 2 x 3 openings, longer than a prompt by the budget
   assert heads == [f"eval_head_{name}" for name in ("prefill", "layers", "decode")]
+
+
+@pytest.mark.slow
+def test_intervened_rollouts_are_planned_too():
+  changes = {"rollout.intervene": 0.25, "rollout.prompt_buckets": (32, 48)}
+  found = plan.plan(vary(config(), changes), TINY, topology.describe("cpu:8"), ("rollout",))
+  openings = [name for name in found["programs"] if name.startswith("opening_")]
+  assert openings == [f"opening_{name}" for name in ("prefill", "layers", "decode")]
 
 
 def test_command_in_a_fresh_process_makes_its_devices():

@@ -1,0 +1,153 @@
+"""Intervened rollouts: which prompts, which edits, and what the rows and metrics of a step say."""
+
+import math
+
+import numpy as np
+import pytest
+from sampler_cases import engine
+from scripted import POLICIES, encode, opening, tenths, tokenizer
+
+from gtalign_jax.config import Config, override
+from gtalign_jax.data.batches import Batch
+from gtalign_jax.data.records import Record
+from gtalign_jax.errors import BadInput
+from gtalign_jax.game import payoff
+from gtalign_jax.models.vocabulary import spell
+from gtalign_jax.reward_section import RewardConfig
+from gtalign_jax.rewards import chain, features, judges
+from gtalign_jax.rewards.reward import reward
+from gtalign_jax.rollout import collect, intervene, openings
+from gtalign_jax.rollout.engine import with_openings
+from gtalign_jax.rollout.intervene import Sampled
+from gtalign_jax.rollout.placement import block_ids
+from gtalign_jax.rollout.talk import Environment
+from gtalign_jax.sections import DataConfig
+from gtalign_jax.train import step_metrics
+from gtalign_jax.types import BLOCKS, CELLS
+
+P, G = 8, 4
+RULES = RewardConfig(llm_calibration=0.1)
+
+
+def environment(**data):
+  return Environment(
+    RULES, judges.make(RULES.judge), data=DataConfig(max_prompt_tokens=600, **data)
+  )
+
+
+def edited(number, thinking="So it is DQ.", where=None):
+  """(the head of one prompt or None, what it spells)."""
+  ids = encode(opening(tenths(number), thinking))
+  prompt = np.asarray(encode("number 1"), np.int32)
+  head = openings.edited(
+    engine(), Sampled(f"0/{number}/p", 0, prompt, ids), where or environment(), 0
+  )
+  return head, head and spell(tokenizer(), list(head.ids))
+
+
+def test_an_edit_makes_another_cell_of_the_declared_row_the_choice():
+  kinds = set()
+  for number in range(12):
+    head, text = edited(number)
+    found = chain.parse(text + "<analyze>.</analyze><response>.</response>")
+    own = int(payoff.choose(tenths(number) / 10, features.user_type(found.thinking)))
+    new = int(payoff.choose(found.payoff, features.user_type(found.thinking)))
+    assert CELLS[new] == head.edited and new != own and new // 3 == own // 3
+    kinds.add(head.pricing is None)
+  assert kinds == {True, False}  # swaps and prices
+
+
+def test_swaps_alone_where_prices_or_types_are_given_otherwise():
+  told = environment(condition="pricing")
+  for number in range(6):
+    assert edited(number, where=told)[0].pricing is None
+    assert edited(number, thinking="Hm.")[0].pricing is None
+
+
+def test_what_cannot_be_edited_stays_whole():
+  assert edited(0, where=environment()._replace(data=DataConfig(max_prompt_tokens=64)))[0] is None
+  nothing = Sampled("0/0/p", 0, np.zeros(3, np.int32), encode("<thinking>So"))
+  assert openings.edited(engine(), nothing, environment(), 0) is None
+
+
+def test_each_step_draws_so_many_prompts_anew():
+  drawn = [openings.drawn([f"{step}/{p}/x" for p in range(P)], 3, 0) for step in range(20)]
+  assert all(len(set(each)) == 3 and each == sorted(each) for each in drawn)
+  assert {p for each in drawn for p in each} == set(range(P))
+
+
+def step_of(name, monkeypatch, share=0.5, step=1):
+  """(experience with rewards, metrics) of a step of a scripted policy; half of it is intervened."""
+  for module in (collect, intervene):
+    monkeypatch.setattr(module, "stream", POLICIES[name].stream)
+  made = engine(budget=512, slots=P)
+  made = with_openings(made, share, P, made.stop_table, made.buckets)
+  records = [
+    Record(f"p{p}", "math-hard", [{"role": "user", "content": f"number {p}"}], "2", {})
+    for p in range(P)
+  ]
+  batch = Batch(records, [np.asarray(encode(f"number {p}"), np.int32) for p in range(P)])
+  given = (made, None, batch, None, step, environment())
+  found = collect.collect(*given, heads=openings.edited_openings(*given))
+  found = reward(found, RULES, "step 1")
+  return made, found, step_metrics.rewards(found)
+
+
+@pytest.mark.parametrize("name, follow", [("honest", 1.0), ("blind", 0.6)])
+def test_a_step_tells_whether_its_edited_payoffs_decide(name, follow, monkeypatch):
+  made, found, metrics = step_of(name, monkeypatch)
+  assert metrics["rollout/intervened_frac"] == 0.5
+  assert metrics["game/follow"] == metrics["game/carry"]
+  assert metrics["game/follow"] == 1.0 if follow == 1 else metrics["game/follow"] < follow
+  rows, edited = found.rows, ["intervened" in row for row in found.rows]
+  for row in rows:
+    assert row["format"] == 1 and row["parsed"]
+  # others' matrices are not the policy's, nor are their predictions
+  own = [row for row, out in zip(rows, edited) if not out]
+  assert metrics["completions/mean_length"] == np.mean([row["completion_tokens"] for row in own])
+  assert {row["calibration"] for row, out in zip(rows, edited) if out} == {None}
+  if name == "honest":
+    assert metrics["game/payoff_icc"] == 1.0
+    assert {row["decision"] for row in rows} == {1.0}
+  # the opening is prompt: it is neither sampled nor trained on, and blocks are told behind it
+  blocks = block_ids(made, found.rollout, [found.prompts[b // G] for b in range(P * G)])
+  for b, row in enumerate(rows):
+    length = found.head_P[b // G]
+    assert (length > 0) == edited[b]
+    head = spell(tokenizer(), found.prompts[b // G][len(found.prompts[b // G]) - length :].tolist())
+    assert row["completion"].startswith(head) and row["prompt_tokens"] == len(encode("number 1"))
+    assert row["completion_tokens"] == length + found.count_PG[b // G, b % G]
+    assert set(blocks[b][blocks[b] >= 0]) == ({2, 3} if edited[b] else set(range(len(BLOCKS))))
+
+
+def test_an_edit_by_prices_charges_its_rows(monkeypatch):
+  _, found, _ = step_of("honest", monkeypatch)
+  charged = [row for row in found.rows if row.get("intervened", {}).get("pricing")]
+  others = [row for row in found.rows if not row.get("intervened", {}).get("pricing")]
+  assert charged and others and "condition" not in others[0]["extra_info"]
+  for row in charged:
+    assert row["extra_info"]["condition"]["pricing"]["name"] == row["intervened"]["pricing"]
+  assert len({row["score"] for row in charged}) > 1
+
+
+def test_without_interventions_nothing_is_drawn_or_said(monkeypatch):
+  _, found, metrics = step_of("honest", monkeypatch, share=0.0)
+  assert found.head_P is None and not any("intervened" in row for row in found.rows)
+  assert "game/follow" not in metrics and not math.isnan(metrics["reward"])
+
+
+@pytest.mark.parametrize(
+  "assignments, said",
+  [
+    ("rollout.intervene=1", r"must lie in \[0, 1\), 1 excluded"),
+    ("rollout.intervene=0.05", "of grpo.prompts_per_step=8 that is 0"),
+    ("rollout.intervene=0.97", "of grpo.prompts_per_step=8 that is 8"),
+    ("rollout.intervene=0.25", "max_new_tokens=576 tokens, more than the largest"),
+    ("rollout.intervene=0.25 rollout.prompt_buckets=(256,576) rewards.mode=paper", "mode='paper'"),
+    ("rollout.intervene=0.25 grpo.steps=0 sft.steps=3", "has no effect with grpo.steps=0"),
+  ],
+)
+def test_interventions_that_cannot_be_are_refused(assignments, said):
+  with pytest.raises(BadInput, match=said):
+    override(Config(), assignments.split())
+  assert override(Config(), ["rollout.intervene=0.25", "rollout.prompt_buckets=(256,576)"])
