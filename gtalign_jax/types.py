@@ -24,6 +24,7 @@ Leaf = Any
 
 USER_TYPES = ("DQ", "VQ")
 ACTIONS = ("DA", "CQ", "AQ")
+ACTION_WORDS = {"DA": "answer (DA)", "CQ": "ask (CQ)", "AQ": "answer + ask (AQ)"}
 ROLES = ("LLM", "user")
 CELLS = tuple(f"{user}_{action}" for user in USER_TYPES for action in ACTIONS)  # index 3*u + a
 BLOCKS = ("thinking", "payoff", "analyze", "response")

@@ -1,44 +1,79 @@
-"""`gtalign steer --model DIR --pricing NAME|FILE --question "…"`: edit payoffs inside a chain."""
+"""`gtalign steer --model DIR --pricing NAME|FILE --question "…"`, or `--data PATH OUT.jsonl`."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from typing import Any
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gtalign_jax.cli import arguments
-from gtalign_jax.errors import BadInput
-from gtalign_jax.types import CELLS
+from gtalign_jax import config as configs
+from gtalign_jax import files, finished
+from gtalign_jax.cli import arguments, generate
+from gtalign_jax.config import Config
+from gtalign_jax.errors import BadInput, RunFailure
+
+if TYPE_CHECKING:
+  from gtalign_jax.evaluate.offline import Options
+  from gtalign_jax.evaluate.steering import Plan
 
 TRIES = 4
-
+SWEPT = "pay_per_token"  # the policy whose price --sweep moves, where none is named
+KEYS = {**generate.KEYS, "data": "data.root", "split": "data.eval_split", "seed": "seed"}
+# keys of a config that sampling an opening and going on from it read
+READ = (
+  "mesh.", "data.sources", "data.seed", "data.max_prompt_tokens", "rollout.prompt_buckets",
+  "rollout.segment", "rollout.top_k", "rollout.top_p", "rollout.min_p",
+)  # fmt: skip
 
 ARGUMENTS: arguments.Declared = {
+  "arguments": dict(
+    nargs="*",
+    metavar="OUT.jsonl",
+    help="with --data: the file to write; key=value changes to the config may follow",
+  ),
   "--model": {},
   "--pricing": dict(
-    required=True,
     action="append",
     metavar="NAME|FILE",
     help="free, subscription, pay_per_token, pay_per_character or a .toml file; may be repeated",
   ),
-  "--question": dict(required=True, help="what the user asks"),
-  "--max-new-tokens": dict(
-    type=int, default=320, help="token budget up to the payoffs, and the same again after them"
+  "--question": dict(help="what the user asks, instead of --data"),
+  "--data": dict(help="prompts: a file or folder; '' = the sample set"),
+  "--split": dict(help="of the prompts (default: test)"),
+  "--prompts": dict(type=int, help="at most so many, over all sources"),
+  "--sweep": dict(
+    metavar="price=START:STOP:COUNT",
+    help=f"so many prices of the policy (default: {SWEPT}), and a curve beside OUT.jsonl",
   ),
-  "--temperature": dict(type=float, default=1.0, help="0 = greedy"),
-  "--seed": dict(type=int, default=0),
+  **{flag: each for flag, each in generate.SAMPLING.items() if flag != "--group-size"},
   "--tries": dict(
     type=int, help=f"chains sampled at most, until the payoffs of one parse (default: {TRIES})"
   ),
-  "--template": dict(default="compact", choices=("compact", "full")),
   "--template-arguments": {},
+  "--overwrite": {},
 }
+# what only many prompts have
+MANY = ("split", "prompts", "prompts_at_once", "sweep", "overwrite", "arguments")
 
 
 def _check(args: argparse.Namespace) -> None:
-  arguments.check(args, max_new_tokens=1, temperature=0, seed=0, tries=1)
+  numbers = dict(max_new_tokens=1, temperature=0, seed=0, prompts_at_once=1, tries=1, prompts=1)
+  arguments.check(args, **numbers)
   if args.tries is not None and args.tries > 1 and args.temperature == 0:
     raise BadInput(f"--tries={args.tries}: greedy chains are all the same; give a --temperature")
+  if (args.question is None) == (args.data is None):
+    raise BadInput("gtalign steer takes --question TEXT, or --data PATH with OUT.jsonl")
+  if not (args.pricing or args.sweep):
+    raise BadInput("gtalign steer needs --pricing NAME|FILE, or --sweep price=START:STOP:COUNT")
+  if args.sweep and len(args.pricing or ()) > 1:
+    raise BadInput("--sweep moves the price of one policy; give one --pricing")
+  if args.question is None:
+    return
+  for key in MANY:
+    if getattr(args, key):
+      flag = "OUT.jsonl" if key == "arguments" else f"--{key.replace('_', '-')}"
+      raise BadInput(f"{flag} is for many prompts (--data); leave it out with --question")
   if not args.question.strip():
     raise BadInput(f"--question={args.question!r} is empty; ask something")
   try:  # the shell passes bytes that are no UTF-8 as lone surrogates, and no tokenizer takes those
@@ -48,45 +83,73 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Samples, edits, continues; prints a table for each pricing policy."""
+  """Samples, edits, continues; shows what followed."""
   _check(args)
-  given = arguments.template_arguments(args)
+  prices = arguments.sweep(args.sweep, ("price",))[1] if args.sweep else ()
+  overrides = [each for each in args.arguments if arguments.is_override(each)]
+  arguments.only(overrides, READ, "steer")
+  out = [each for each in args.arguments if each not in overrides]
+  if args.data is not None:
+    if len(out) != 1:
+      raise BadInput("gtalign steer --data PATH takes one file to write, OUT.jsonl")
+    files.check_output(out[0], [args.data], streams=False)
+    finished.check_free(out[0], args.overwrite)
+  given = generate.given(args, KEYS)
+  given["data.template_arguments"] = arguments.template_arguments(args)
+  from gtalign_jax.evaluate import offline, steering
   from gtalign_jax.game import pricing
 
-  policies = [pricing.load(each) for each in args.pricing]  # before the model: it loads for long
-  from gtalign_jax import models
-  from gtalign_jax.rollout import steer
-  from gtalign_jax.sections import RolloutConfig
+  # before the model: it loads for long
+  policies = [pricing.load(each) for each in args.pricing or [SWEPT]]
+  temperature = 1.0 if args.temperature is None else args.temperature
+  tries = args.tries or (TRIES if temperature > 0 else 1)
+  asked = steering.plan(policies, tries, prices)
+  config = configs.override(configs.vary(offline.config_for(args.model), given), overrides)
+  options = offline.Options(1, temperature, config.seed)
+  if args.data is None:
+    return _one(args, asked, config, options)
+  return _many(args, asked, config, options, Path(out[0]))
 
-  # of a rollout's settings only the stop strings and the sampling matter to one chain
-  config = dataclasses.replace(
-    RolloutConfig(), max_new_tokens=args.max_new_tokens, temperature=args.temperature
-  )
-  policy = models.load(args.model)
-  prompt = steer.question_ids(policy.tokenizer, args.question, args.template, given)
-  complete = steer.Completer(policy, config, args.seed, args.question)
-  tries = (args.tries or TRIES) if args.temperature > 0 else 1
-  results = steer.steer(policy.tokenizer, complete, prompt, policies, config.stop, tries)
-  found = {"question": args.question, "policies": results}
-  arguments.show(args, "\n".join(map(table, results)), found)
+
+def _one(args: argparse.Namespace, asked: Plan, config: Config, options: Options) -> int:
+  """A question of one's own: both matrices of each policy, side by side."""
+  from gtalign_jax.data.records import Record
+  from gtalign_jax.evaluate import offline, steering, steering_text
+
+  config = configs.vary(config, {"rollout.prompts_at_once": 1})
+  record = Record("question", "question", [{"role": "user", "content": args.question}], None, {})
+  # with the seed alone, one and the same draws would pick the action of every question
+  number = zlib.crc32(args.question.encode()) >> 1  # an int32
+  with offline.Job(config, options, scored=False) as job:
+    (row,) = next(steering.rows(job, asked, job.encode([record]), number=number))
+  if not row["policies"]:
+    raise RunFailure(
+      f"no readable payoffs in {asked.tries} tries ({', '.join(row['reasons'])}); raise --tries or "
+      "--max-new-tokens, or use a model trained on chains (gtalign sft)"
+    )
+  found = {key: row[key] for key in ("question", "policies")}
+  arguments.show(args, "\n".join(map(steering_text.matrices, row["policies"])), found)
   return 0
 
 
-def table(result: dict[str, Any]) -> str:
-  """One result of `steer` for people: both matrices side by side, choices and responses."""
-  lines = [f"pricing {result['pricing']}, question {result['user_type'] or 'of no declared type'}"]
-  lines.append(f"{'':9}{'as written':^17}{'edited':^17}")
-  lines.append(f"{'cell':9}" + f"{'LLM':>7}{'user':>7}   " * 2)
-  for cell in CELLS:
-    pairs = (result["payoff"][cell], result["edited"][cell])
-    lines.append(f"{cell:9}" + "".join(f"{p['LLM']:7.1f}{p['user']:7.1f}   " for p in pairs))
-  for key in ("choice", "named"):
-    before, after = result[key] or "-", result[f"edited_{key}"] or "-"
-    lines.append(f"{key:9}{before:>14}   {after:>14}")
-  for label, prefix in (("as written", ""), ("edited", "edited_")):
-    error = result[prefix + "parse_error"]
-    said = result[prefix + "response"] or ""
-    # a model may write escape sequences
-    shown = "".join(char if char.isprintable() else " " for char in said)
-    lines.append(f"{label}: " + (f"({error}) " if error else "") + shown)
-  return "\n".join(line.rstrip() for line in lines) + "\n"
+def _many(
+  args: argparse.Namespace, asked: Plan, config: Config, options: Options, out: Path
+) -> int:
+  """Many prompts: a row and a line for each, and what they come to."""
+  from gtalign_jax.data import batches, sources
+  from gtalign_jax.evaluate import offline, plots, steering, steering_text
+  from gtalign_jax.progress import progress
+
+  records = sources.load(config.data, config.data.eval_split)
+  with offline.Job(config, options, scored=False) as job, progress("steer") as advance:
+    encoded = job.encode(records)
+    if args.prompts:
+      encoded = batches.held_out(encoded, args.prompts, config.data.seed)
+    rows = steering.write(job, asked, encoded, out, advance, args.overwrite)
+  found, names = steering.measured(rows, asked), asked.names()
+  said = [steering_text.line(row, names) for row in rows]
+  text = "\n".join(said) + "\n" + steering_text.table(found, names)
+  if asked.swept:
+    text += f"{plots.save_sweep(found, asked.swept.name, out.with_suffix('.png'))}\n"
+  arguments.show(args, text + f"{len(rows)} questions in {out}\n", found)
+  return 0

@@ -18,6 +18,7 @@ from gtalign_jax.data.concierge_game import best_action as best_action
 from gtalign_jax.data.concierge_game import choice as choice
 from gtalign_jax.data.concierge_game import matrix as matrix
 from gtalign_jax.data.concierge_game import speak as speak
+from gtalign_jax.data.concierge_game import spoken as spoken
 from gtalign_jax.data.concierge_game import true_payoffs as true_payoffs
 from gtalign_jax.data.concierge_game import true_score as true_score
 from gtalign_jax.data.records import Record

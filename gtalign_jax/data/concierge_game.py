@@ -60,18 +60,39 @@ def true_score(
   return _solve(record, chains.case(record.extra_info), config, turns)[:, 2].copy()
 
 
-def best_action(record: Record, config: Config | RewardConfig, *, turns: int | None = None) -> str:
+def best_action(
+  record: Record,
+  config: Config | RewardConfig,
+  *,
+  turns: int | None = None,
+  tokens: Count | None = None,
+) -> str:
   """The first action whose true payoffs have the largest welfare; the first one where they tie.
 
   As in `game/regret`, the welfare of expected utilities. The expected score may rank two actions
   that are nearly equal the other way round, as a welfare function need not be linear.
   """
-  llm_A, user_A = true_payoffs(record, config, turns=turns).T
+  llm_A, user_A = true_payoffs(record, config, turns=turns, tokens=tokens).T
   rewards = config.rewards if isinstance(config, Config) else config
   alpha = conditions.of(record.extra_info, record.id).alpha
   alpha = rewards.alpha if alpha is None else alpha
   score_A: Any = reward.worth(user_A, llm_A, rewards, rewards.variant, alpha)[1]
   return ACTIONS[int(np.argmax(score_A))]
+
+
+def spoken(record: Record, tokens: Count | None = None) -> np.ndarray:
+  """Expected tokens and characters of all responses, [2, A] by first action; two turns, as above.
+
+  What a price is charged on.
+  """
+  case, count = chains.case(record.extra_info), tokens or _four_characters
+  total_2A = np.zeros((2, len(ACTIONS)))
+  for way in _ways(case, record.extra_info["q"], 2):
+    texts = [each.response for each in way.chains]
+    total_2A[:, way.action] += way.probability * np.array(
+      [sum(map(f, texts)) for f in (count, len)]
+    )
+  return total_2A
 
 
 def matrix(

@@ -1,147 +1,184 @@
-"""Steering (docs/steering.md): stop at `</payoff>`, edit the payoffs, let the model go on."""
+"""Steering (docs/steering.md): stop at `</payoff>`, edit the payoffs, let the model go on.
+
+One opening is sampled for each question; every pricing policy edits that one. To the engine each
+edited opening is a prompt that ends with `</payoff>`.
+"""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from gtalign_jax.data import prompts
-from gtalign_jax.data.records import Record
 from gtalign_jax.errors import RunFailure
-from gtalign_jax.fields import Table
 from gtalign_jax.game import payoff, pricing
-from gtalign_jax.models import Policy
+from gtalign_jax.game.pricing import Pricing
 from gtalign_jax.models.vocabulary import spell
 from gtalign_jax.parallel import distributed, sharding
-from gtalign_jax.parallel import mesh as meshes
-from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.rewards import chain, features
-from gtalign_jax.rollout import generate, stop
-from gtalign_jax.rollout.edit import STOP, Opening, read, rewrite, splice
+from gtalign_jax.reward_section import RewardConfig
+from gtalign_jax.rewards import chain
+from gtalign_jax.rollout import intervene, stop, talk
+from gtalign_jax.rollout.edit import STOP, Opening, opening_of, read, rewrite, splice
 from gtalign_jax.rollout.engine import Engine
-from gtalign_jax.rollout.intervene import completions
-from gtalign_jax.sections import DataConfig, MeshConfig, RolloutConfig
-from gtalign_jax.types import CELLS, ROLES, USER_TYPES
+from gtalign_jax.rollout.text import response_tokens
+from gtalign_jax.types import ACTIONS, CELLS, ROLES, USER_TYPES
 
-BUCKET = 128  # prompts are padded to a multiple of this, tokens
-LONGEST = 4096  # of a question with its template, tokens
+TAIL = 0  # draw of what follows the payoffs; openings have draws 1, 2, …, so none is used twice
+ROWS = 32  # continuations decoded at once, where the engine does not decode more prompts
 
-# complete(ids of each row, stop strings, draw) -> new ids of each row. All rows of a call draw with
-# the same random numbers; another `draw` gives other ones.
-Complete = Callable[[Sequence[Sequence[int]], Sequence[str], int], list[list[int]]]
+# complete(ids of each row, number that its draws are derived from, draw) -> new ids of each row:
+# in draw TAIL to the end of the chain, else to the end of the payoffs
+Complete = Callable[[Sequence[np.ndarray], Sequence[int], int], list[list[int]]]
 
 
-class Completer:
-  """`Complete` by a policy, on one device.
+class Question(NamedTuple):
+  """prompt: ids. number: of its draws. policies: what its payoffs are edited by."""
 
-  Draws are a function of (seed, question, draw, token).
-  """
+  prompt: np.ndarray
+  number: int
+  policies: Sequence[Pricing]
 
-  def __init__(self, policy: Policy, config: RolloutConfig, seed: int, question: str = ""):
-    # with the seed alone, one and the same uniforms would pick the action of every question
-    self._key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(question.encode()))
-    self._policy = policy
-    mesh = meshes.make(MeshConfig(), jax.devices()[:1])
-    eos_ids = policy.eos_ids
-    sampling = generate.sampling_of(
-      config, policy.config, eos_ids, eos_ids[0], "float32", group_size=1
-    )
-    self._engine = Engine(sampling, None, policy.tokenizer, 1, (), Executables(mesh))
-    self._engines: dict[tuple[str, ...], Engine] = {}
 
-  def __call__(
-    self, ids: Sequence[Sequence[int]], stops: Sequence[str], draw: int
+class Steered(NamedTuple):
+  """results: one a policy, keys as in `gtalign steer --json` (docs/steering.md); none where no
+  chain could be edited. reasons: why each try before failed."""
+
+  results: list[dict[str, Any]]
+  reasons: list[str]
+
+
+class Sampler(NamedTuple):
+  """A policy, on the mesh of its engines. Draws are a function of (key, draw, number, token)."""
+
+  opening: Engine
+  tail: Engine
+  params: Any
+  key: jax.Array
+
+  @property
+  def longest(self) -> int:
+    """Prompt and opening that are taken, tokens."""
+    return self.tail.buckets[-1]
+
+  def complete(
+    self, prompts: Sequence[np.ndarray], numbers: Sequence[int], draw: int
   ) -> list[list[int]]:
-    """New ids of each row: up to the token that completes a stop string, or before the EOS."""
-    width = -(-max(map(len, ids)) // BUCKET) * BUCKET
-    engine = self._stopping_at(tuple(stops))._replace(slots=len(ids), buckets=(width,))
-    prompts_P = [np.asarray(row, np.int32) for row in ids]
-    numbers = [0] * len(ids)  # one for all: rows differ by their prompt alone
-    return completions(engine, self._policy.params, self._key, draw, prompts_P, numbers)
-
-  def _stopping_at(self, stops: tuple[str, ...]) -> Engine:
-    """The engine for these stop strings; each set has a table, and so programs, of its own size."""
-    if stops not in self._engines:
-      table = stop.stop_table(self._policy.tokenizer, stops, self._policy.config.vocab_size)
-      mesh = self._engine.programs.mesh
-      placed = distributed.to_device(table, sharding.replicated(mesh))
-      self._engines[stops] = self._engine._replace(stop_table=placed, programs=Executables(mesh))
-    return self._engines[stops]
+    """`Complete`."""
+    engine = self.tail if draw == TAIL else self.opening
+    with jax.set_mesh(engine.programs.mesh):
+      return intervene.completions(engine, self.params, self.key, draw, prompts, numbers)
 
 
-def question_ids(
-  tokenizer: Any, question: str, template: str, arguments: Table | None = None
-) -> list[int]:
-  """The prompt that asks `question` under the project's instructions, as token ids.
-
-  arguments: of the model's chat template. Raises BadInput where it knows them not.
-  """
-  record = Record("question", "question", [{"role": "user", "content": question}], None, {})
-  config = DataConfig(
-    template=template, template_arguments=arguments or Table(), max_prompt_tokens=LONGEST
-  )
-  return prompts.encode([record], tokenizer, config).ids[0].tolist()
+def sampler(
+  engine: Engine, params: Any, key: jax.Array, stops: Sequence[str], policies: int
+) -> Sampler:
+  """engine: a completion a prompt, with the stop strings `stops`. policies: of each question."""
+  table = stop.stop_table(engine.tokenizer, (STOP, *stops), engine.sampling.arch.vocab_size)
+  table = distributed.to_device(table, sharding.replicated(engine.programs.mesh))
+  opening = engine._replace(stop_table=table, prefix=f"{engine.prefix}open_")
+  heads = engine._replace(sampling=engine.sampling._replace(group_size=policies + 1))
+  tail = intervene.continuing(heads, engine.buckets, max(engine.slots, ROWS))
+  return Sampler(opening, tail, params, key)
 
 
-def sample_opening(
-  tokenizer: Any, complete: Complete, prompt: Sequence[int], stops: Sequence[str], tries: int
-) -> tuple[Opening, int]:
-  """The first readable opening of `tries`, and which draw it was; RunFailure if none is."""
-  reasons = []
-  for draw in range(tries):
-    found = read(tokenizer, complete([prompt], (STOP, *stops), draw)[0])
-    if isinstance(found, Opening):
-      return found, draw
-    reasons.append(found)
-  raise RunFailure(
-    f"no readable payoffs in {tries} tries ({', '.join(reasons)}); raise --tries or "
-    "--max-new-tokens, or use a model trained on chains (gtalign sft)"
-  )
+class _Plan(NamedTuple):
+  """What one question goes on from. heads: of the opening as it was written, then edited."""
+
+  opening: Opening
+  tries: int
+  matrices: list[Any]
+  heads: list[tuple[int, ...]]
 
 
 def steer(
   tokenizer: Any,
   complete: Complete,
-  prompt: Sequence[int],
-  policies: Sequence[pricing.Pricing],
-  stops: Sequence[str],
+  questions: Sequence[Question],
+  rewards: RewardConfig,
   tries: int,
-) -> list[dict]:
-  """One result a policy: the chain as it went on by itself, and as it went on from the edit.
+  longest: int = 2**31,
+) -> list[Steered]:
+  """Each question's chain as it went on by itself, and as it went on from the edits.
 
-  Keys as in `gtalign steer --json`: docs/steering.md. Raises RunFailure where no chain can be
-  edited.
+  Continuations of a question draw the same random numbers, so equal openings go on once. longest:
+  prompt and opening that `complete` takes, tokens.
   """
-  opening, draw = sample_opening(tokenizer, complete, prompt, stops, tries)
+  plans: list[_Plan | None] = [None] * len(questions)
+  reasons: list[list[str]] = [[] for _ in questions]
+  for draw in range(1, tries + 1):
+    left = [i for i, each in enumerate(plans) if each is None]
+    asked = [questions[i] for i in left]
+    new = complete([q.prompt for q in asked], [q.number for q in asked], draw) if left else []
+    for i, ids in zip(left, new, strict=True):
+      plan = _plan(tokenizer, questions[i], ids, draw, longest)
+      if isinstance(plan, str):
+        reasons[i].append(plan)
+      else:
+        plans[i] = plan
+  heads = [(i, head) for i, plan in enumerate(plans) if plan for head in dict.fromkeys(plan.heads)]
+  prompts = [np.asarray([*questions[i].prompt, *head], np.int32) for i, head in heads]
+  new = complete(prompts, [questions[i].number for i, _ in heads], TAIL) if heads else []
+  texts = {
+    (i, head): spell(tokenizer, [*head, *ids]) for (i, head), ids in zip(heads, new, strict=True)
+  }
+  return [
+    Steered(
+      _results(tokenizer, questions[i], plan, [texts[i, head] for head in plan.heads], rewards)
+      if plan
+      else [],
+      reasons[i],
+    )
+    for i, plan in enumerate(plans)
+  ]
+
+
+def _plan(
+  tokenizer: Any, question: Question, ids: Sequence[int], tries: int, longest: int
+) -> _Plan | str:
+  """How the question goes on from the opening that `ids` hold, or why it cannot."""
+  opening = read(tokenizer, opening_of(tokenizer, ids))
+  if isinstance(opening, str):
+    return opening
   own = opening.text[slice(*opening.span)]
-  matrices = [pricing.apply(policy, opening.payoff_UAR) for policy in policies]
-  heads = [opening.ids, *(splice(tokenizer, opening, rewrite(own, each)) for each in matrices)]
-  tails = complete([[*prompt, *head] for head in heads], stops, draw)
-  texts = [spell(tokenizer, head + tail) for head, tail in zip(heads, tails, strict=True)]
-  declared = (*USER_TYPES, None)[opening.user_type]  # -1: undeclared
-  before = _outcome(opening.payoff_UAR, opening.user_type, texts[0])
+  matrices = [pricing.apply(each, opening.payoff_UAR) for each in question.policies]
+  try:
+    edited = [tuple(splice(tokenizer, opening, rewrite(own, each))) for each in matrices]
+  except RunFailure as error:
+    return str(error)
+  heads = [tuple(opening.ids), *edited]
+  if len(question.prompt) + max(map(len, heads)) > longest:
+    return f"over {longest} tokens"
+  return _Plan(opening, tries, matrices, heads)
+
+
+def _results(
+  tokenizer: Any, question: Question, plan: _Plan, texts: Sequence[str], rewards: RewardConfig
+) -> list[dict[str, Any]]:
+  opening, declared = plan.opening, (*USER_TYPES, None)[plan.opening.user_type]  # -1: undeclared
+  before = _outcome(tokenizer, opening.payoff_UAR, opening.user_type, texts[0], rewards)
   results = []
-  for policy, matrix, text in zip(policies, matrices, texts[1:]):
-    after = _outcome(matrix, opening.user_type, text)
+  for policy, matrix, text in zip(question.policies, plan.matrices, texts[1:], strict=True):
+    after = _outcome(tokenizer, matrix, opening.user_type, text, rewards)
     edited = {"edited" if k == "payoff" else f"edited_{k}": v for k, v in after.items()}
-    head = {"pricing": policy.name, "user_type": declared, "try": draw + 1}
+    head = {"pricing": policy.name, "user_type": declared, "try": plan.tries}
     results.append(head | before | edited)
   return results
 
 
-def _outcome(payoff_UAR: Any, user_type: Any, text: str) -> dict[str, Any]:
+def _outcome(
+  tokenizer: Any, payoff_UAR: Any, user_type: Any, text: str, rewards: RewardConfig
+) -> dict[str, Any]:
   """What one chain says: its matrix, the choice on it, and what the model made of it."""
-  read_back = chain.parse(text)
-  named = features.named_cell(read_back.analyze or "")
+  did = talk.decided(text, rewards)
   return {
     "payoff": {c: dict(zip(ROLES, p)) for c, p in zip(CELLS, payoff_UAR.reshape(6, 2).tolist())},
     "choice": CELLS[int(payoff.choose(payoff_UAR, user_type))],
-    "named": CELLS[named] if named >= 0 else None,
-    "parse_error": read_back.error,
-    "response": read_back.response,
+    "named": CELLS[did.cell] if did.cell >= 0 else None,
+    "action": ACTIONS[did.action] if did.action >= 0 else None,
+    "parse_error": chain.parse(text).error,
+    "response": did.response,
+    "response_tokens": response_tokens(tokenizer, text) or None,  # of nothing there is no length
     "completion": text,
   }

@@ -38,7 +38,7 @@ def written(
       "completion_tokens": len(ids),
       "control_tokens": sum(int(each) in control for each in vocabulary.body(ids, eos_ids)),
       # before a row is scored: a price per token reads it
-      "response_tokens": _response_tokens(tokenizer, completion),
+      "response_tokens": response_tokens(tokenizer, completion),
     }
     rows.append(row)
   return rows
@@ -56,7 +56,7 @@ def uncounted(completion: str) -> Row:
   }
 
 
-def _response_tokens(tokenizer: Any, completion: str) -> int:
+def response_tokens(tokenizer: Any, completion: str) -> int:
   """Tokens of the response block, which is all that a user reads; 0 without one.
 
   Of the text, not as sampled: a price per token then pays for no odd spelling of it.

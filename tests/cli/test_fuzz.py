@@ -211,8 +211,10 @@ def arguments(command, parser, rng, pools):
       fixed += ["--data", pick(rows)] if rng.random() < 0.5 else []
       skip |= {"model", "data"}
     case "steer":
-      fixed = ["--model", model, "--pricing", sane("free", rows), "--question", sane("why?", TEXTS)]
-      skip |= {"model", "pricing", "question"}
+      fixed, many = ["--model", model, "--pricing", sane("free", rows)], rng.random() < 0.5
+      fixed += ["--data", pick(rows), sane("out.jsonl", outs), *overrides] if many else []
+      fixed += [] if many else ["--question", sane("why?", TEXTS)]
+      skip |= {"model", "pricing", "question", "data"}
     case "bench":
       fixed, skip = ["--model", model], skip | {"model"}
     case "export":

@@ -3,29 +3,34 @@
 import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampler_cases import engine, policy
+from scripted import POLICIES
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as token_models
 from transformers import PreTrainedTokenizerFast
 
 from gtalign_jax import models
-from gtalign_jax.cli import steer as command
 from gtalign_jax.cli.main import main
 from gtalign_jax.errors import RunFailure
+from gtalign_jax.evaluate import steering_text
 from gtalign_jax.game import pricing
 from gtalign_jax.models.vocabulary import spell
+from gtalign_jax.parallel import mesh as meshes
+from gtalign_jax.parallel import sharding
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain
-from gtalign_jax.rollout import edit, steer
-from gtalign_jax.sections import RolloutConfig
+from gtalign_jax.rollout import edit, intervene, steer
+from gtalign_jax.sections import MeshConfig
 from gtalign_jax.types import CELLS
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 # A vague question would pay more, but thinking says DQ. Answering is best as written; a user who pays each of 300 tokens prefers the question (60 tokens).
 MATRIX = ((4.0, 4.0), (3.5, 3.0), (2.0, 2.0), (1.0, 0.5), (5.0, 5.0), (2.0, 2.5))
-STOPS = ("</response>",)
 PAID = pricing.PRESETS["pay_per_token"]
 
 
@@ -187,6 +192,8 @@ def test_an_opening_that_cannot_be_edited_says_why(text, reason):
 
 # ---------------------------------------------------------------- the whole path, recorded
 
+RULES = RewardConfig()
+
 
 class Recorded:
   """`Complete` that plays texts back: openings one a draw, and a continuation for each row."""
@@ -194,112 +201,123 @@ class Recorded:
   def __init__(self, openings, rests):
     self.openings, self.rests, self.calls = openings, rests, []
 
-  def __call__(self, ids, stops, draw):
-    self.calls.append((ids, stops, draw))
-    texts = [self.openings[draw]] if edit.STOP in stops else self.rests
+  def __call__(self, prompts, numbers, draw):
+    self.calls.append(([list(map(int, each)) for each in prompts], list(numbers), draw))
+    texts = self.rests if draw == steer.TAIL else [self.openings[draw - 1]] * len(prompts)
     return [encode(byte_level(), text) for text in texts]
+
+
+def steered(complete, policies, tries=1):
+  questions = [steer.Question(np.array([7, 8, 9]), 5, policies)]
+  return steer.steer(byte_level(), complete, questions, RULES, tries)[0]
 
 
 def test_the_choice_follows_the_edit_and_the_chain_goes_on_from_it():
   answer, question = rest("DQ_DA", "It is Paris."), rest("DQ_CQ", "Which one?")
-  complete = Recorded(["no", opening_text()], [answer, answer, question])
-  prompt = [7, 8, 9]
-  policies = [pricing.PRESETS["free"], PAID]
-  free, paid = steer.steer(byte_level(), complete, prompt, policies, STOPS, tries=3)
+  complete = Recorded(["no", opening_text()], [answer, question])
+  found = steered(complete, [pricing.PRESETS["free"], PAID], tries=3)
+  assert found.reasons == ["missing_block"]
+  free, paid = found.results
   assert [r["pricing"] for r in (free, paid)] == ["free", "pay_per_token"]
   assert [r["try"] for r in (free, paid)] == [2, 2]
   assert free["choice"] == free["edited_choice"] == paid["choice"] == "DQ_DA"
   assert paid["edited_choice"] == paid["edited_named"] == "DQ_CQ"  # sums 5.6 and 6.0
+  assert (paid["action"], paid["edited_action"]) == ("DA", "CQ")
   assert paid["payoff"]["DQ_DA"] == {"LLM": 4.0, "user": 4.0}
   assert paid["edited"]["DQ_DA"] == {"LLM": 4.6, "user": 1.0}
   assert paid["edited"]["DQ_CQ"] == {"LLM": 3.6, "user": 2.4}
   assert paid["completion"] == opening_text() + answer
+  assert paid["edited_response_tokens"] == len(encode(byte_level(), "Which one?"))
   again = chain.parse(paid["edited_completion"])
   assert again.error is None and paid["edited_response"] == "Which one?"
   np.testing.assert_array_equal(again.payoff, pricing.apply(PAID, array(MATRIX)))
-  rows, stops, draw = complete.calls[-1]
-  assert stops == STOPS and draw == 1
-  assert rows[0] == [*prompt, *encode(byte_level(), opening_text())]  # as sampled, to the last id
-  assert all(row[:3] == prompt for row in rows) and rows[1] != rows[2]
+  assert [draw for _, _, draw in complete.calls] == [1, 2, steer.TAIL]
+  rows, numbers, _ = complete.calls[-1]
+  assert rows[0] == [7, 8, 9, *encode(byte_level(), opening_text())]  # as sampled, to the last id
+  # the payoffs have one decimal already: what `free` writes is the same, and goes on once
+  assert len(rows) == 2 and numbers == [5, 5] and rows[1][:3] == [7, 8, 9]
+  assert free["edited_completion"] == free["completion"] == paid["completion"]
 
 
-def test_no_readable_payoffs_end_in_one_line_with_the_reasons():
+def test_no_readable_payoffs_leave_the_reasons():
   complete = Recorded(["no", opening_text("{"), "<thinking>"], [])
-  with pytest.raises(RunFailure, match=r"3 tries \(missing_block, payoff_syntax, truncated\)"):
-    steer.steer(byte_level(), complete, [1], [PAID], STOPS, tries=3)
-  assert [draw for _, _, draw in complete.calls] == [0, 1, 2]
+  found = steered(complete, [PAID], tries=3)
+  assert found == steer.Steered([], ["missing_block", "payoff_syntax", "truncated"])
+  assert [draw for _, _, draw in complete.calls] == [1, 2, 3]
+  long = steer.steer(
+    byte_level(), Recorded([opening_text()], []), [steer.Question([1], 0, [PAID])], RULES, 1, 50
+  )
+  assert long[0] == steer.Steered([], ["over 50 tokens"])
 
 
 def test_a_continuation_that_breaks_off_is_shown_as_such():
   escape = rest("DQ_CQ", "Red \x1b[31m or blue?")
   complete = Recorded([opening_text(thinking="It is clear.")], ["<analyze>I think", escape])
-  (result,) = steer.steer(byte_level(), complete, [1], [PAID], STOPS, tries=1)
+  (result,) = steered(complete, [PAID]).results
   assert result["parse_error"] == "truncated" and result["named"] is None
+  assert result["response_tokens"] is None
   assert result["user_type"] is None and result["edited_parse_error"] is None
-  shown = command.table(result)
+  shown = steering_text.matrices(result)
   assert "as written: (truncated)" in shown and "\x1b" not in shown
   assert "edited: Red  [31m or blue?" in shown
-  assert "DQ_DA        4.0    4.0       4.6    1.0" in shown
+  assert "DQ_DA        4.0    4.0       4.6    1.0   *" in shown
 
 
 # ---------------------------------------------------------------- the policy behind it
 
 
+def sampled(temperature=1.0, mesh=None):
+  made = engine(buckets=(32,), budget=12, mesh=mesh, group_size=1, temperature=temperature)
+  key = jax.device_put(jax.random.key(3), sharding.replicated(made.programs.mesh))
+  return steer.sampler(made, policy().params, key, (), 2).complete
+
+
+PROMPT = np.array([40, 41], np.int32)
+
+
 def test_a_continuation_is_what_the_policy_would_have_written_anyway():
-  policy = models.load("random:tiny")
-  config = RolloutConfig(max_new_tokens=12, segment=5, temperature=0.0)
-  complete = steer.Completer(policy, config, seed=0)
-  prompt = steer.question_ids(policy.tokenizer, "Which river?", "compact")
-  (whole,) = complete([prompt], (), 0)
+  complete = sampled(temperature=0.0)
+  (whole,) = complete([PROMPT], [0], 1)
   assert len(whole) == 12
-  first, second = complete([[*prompt, *whole[:5]], prompt], (), 0)
+  first, second = complete([np.array([*PROMPT, *whole[:5]]), PROMPT], [0, 0], steer.TAIL)
   assert first[:7] == whole[5:] and second == whole
 
 
-def test_rows_of_a_call_share_their_random_numbers_and_draws_differ():
-  policy = models.load("random:tiny")
-  complete = steer.Completer(policy, RolloutConfig(max_new_tokens=12), seed=3)
-  one, two = complete([[40, 41], [40, 41]], (), 0)
-  assert one == two
-  assert complete([[40, 41], [40, 41]], (), 1)[0] != one
-
-
-def test_questions_of_one_seed_draw_independently():
-  """The same prompt ids under other questions: what differs is the draw, not the model."""
-  policy = models.load("random:tiny")
-  config = RolloutConfig(max_new_tokens=6)
-  drawn = [
-    steer.Completer(policy, config, 3, question)([[40, 41]], (), 0)[0]
-    for question in ("Which river?", "Which lake?", "Which river?")
-  ]
-  assert drawn[0] != drawn[1] and drawn[0] == drawn[2]
+def test_questions_of_a_batch_draw_differently_and_continuations_of_one_alike():
+  """The same prompt ids, on a mesh of two devices: what differs is the draw, not the model."""
+  complete = sampled(mesh=meshes.make(MeshConfig(), jax.devices()[:2]))
+  for draw in (steer.TAIL, 1):
+    one, again, other = complete([PROMPT] * 3, [4, 4, 5], draw)
+    assert one == again != other
+    assert complete([PROMPT], [5], draw) == [other]  # whatever is steered together with it
+  assert complete([PROMPT], [5], 2) != [other] != complete([PROMPT], [5], steer.TAIL)
 
 
 # ---------------------------------------------------------------- the command
 
 
-class Puppet(steer.Completer):
-  """The policy of the command, its words recorded; its edits and tables are the real ones."""
-
-  def __call__(self, ids, stops, draw):
-    return Recorded([opening_text()], [rest("DQ_DA", "Paris.")] * len(ids))(ids, stops, draw)
+def speak(monkeypatch, said="honest"):
+  monkeypatch.setattr(intervene, "stream", POLICIES[said].stream)
 
 
-def test_the_command_prints_tables_and_one_json_object(monkeypatch, capsys, tmp_path):
-  monkeypatch.setattr(steer, "Completer", Puppet)
-  policy = tmp_path / "steep.toml"
-  policy.write_text("[price]\nuser = 0.1\n", encoding="utf-8")
-  asked = ["steer", "--model", "random:tiny", "--question", "Où?", "--json"]
-  assert main([*asked, "--pricing", str(policy), "--pricing", "free"]) == 0
+ASKED = ["steer", "--model", "random:tiny", "--max-new-tokens", "640"]
+
+
+def test_a_question_prints_tables_and_one_json_object(monkeypatch, capsys, tmp_path):
+  speak(monkeypatch)
+  dear = tmp_path / "dear.toml"
+  dear.write_text("[price]\nuser = 0.1\n", encoding="utf-8")
+  asked = [*ASKED, "--question", "number 0, où?", "--json"]
+  assert main([*asked, "--pricing", str(dear), "--pricing", "free"]) == 0
   *shown, last = capsys.readouterr().out.splitlines()
   out = json.loads(last)
-  assert out["question"] == "Où?"
-  assert [each["pricing"] for each in out["policies"]] == ["steep", "free"]
+  assert out["question"] == "number 0, où?"
+  assert [each["pricing"] for each in out["policies"]] == ["dear", "free"]
   keys = {"payoff", "edited", "choice", "edited_choice", "completion", "edited_completion"}
   assert keys <= out["policies"][0].keys()
-  assert out["policies"][0]["edited"]["DQ_DA"] == {"LLM": 4.0, "user": -26.0}
-  assert out["policies"][0]["edited_choice"] == "DQ_CQ"
+  assert out["policies"][0]["edited_choice"] == out["policies"][0]["edited_named"] == "DQ_CQ"
   assert sum("as written" in line and "edited" in line for line in shown) == 2
+  assert shown.count("the model: DQ_CQ, followed") == shown.count("the model: same choice") == 1
 
 
 @pytest.mark.parametrize(
@@ -307,9 +325,18 @@ def test_the_command_prints_tables_and_one_json_object(monkeypatch, capsys, tmp_
   [
     ({"pricing": "pay_per_tokn"}, 2, "did you mean pay_per_token"),
     ({"pricing": "missing.toml"}, 2, "cannot be read"),
+    ({"pricing": None}, 2, "needs --pricing NAME|FILE, or --sweep"),
     ({"model": "/no/such/model"}, 2, "does not exist"),
     ({"question": " \n"}, 2, "is empty"),
     ({"question": "\udce9"}, 2, "not valid UTF-8"),
+    ({"question": None}, 2, "takes --question TEXT, or --data PATH"),
+    ({"data": "in.jsonl"}, 2, "takes --question TEXT, or --data PATH"),
+    ({"prompts": "3"}, 2, "--prompts is for many prompts"),
+    ({"sweep": "price=0:1:3"}, 2, "--sweep is for many prompts"),
+    ({"question": None, "data": ""}, 2, "takes one file to write"),
+    ({"question": None, "data": "", "out": "x.jsonl", "sweep": "price=1"}, 2, "START:STOP:COUNT"),
+    ({"question": None, "data": "", "out": "x.jsonl", "sweep": "price=0:1:3"}, 2, "charges noth"),
+    ({"question": None, "data": "", "out": "x.jsonl grpo.lr=1"}, 2, "grpo.lr"),
     ({"tries": "0"}, 2, "--tries=0"),
     ({"tries": "2", "temperature": "0"}, 2, "--tries=2: greedy chains are all the same"),
     ({"seed": str(2**63)}, 2, "--seed="),
@@ -317,9 +344,10 @@ def test_the_command_prints_tables_and_one_json_object(monkeypatch, capsys, tmp_
     ({"max-new-tokens": "8", "tries": "2"}, 1, "no readable payoffs in 2 tries"),
   ],
 )
-def test_bad_input_and_failure_are_one_line(change, code, said, capsys):
+def test_bad_input_and_failure_are_one_line(change, code, said, capsys, monkeypatch):
   asked = {"model": "random:tiny", "pricing": "free", "question": "Why?"} | change
-  flags = [f"--{key}={value}" for key, value in asked.items()]
-  assert main(["steer", *flags]) == code
+  out = asked.pop("out", "").split()
+  flags = [f"--{key}={value}" for key, value in asked.items() if value is not None]
+  assert main(["steer", *flags, *out]) == code
   captured = capsys.readouterr()
   assert said in captured.err and captured.err.count("\n") == 1 and captured.out == ""
