@@ -18,6 +18,8 @@ from gtalign_jax.sections import DataConfig
 
 log = logging.getLogger(__name__)
 SAMPLE = Path(__file__).parent / "sample"
+# of concierge in the sample set: as many as of its other sources, which all of it would drown
+SAMPLE_SIZES = {"train": 48, "test": 16}
 SUFFIXES = (".parquet", ".jsonl")
 Places = Iterable[tuple[str, Mapping[str, Any]]]
 
@@ -35,7 +37,7 @@ def load(data_config: DataConfig, split: str) -> list[Record]:
     stems: dict[str, list[Path]] = {}
     for each in sorted(SAMPLE.glob("*.jsonl")):  # <source>_<split>.jsonl
       stems.setdefault(each.stem.rpartition("_")[0], []).append(each)
-    records = _from_files(stems, split, "the sample set", data_config.sources)
+    records = _from_files(stems, split, "the sample set", data_config.sources, SAMPLE_SIZES)
   elif os.path.isfile(path):
     records = _only(read_file(path, split), data_config.sources, root)
   elif os.path.isdir(path):
@@ -111,14 +113,25 @@ def _select(found: Mapping[str, Any], sources: Sequence[str], where: str) -> dic
   return {source: found[source] for source in sources or found}
 
 
-def _from_files(found: Mapping[str, Any], split: str, where: str, sources) -> list[Record]:
-  """Reads the split of each source; a source that was asked for by name must have it."""
+def _from_files(
+  found: Mapping[str, Any],
+  split: str,
+  where: str,
+  sources: Sequence[str],
+  sample: Mapping[str, int] = {},
+) -> list[Record]:
+  """Reads the split of each source; a source that was asked for by name must have it.
+
+  sample: how many records of concierge are in it where no source is named.
+  """
   records: list[Record] = []
-  # made by code unless the folder has its own; in no default set, or it would drown the others
-  found = {concierge.SOURCE: None, **found}
+  found = {
+    **found,
+    concierge.SOURCE: found.get(concierge.SOURCE),
+  }  # made by code if it has no files
   for source, paths in _select(found, sources, where).items():
     if paths is None:
-      records += _made(split) if sources else []
+      records += _made(split) if sources else concierge.records(split, sample.get(split, 0))
       continue
     # the sample set lies in one folder, so its file names hold the source too
     own = [path for path in paths if path.stem in (split, f"{source}_{split}")]

@@ -6,7 +6,8 @@ from gtalign_jax.data import concierge, intents, sources
 from gtalign_jax.data.records import Record
 from gtalign_jax.sections import DataConfig
 
-SAMPLE = sources.load(DataConfig(), "test")
+FILES = DataConfig(sources=("ambig_qa", "math-hard", "medium", "wildguard"))
+SAMPLE = sources.load(FILES, "test")
 LACKING = concierge.records("test", 24)[12]
 
 

@@ -8,7 +8,8 @@ import sympy
 from gtalign_jax.data import prompts, sources
 from gtalign_jax.sections import DataConfig
 
-RECORDS = [r for split in ("train", "test") for r in sources.load(DataConfig(), split)]
+FILES = DataConfig(sources=("ambig_qa", "math-hard", "medium", "wildguard"))  # no concierge
+RECORDS = [r for split in ("train", "test") for r in sources.load(FILES, split)]
 MATH = [r for r in RECORDS if r.data_source == "math-hard"]
 NAMES = {name: getattr(sympy, name) for name in dir(sympy) if not name.startswith("_")}
 NAMES |= {"sum": sum, "min": min, "max": max, "int": int, "range": range}

@@ -38,7 +38,7 @@ def write_parquet(path, rows):
 def test_sample_set_holds_every_family():
   for split, least in (("train", 40), ("test", 16)):
     records = sources.load(DataConfig(), split)
-    count = {source: 0 for source in ("ambig_qa", "math-hard", "medium", "wildguard")}
+    count = {source: 0 for source in ("ambig_qa", "concierge", "math-hard", "medium", "wildguard")}
     for record in records:
       count[record.data_source] += 1
       assert record.ground_truth
