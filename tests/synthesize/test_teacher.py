@@ -203,7 +203,7 @@ def test_the_command(tmp_path, capsys):
   assert json.loads(capsys.readouterr().out.splitlines()[-1])["kept"] == 8
   first = out.read_text()
   assert {record.data_source for record, _ in sft_data.rows(out)} == {
-    "ambig_qa", "math-hard", "medium", "wildguard"
+    "ambig_qa", "concierge", "math-hard", "medium", "wildguard"
   }  # fmt: skip
   assert main(["synthesize", str(config), str(out), "seed=1", *flags]) == 0
   assert out.read_text() != first
