@@ -16,9 +16,12 @@ import pytest
 
 from gtalign_jax.cli.main import main
 from gtalign_jax.config import load
+from gtalign_jax.data import sources
 from gtalign_jax.models import architecture
 from gtalign_jax.parallel import mesh
-from gtalign_jax.train import setup
+from gtalign_jax.rewards import chain
+from gtalign_jax.synthesize import labels
+from gtalign_jax.train import preflight, setup
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(
@@ -118,6 +121,16 @@ def test_each_says_its_command_and_has_a_work_directory_of_its_own(name):
   path = ROOT / "configs" / f"{name}.py"
   assert f"configs/{name}.py" in path.read_text().split('"""')[1]
   assert load(path).workdir == f"runs/{Path(name).name}"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_prompts_of_each_have_tasks_and_chains(name):
+  """Whatever the mode of the reward: `test_two_steps` has prompts of one source, with chains."""
+  config = load(ROOT / "configs" / f"{name}.py")
+  records = {split: sources.load(config.data, split) for split in ("train", "test")}
+  preflight.check_records(records, config.rewards)
+  for record in records["train"][:: max(len(records["train"]) // 12, 1)]:
+    assert chain.parse(labels.chain(record, config.seed, config)).format
 
 
 @pytest.mark.parametrize("name", LARGE)

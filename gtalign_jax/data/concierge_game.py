@@ -45,10 +45,11 @@ def true_payoffs(
 ) -> np.ndarray:
   """Expected utilities [A, R] in [0, 1] of an assistant that writes perfectly, by first action.
 
-  config: a Config, or its section `rewards` (corrected mode). turns: K, by default
-  `conversation.turns` of a Config, and 2 with a section alone. tokens: counts those of a text, for
-  prices per token; by default one for four characters. The chains are those of `speak`, so that
-  format and d are 1. A condition of the record counts. Expectations are over what the user means.
+  config: a Config, or its section `rewards`; paper mode knows neither patience nor prices. turns:
+  K, by default `conversation.turns` of a Config, and 2 with a section alone. tokens: counts those
+  of a text, for prices per token; by default one for four characters. The chains are those of
+  `speak`, so that format and d (in paper mode what stands in its place) are 1. A condition of the
+  record counts. Expectations are over what the user means.
   """
   return _solve(record, chains.case(record.extra_info), config, turns, tokens)[:, :2].copy()
 
@@ -181,7 +182,7 @@ def _solved(
 ) -> np.ndarray:
   ways = list(_ways(Case(kind, dict(slots), lacking), q, turns))
   request = _request(ways, rewards, policy, alpha, tokens)
-  found = reward.terms(_features(ways), rewards, "corrected", rewards.variant, request)
+  found = reward.terms(_features(ways), rewards, rewards.mode, rewards.variant, request)
   total_AC = np.zeros((len(ACTIONS), 3))
   values_BC = np.stack([found.llm, found.user, found.score], axis=-1)
   weight_B = np.array([way.probability for way in ways])
@@ -227,6 +228,7 @@ def _features(ways: list[_Way]) -> reward.Features:
     brief_chars=column(sum(len(c.thinking) + len(c.analyze) for c in way.chains) for way in ways),
     format=column(1.0 for _ in ways),
     decision=column(1.0 for _ in ways),
+    pareto=1.0,
   )
 
 

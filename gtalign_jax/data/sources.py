@@ -1,6 +1,7 @@
 """Where prompts come from: the sample set, parquet and JSONL files, a TFDS folder, the hub.
 
-The source concierge is made by code (data/concierge.py), for whoever names it in `data.sources`.
+The source concierge is made by code (data/concierge.py): all of it for whoever names it in
+`data.sources`, and a few of its records in the sample set.
 """
 
 import logging
@@ -18,8 +19,9 @@ from gtalign_jax.sections import DataConfig
 
 log = logging.getLogger(__name__)
 SAMPLE = Path(__file__).parent / "sample"
-# of concierge in the sample set: as many as of its other sources, which all of it would drown
-SAMPLE_SIZES = {"train": 48, "test": 16}
+# of concierge in the sample set, whose other sources all of it would drown; twice and once as many
+# as make each kind of request complete and lacking (12 kinds)
+SAMPLE_SIZES = {"train": 48, "test": 24}
 SUFFIXES = (".parquet", ".jsonl")
 Places = Iterable[tuple[str, Mapping[str, Any]]]
 
@@ -37,7 +39,9 @@ def load(data_config: DataConfig, split: str) -> list[Record]:
     stems: dict[str, list[Path]] = {}
     for each in sorted(SAMPLE.glob("*.jsonl")):  # <source>_<split>.jsonl
       stems.setdefault(each.stem.rpartition("_")[0], []).append(each)
-    records = _from_files(stems, split, "the sample set", data_config.sources, SAMPLE_SIZES)
+    records = _from_files(
+      stems, split, "the sample set", data_config.sources, SAMPLE_SIZES.get(split, 0)
+    )
   elif os.path.isfile(path):
     records = _only(read_file(path, split), data_config.sources, root)
   elif os.path.isdir(path):
@@ -114,24 +118,18 @@ def _select(found: Mapping[str, Any], sources: Sequence[str], where: str) -> dic
 
 
 def _from_files(
-  found: Mapping[str, Any],
-  split: str,
-  where: str,
-  sources: Sequence[str],
-  sample: Mapping[str, int] = {},
+  found: Mapping[str, Any], split: str, where: str, sources: Sequence[str], unnamed: int = 0
 ) -> list[Record]:
   """Reads the split of each source; a source that was asked for by name must have it.
 
-  sample: how many records of concierge are in it where no source is named.
+  unnamed: how many records of concierge belong to it where no source is named.
   """
   records: list[Record] = []
-  found = {
-    **found,
-    concierge.SOURCE: found.get(concierge.SOURCE),
-  }  # made by code if it has no files
+  # made by code unless the folder has its own
+  found = {**found, concierge.SOURCE: found.get(concierge.SOURCE)}
   for source, paths in _select(found, sources, where).items():
     if paths is None:
-      records += _made(split) if sources else concierge.records(split, sample.get(split, 0))
+      records += _made(split) if sources else concierge.records(split, unnamed)
       continue
     # the sample set lies in one folder, so its file names hold the source too
     own = [path for path in paths if path.stem in (split, f"{source}_{split}")]

@@ -64,7 +64,7 @@ def test_what_it_does_not_have_is_said(split, n):
 def test_the_source_is_there_for_whoever_names_it(tmp_path):
   assert sources.load(DataConfig(sources=("concierge",)), "test") == TEST
   sample = [r for r in sources.load(DataConfig(), "test") if r.data_source == "concierge"]
-  assert sample == TEST[:16]
+  assert sample == TEST[:24]
   both = sources.load(DataConfig(sources=("ambig_qa", "concierge")), "test")
   assert both[-400:] == TEST and both[0].data_source == "ambig_qa"
   with pytest.raises(BadInput, match="'concierge' has no split 'dev'"):

@@ -47,7 +47,7 @@ def test_what_is_read_is_what_was_written(prepared, split):
 def test_it_is_array_record_with_random_access(prepared):
   folder, stdout = prepared
   assert list(folder.rglob("*.array_record-*"))
-  assert json.loads(stdout.splitlines()[-1])["splits"] == {"train": 249, "test": 81}
+  assert json.loads(stdout.splitlines()[-1])["splits"] == {"train": 249, "test": 89}
   import tensorflow_datasets as tfds
 
   rows = tfds.builder_from_directory(str(tfds_builder.find(folder))).as_data_source(split="train")
