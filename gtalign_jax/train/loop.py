@@ -20,6 +20,7 @@ from gtalign_jax.config import Config
 from gtalign_jax.files import replace
 from gtalign_jax.models import export
 from gtalign_jax.parallel import distributed, mesh
+from gtalign_jax.progress import progress
 from gtalign_jax.train import checkpoint, grpo, preflight, services, setup, sft, state
 from gtalign_jax.train.clock import Clock
 from gtalign_jax.train.evaluation import evaluate_once, is_evaluated
@@ -118,7 +119,7 @@ def _opened(config: Config, scored: bool = True) -> Iterator[tuple[Setup, Servic
   ):
     clock = Clock(workdir, main)
     try:
-      with clock.phase("load"):
+      with clock.phase("load"), progress("loading prompts and model"):
         records = setup.records(config)
         preflight.check(config, records, scored)
         read = preflight.check_contents(config, records)

@@ -61,7 +61,7 @@ def train(setup: Setup, services: Services, state: TrainState) -> TrainState:
     if checkpoints.step < config.steps:
       if grpo:
         log.warning("computing the warm start again, as GRPO's reference; its lines are there")
-      with services.clock.phase("load"):
+      with services.clock.phase("load"), progress("sft: writing the chains"):
         examples = load_examples(setup)
       with services.clock.phase("sft"), jax.set_mesh(setup.mesh):
         with services.clock.phase("compile"), progress("sft: compiling"):
