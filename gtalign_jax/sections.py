@@ -32,6 +32,13 @@ REMATS = ("none", "full", "dots", "names")  # what the backward pass computes ag
 LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 TEMPLATES = ("compact", "full", "released")
 CONDITIONS = ("none", "alpha", "pricing")  # what a prompt may say of its own reward
+# suites of an evaluation by name: the sources that GTAlign trains on, those it holds out
+SUITES = {
+  "in": ("math-hard", "medium", "ambig_qa", "wildguard"),
+  "ood": ("minerva", "abg-coqa", "advbench"),
+  "concierge": ("concierge",),
+}
+SUITES["all"] = tuple(source for suite in SUITES.values() for source in suite)
 # what every chat template is given anyway: data/chat_template.py
 TEMPLATE_GIVEN = ("messages", "add_generation_prompt", "tools", "documents", "self")
 LOSSES = ("grpo", "gspo", "cispo")

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gtalign_jax import config as configs
 from gtalign_jax import files, finished
 from gtalign_jax.cli import arguments, generate
 from gtalign_jax.config import Config
 from gtalign_jax.errors import BadInput
+from gtalign_jax.sections import SUITES
 
 if TYPE_CHECKING:
-  from gtalign_jax.evaluate import offline, remote
+  from gtalign_jax.evaluate import offline, remote, sweep
 
 KEYS = {
   **generate.KEYS,
@@ -66,6 +68,10 @@ ARGUMENTS: arguments.Declared = {
   "--api-key-env": dict(metavar="VARIABLE", help="variable with its key (default OPENAI_API_KEY)"),
   "--data": dict(help="prompts: a file or folder; '' = the sample set"),
   "--split": dict(help="of the prompts (default: test, or the config's)"),
+  "--suite": dict(
+    choices=tuple(SUITES),
+    help="sources by name: those that GTAlign trains on (in), those it holds out (ood), concierge",
+  ),
   "--prompts": dict(type=int, help="at most so many, over all sources"),
   **generate.SAMPLING,
   "--turns": dict(type=int, help="assistant turns of a conversation at most (conversation.turns)"),
@@ -76,6 +82,11 @@ ARGUMENTS: arguments.Declared = {
   "--force": dict(
     action="store_true",
     help="go on from matrices in which each action wins, to the end of the talk: what is it worth?",
+  ),
+  "--sweep": dict(
+    metavar="price=START:STOP:COUNT | alpha=…",
+    help="each prompt under so many prices per token, or weights of the user, that it states: does "
+    "the policy respond in order? Also drawn, as OUT.png",
   ),
   "--overwrite": {},
 }
@@ -99,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
   finished.check_free(out, args.overwrite)
   base = configs.load(file[0]) if file else None
   from gtalign_jax.data import batches, sources
-  from gtalign_jax.evaluate import offline, overview
+  from gtalign_jax.evaluate import offline, overview, sweep
   from gtalign_jax.progress import progress
   from gtalign_jax.rewards import judges
   from gtalign_jax.rollout import collect
@@ -112,6 +123,10 @@ def run(args: argparse.Namespace) -> int:
       limits = base.eval.temperature, base.rollout.max_new_tokens
       given = dict(zip(("endpoint.temperature", "endpoint.max_tokens"), limits)) | given
   # in one change: keys of the endpoint mean nothing without its model
+  if args.suite and any(each.startswith("data.sources=") for each in overrides):
+    raise BadInput("--suite and data.sources both name sources; leave one of them out")
+  swept = _sweep(args, overrides)
+  given |= swept.config() if swept else {}
   written = [*(f"{key}={value}" for key, value in given.items()), *overrides]
   config = configs.override(base or offline.config_for(args.model or ""), written)
   # without a config, all prompts unless a number is given
@@ -122,20 +137,58 @@ def run(args: argparse.Namespace) -> int:
     config.seed,
     intervene=args.intervene,
     force=args.force,
+    versions=len(swept.values) if swept else 1,
   )
-  records = sources.load(config.data, config.data.eval_split)
+  split = config.data.eval_split
+  if args.suite:
+    records = sources.suite(config.data, split, args.suite)
+  else:
+    records = sources.load(config.data, split)
   # a bad label, or a judge that is away, is found before anything is sampled
-  preflight.check(config, {config.data.eval_split: records})
+  preflight.check(config, {split: records})
+  if swept:
+    if limited:
+      records = batches.spread(records, config.eval.prompts, config.data.seed)
+    records = swept.records(records, config.data.seed, config.conversation.turns)
   beside = judges.beside(Path(out))  # not the workdir, which may be another run's
   with _job(config, options, beside) as job, progress("eval") as advance:
     encoded = job.encode(records)
-    if limited:
+    if swept:
+      encoded = swept.whole(encoded)
+    elif limited:
       encoded = batches.held_out(encoded, config.eval.prompts, config.data.seed)
     rows = offline.write(job, encoded, Path(out), lambda row: row, advance, args.overwrite)
   more, said = overview.found(rows, config.rewards, out)
+  if swept:
+    curves, told = sweep.found(rows, swept, config.rewards)
+    more, said = more | curves, f"{said}\n{told}{_drawn(swept, curves, out)}"
   text = f"{said}{len(rows)} completions in {out}\n"
   arguments.show(args, text, {"rows": len(rows)} | collect.summary(rows) | more)
   return 0
+
+
+def _sweep(args: argparse.Namespace, overrides: Sequence[str]) -> sweep.Sweep | None:
+  """What --sweep says, None without it. Raises BadInput where an override says it too."""
+  if args.sweep is None:
+    return None
+  from gtalign_jax.evaluate import sweep
+
+  for each in overrides:
+    if each.startswith("data.condition"):
+      raise BadInput(f"{each}: --sweep says what each prompt states; leave one of them out")
+  return sweep.Sweep(*arguments.sweep(args.sweep, sweep.NAMES))
+
+
+def _drawn(swept: sweep.Sweep, curves: Mapping[str, Any], out: str) -> str:
+  """Draws OUT.png; the line that says so."""
+  from gtalign_jax.evaluate import plots
+
+  path, found = Path(out).with_suffix(".png"), curves["sweep"]
+  try:
+    plots.save_responses(path, swept.name, found["sources"] | {"all": found["all"]})
+  except OSError as error:
+    raise files.unwritable(path, error) from error
+  return f"drawn in {path}\n"
 
 
 def _refuse_own(args: argparse.Namespace) -> None:

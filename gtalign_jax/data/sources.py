@@ -6,7 +6,9 @@ The source concierge is made by code (data/concierge.py): all of it for whoever 
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from gtalign_jax.data import concierge
 from gtalign_jax.data.records import COLUMNS, Record, from_row
 from gtalign_jax.errors import BadInput, first_line
 from gtalign_jax.fields import did_you_mean
-from gtalign_jax.sections import DataConfig
+from gtalign_jax.sections import SUITES, DataConfig
 
 log = logging.getLogger(__name__)
 SAMPLE = Path(__file__).parent / "sample"
@@ -23,15 +25,17 @@ SAMPLE = Path(__file__).parent / "sample"
 # as make each kind of request complete and lacking (12 kinds)
 SAMPLE_SIZES = {"train": 48, "test": 24}
 SUFFIXES = (".parquet", ".jsonl")
+SPLITS = ("train", "val", "validation", "dev", "test")  # that file names end in
 Places = Iterable[tuple[str, Mapping[str, Any]]]
 
 
 def load(data_config: DataConfig, split: str) -> list[Record]:
   """All records of `split`, source by source, in the order of the files.
 
-  Reads `data.root`: "" the sample set; a folder of `<source>/<split>.parquet|jsonl`; one such file
-  (the split is then only a name); a folder written by `gtalign prepare`; else a hub id. Raises
-  BadInput where it cannot be read, a row is malformed, or a source or split is not there.
+  Reads `data.root`: "" the sample set; a folder of `<source>/<split>.parquet|jsonl`, or, without
+  such folders, of files whose rows say their source (`_is_of`); one such file (the split is then
+  only a name); a folder written by `gtalign prepare`; else a hub id. Raises BadInput where it
+  cannot be read, a row is malformed, or a source or split is not there.
   """
   root = data_config.root
   path = files.named(root)
@@ -43,13 +47,34 @@ def load(data_config: DataConfig, split: str) -> list[Record]:
       stems, split, "the sample set", data_config.sources, SAMPLE_SIZES.get(split, 0)
     )
   elif os.path.isfile(path):
-    records = _only(read_file(path, split), data_config.sources, root)
+    records = _only(read_file(path, split), data_config.sources, root, split)
   elif os.path.isdir(path):
     records = _from_folder(path, split, data_config.sources)
   else:
-    records = _only(_from_hub(root, split), data_config.sources, root)
+    records = _only(_from_hub(root, split), data_config.sources, root, split)
   _check_unique(records, root)
   return records
+
+
+def suite(data_config: DataConfig, split: str, name: str) -> list[Record]:
+  """The records of a suite of SUITES, in its order; what `data.root` does not have is told.
+
+  Raises BadInput as `load` does, and where it has nothing of the suite.
+  """
+  wanted, made = SUITES[name], (concierge.SOURCE,)
+  records = load(replace(data_config, sources=()), split) if wanted != made else []
+  if concierge.SOURCE in wanted:  # all of it, of which the sample set has a part
+    records = [each for each in records if each.data_source not in made]
+    records += load(replace(data_config, sources=made), split)
+  found: dict[str, list[Record]] = {source: [] for source in wanted}
+  for record in records:
+    found.get(record.data_source, []).append(record)
+  where = data_config.root or "the sample set"
+  if missing := [source for source, part in found.items() if not part]:
+    if len(missing) == len(wanted):
+      raise BadInput(f"suite {name!r}: {where} has no {split!r} of {', '.join(missing)}")
+    log.warning("suite %s: %s has no %s of %s", name, where, split, ", ".join(missing))
+  return [record for part in found.values() for record in part]
 
 
 def read_file(path: str | Path, split: str = "") -> list[Record]:
@@ -93,7 +118,7 @@ def _from_folder(root: Path, split: str, sources: Sequence[str]) -> list[Record]
 
   prepared = tfds_builder.find(root)
   if prepared is not None:
-    return _only(tfds_builder.read(prepared, split), sources, str(root))
+    return _only(tfds_builder.read(prepared, split), sources, str(root), split)
   where = f"data.root={str(root)!r}"
   try:
     found = {
@@ -101,11 +126,29 @@ def _from_folder(root: Path, split: str, sources: Sequence[str]) -> list[Record]
       for folder in sorted(path for path in root.iterdir() if path.is_dir())
       if (paths := sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES))
     }
+    flat = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES and path.is_file())
   except OSError as error:
     raise BadInput(f"{where}: cannot be read ({error})") from error
-  if not found:
-    raise BadInput(f"{where} holds no <source>/{split}.parquet or .jsonl and no prepared data set")
-  return _from_files(found, split, str(root), sources)
+  if not (found or flat):
+    raise BadInput(
+      f"{where} holds no <source>/{split}.parquet or .jsonl, no such file whose rows say their "
+      "source, and no prepared data set"
+    )
+  if found:
+    return _from_files(found, split, str(root), sources)
+  records = [each for path in flat if _is_of(path, split) for each in read_file(path)]
+  if not records:
+    raise BadInput(f"no file of split {split!r} in {root}, as NAME_{split}.parquet would be")
+  return _only(records, sources, str(root), split)
+
+
+def _is_of(path: Path, split: str) -> bool:
+  """Whether a file of a flat folder is of `split`: its name ends in it, as in minerva_test.parquet.
+
+  One that names no split is a test set: benchmarks come so, and nobody is to train on them.
+  """
+  last = re.split(r"[-_.]", path.stem)[-1]
+  return last == split or (split == "test" and last not in SPLITS)
 
 
 def _select(found: Mapping[str, Any], sources: Sequence[str], where: str) -> dict[str, Any]:
@@ -150,11 +193,13 @@ def _made(split: str) -> list[Record]:
   return concierge.records(split, concierge.SIZES[split])
 
 
-def _only(records: list[Record], sources: Sequence[str], where: str) -> list[Record]:
+def _only(records: list[Record], sources: Sequence[str], where: str, split: str) -> list[Record]:
   """Records of the wanted sources, in the order in which these are named."""
   found: dict[str, list[Record]] = {}
   for record in records:
     found.setdefault(record.data_source, []).append(record)
+  if concierge.SOURCE in sources and concierge.SOURCE not in found:
+    found[concierge.SOURCE] = _made(split)
   chosen = [record for part in _select(found, sources, where).values() for record in part]
   if not chosen:
     raise BadInput(f"{where}: holds no prompts")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 from gtalign_jax import models
 from gtalign_jax.config import Config
@@ -39,6 +40,7 @@ class Options(NamedTuple):
   """How completions are sampled. ignore_eos: only the budget ends a row (for benchmarks).
 
   intervene, force: whether chains also go on from other matrices (rollout/intervene.py, force.py).
+  versions: so many prompts in a row are one under other conditions, and draw the same numbers.
   """
 
   group_size: int
@@ -47,10 +49,12 @@ class Options(NamedTuple):
   ignore_eos: bool = False
   intervene: bool = False
   force: bool = False
+  versions: int = 1
 
   def named(self) -> dict[str, Any]:
     """What makes two jobs differ; what is off is left out, so that older files keep their job."""
-    return {k: v for k, v in self._asdict().items() if v or k not in ("intervene", "force")}
+    off = {"intervene": False, "force": False, "versions": 1}
+    return {k: v for k, v in self._asdict().items() if v != off.get(k)}
 
 
 class Job:
@@ -112,8 +116,9 @@ class Job:
       part = slice(start, start + self.chunk)
       batch = Batch(encoded.records[part], encoded.ids[part])
       with jax.set_mesh(self.mesh):
+        number_P = (start + np.arange(len(batch.ids))) // self.options.versions
         found = collect.evaluate(
-          self.engine, self.params, batch, key, self.environment, first_row=start
+          self.engine, self.params, batch, key, self.environment, number_P=number_P
         )
         rows = self._edited(found, batch, key, start)
       if self.environment.judge is not None:

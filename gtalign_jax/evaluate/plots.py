@@ -70,21 +70,13 @@ def save_sweep(found: Mapping[str, Any], name: str, path: Path) -> Path:
   above, below = figure.subplots(2, sharex=True, height_ratios=(3, 2))
   each_K = found["policies"]
   price_K = [each["price"] for each in each_K]
-  for action, (colour, marker, dashes) in LOOKS.items():
-    _curve(
-      above, price_K, [each["actions"][action] for each in each_K],
-      [each["actions_interval"][action] for each in each_K],
-      color=colour, marker=marker, linestyle=dashes, label=ACTION_WORDS[action],
-    )  # fmt: skip
-    if "closed_form" in each_K[0]:
-      above.plot(
-        price_K, [each["closed_form"][action] for each in each_K],
-        color=colour, marker=marker, linestyle=dashes, linewidth=0.8, markerfacecolor="white",
-        label=f"{action}, best by the closed form",
-      )  # fmt: skip
-  above.set(ylabel="share of responses", ylim=(-0.03, 1.03))
+  known = "closed_form" in each_K[0]
+  _actions(
+    above, price_K, [each["actions"] for each in each_K],
+    [each["actions_interval"] for each in each_K],
+    [each["closed_form"] for each in each_K] if known else [],
+  )  # fmt: skip
   above.set_title(_plain(f"{name}, {found['questions'] - found['unreadable']} prompts"))
-  above.legend(fontsize="small")
   _curve(
     below, price_K, [each["tokens"] for each in each_K],
     [each["tokens_interval"] for each in each_K], color="black", marker="o",
@@ -98,6 +90,50 @@ def save_sweep(found: Mapping[str, Any], name: str, path: Path) -> Path:
   except OSError as error:
     raise BadInput(f"{path}: cannot be written ({error.strerror})") from None
   return path
+
+
+def save_responses(path: Path, name: str, parts: Mapping[str, Mapping[str, Any]]) -> None:
+  """Shares of actions, and U with L, against what was swept, a row for each source.
+
+  parts: of `sweep.found`; name: of what was swept. Raises OSError.
+  """
+  from matplotlib.figure import Figure  # deferred, as above
+
+  drawn = {source: part for source, part in parts.items() if part["points"]}
+  rows = max(len(drawn), 1)
+  figure = Figure(figsize=(10, 3.5 * rows), layout="constrained")
+  for (left, right), (source, part) in zip(figure.subplots(rows, 2, squeeze=False), drawn.items()):
+    points = part["points"]
+    at_V, ranges_V = [each[name] for each in points], [each["actions_interval"] for each in points]
+    best_V = [each["closed_form"] for each in points if "closed_form" in each]
+    _actions(left, at_V, [each["actions"] for each in points], ranges_V, best_V)
+    left.set(xlabel=name, title=_plain(f"{source}, {part['n']} prompts"))
+    for role, colour, dashes in (("user", "black", "-"), ("llm", "0.5", "--")):
+      values, ranges = ([each[key] for each in points] for key in (role, f"{role}_interval"))
+      _curve(right, at_V, values, ranges, color=colour, linestyle=dashes, label=role)
+    right.set(xlabel=name, ylabel="utility")
+    right.legend(fontsize="small")
+  figure.savefig(path, dpi=150)
+
+
+def _actions(
+  axes: Any,
+  x_K: Sequence[float],
+  shares_K: Sequence[Mapping[str, Any]],
+  ranges_K: Sequence[Mapping[str, Any]],
+  best_K: Sequence[Mapping[str, Any]],
+) -> None:
+  """Shares of actions with their bands; best_K: by the closed form, thin with hollow markers."""
+  for action, (colour, marker, dashes) in LOOKS.items():
+    look = dict(color=colour, marker=marker, linestyle=dashes)
+    values, ranges = ([each[action] for each in of] for of in (shares_K, ranges_K))
+    _curve(axes, x_K, values, ranges, label=ACTION_WORDS[action], **look)
+    if best_K:
+      label = f"{action}, best by the closed form"
+      hollow = look | {"linewidth": 0.8, "markerfacecolor": "white", "label": label}
+      axes.plot(x_K, [each[action] for each in best_K], **hollow)
+  axes.set(ylabel="share of responses", ylim=(-0.03, 1.03))
+  axes.legend(fontsize="small")
 
 
 def _curve(axes: Any, x_K: Sequence[float], y_K: Sequence[Any], range_K: Any, **look: Any) -> None:

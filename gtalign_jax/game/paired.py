@@ -186,17 +186,6 @@ def intervals(run: ScoredRun, resamples: int) -> dict[str, dict[str, float]]:
 def bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, dict[str, float]]:
   """Percentile intervals of mean differences a - b, ids drawn with replacement in whole pairs."""
   values_ND = np.stack(list(difference.values()), axis=1)
-  drawn = resampled(values_ND, resamples)
-  low, high = np.percentile(drawn, [50 - LEVEL / 2, 50 + LEVEL / 2], axis=0)
-  means = values_ND.mean(axis=0)
-  return {
-    name: {"mean": float(means[i]), "low": float(low[i]), "high": float(high[i])}
-    for i, name in enumerate(difference)
-  }
-
-
-def resampled(values_ND: np.ndarray, resamples: int) -> np.ndarray:
-  """Means [resamples, D] of the rows, drawn with replacement."""
   count = len(values_ND)
   rng = np.random.default_rng(0)  # a fixed seed: the same files give the same intervals
   drawn = np.empty((resamples, values_ND.shape[1]))
@@ -204,7 +193,12 @@ def resampled(values_ND: np.ndarray, resamples: int) -> np.ndarray:
     times_N = np.bincount(rng.integers(count, size=count), minlength=count)
     # one draw for all measures: their intervals then speak of the same resampled prompts
     drawn[each] = times_N @ values_ND / count
-  return drawn
+  low, high = np.percentile(drawn, [50 - LEVEL / 2, 50 + LEVEL / 2], axis=0)
+  means = values_ND.mean(axis=0)
+  return {
+    name: {"mean": float(means[i]), "low": float(low[i]), "high": float(high[i])}
+    for i, name in enumerate(difference)
+  }
 
 
 def restricted(run: ScoredRun, source: str) -> ScoredRun:

@@ -40,20 +40,3 @@ def ordered(values_PV: Any, rising: bool) -> np.ndarray:
   """bool_P: whether a prompt's values never fall (rising), or never rise, along the sweep."""
   step_PV = np.diff(np.asarray(values_PV, np.float64), axis=1)
   return np.all((step_PV if rising else -step_PV) >= -TIE, axis=1)
-
-
-def elasticity(first: Any, last: Any, low: float, high: float) -> Any:
-  """Arc elasticity of a value that is `first` at `low` and `last` at `high` (Allen 1934).
-
-  The difference over the midpoint of the values, over the same of low and high: defined where a
-  price begins at 0, as a ratio of logarithms is not. Arrays of values are resamples of one sweep.
-  """
-  first, last = np.asarray(first, np.float64), np.asarray(last, np.float64)
-  with np.errstate(invalid="ignore", divide="ignore"):
-    return (last - first) / (last + first) * (high + low) / (high - low)
-
-
-def flip(is_PV: Any) -> np.ndarray:
-  """Index from which on `is_PV` holds to the end of the sweep [P]; V where the end is false."""
-  is_PV = np.asarray(is_PV, bool)
-  return is_PV.shape[1] - np.logical_and.accumulate(is_PV[:, ::-1], axis=1).sum(1)

@@ -249,17 +249,18 @@ def evaluate(
   key: jax.Array,
   environment: Environment,
   *,
-  first_row: int = 0,
+  number_P: np.ndarray | None = None,
   advance: Advance = lambda done, total: None,
 ) -> Experience:
   """Rows of `gtalign eval` for all prompts of `batch`, in order (`generate` where judge is None).
 
   The same key gives the same draws for every policy, so that runs are compared on equal terms.
-  first_row: number of the first prompt within the job. advance: told how many prompts have ended.
+  number_P: of each prompt within the job; draws are derived from it. advance: told how many prompts
+  have ended.
   """
   turns, seed = environment.conversation.turns, environment.data.seed
   batch = batch._replace(records=[intents.given(each, seed, None, turns) for each in batch.records])
-  return collect(engine, params, batch, key, 0, environment, first_row=first_row, advance=advance)
+  return collect(engine, params, batch, key, 0, environment, advance=advance, number_P=number_P)
 
 
 # from chats, which end with the user's turn, to a completion of each: text, or what `written` says

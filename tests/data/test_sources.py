@@ -201,3 +201,35 @@ def test_released_prompts():
   config = DataConfig(root=os.environ["GTALIGN_DATA"])
   counts = [len(sources.load(config, split)) for split in ("train", "test")]
   assert counts == [8696, 889]
+
+
+def test_a_flat_folder_is_read_by_what_its_rows_and_names_say(tmp_path):
+  for name, source in (("math-hard_train", "math-hard"), ("math-hard-test", "math-hard"),
+                       ("ood.bench", "minerva"), ("qa_test", "ambig_qa")):  # fmt: skip
+    write_jsonl(tmp_path / f"{name}.jsonl", [{"data_source": source, "prompt": ASK}] * 2)
+  config = DataConfig(root=str(tmp_path))
+  found = [each.data_source for each in sources.load(config, "test")]
+  assert found == ["math-hard"] * 2 + ["minerva"] * 2 + ["ambig_qa"] * 2
+  assert {each.data_source for each in sources.load(config, "train")} == {"math-hard"}
+  with pytest.raises(BadInput, match="no file of split 'dev'"):
+    sources.load(config, "dev")
+  # a tree is a tree: what lies beside its folders is something else
+  write_jsonl(tmp_path / "medium" / "test.jsonl", [{"data_source": "medium", "prompt": ASK}])
+  assert {each.data_source for each in sources.load(config, "test")} == {"medium"}
+
+
+def test_suites_by_name(tmp_path, caplog):
+  for source in ("advbench", "wildguard", "math-hard", "mine"):
+    write_jsonl(tmp_path / f"{source}_test.jsonl", [{"data_source": source, "prompt": ASK}])
+  config = DataConfig(root=str(tmp_path))
+
+  def suite(name, config=config):
+    return list(dict.fromkeys(each.data_source for each in sources.suite(config, "test", name)))
+
+  assert suite("in") == ["math-hard", "wildguard"] and suite("ood") == ["advbench"]
+  assert "suite ood" in caplog.text and "has no test of minerva, abg-coqa" in caplog.text
+  assert suite("concierge") == ["concierge"]
+  assert suite("all") == ["math-hard", "wildguard", "advbench", "concierge"]
+  assert suite("in", DataConfig()) == ["math-hard", "medium", "ambig_qa", "wildguard"]
+  with pytest.raises(BadInput, match="the sample set has no 'test' of minerva"):
+    suite("ood", DataConfig())
