@@ -150,6 +150,6 @@ def _many(
   said = [steering_text.line(row, names) for row in rows]
   text = "\n".join(said) + "\n" + steering_text.table(found, names)
   if asked.swept:
-    text += f"{plots.save_sweep(found, asked.swept.name, out.with_suffix('.png'))}\n"
+    text += f"{plots.save_sweep(found, asked.swept, out.with_suffix('.png'))}\n"
   arguments.show(args, text + f"{len(rows)} questions in {out}\n", found)
   return 0

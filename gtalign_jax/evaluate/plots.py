@@ -12,6 +12,7 @@ import numpy as np
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import metrics
 from gtalign_jax.game.paired import ScoredRun, points, shared_ids
+from gtalign_jax.game.pricing import Pricing
 from gtalign_jax.types import ACTION_WORDS
 
 
@@ -57,12 +58,11 @@ LOOKS = {
 }  # fmt: skip
 
 
-def save_sweep(found: Mapping[str, Any], name: str, path: Path) -> Path:
+def save_sweep(found: Mapping[str, Any], policy: Pricing, path: Path) -> Path:
   """Shares of actions and tokens of the response against the price, with their intervals.
 
-  found: of `steering.measured`; name: of the policy whose price is swept. The closed form's shares,
-  where they are known, are thin lines with hollow markers. Raises BadInput where `path` cannot be
-  written.
+  found: of `steering.measured`; policy: whose price is swept. The closed form's shares, where they
+  are known, are thin lines with hollow markers. Raises BadInput where `path` cannot be written.
   """
   from matplotlib.figure import Figure  # deferred, as above
 
@@ -76,15 +76,16 @@ def save_sweep(found: Mapping[str, Any], name: str, path: Path) -> Path:
     [each["actions_interval"] for each in each_K],
     [each["closed_form"] for each in each_K] if known else [],
   )  # fmt: skip
-  above.set_title(_plain(f"{name}, {found['questions'] - found['unreadable']} prompts"))
+  above.set_title(_plain(f"{policy.name}, {found['questions'] - found['unreadable']} prompts"))
   _curve(
     below, price_K, [each["tokens"] for each in each_K],
     [each["tokens_interval"] for each in each_K], color="black", marker="o",
   )  # fmt: skip
-  below.set(xlabel="price, payoff points", ylabel="tokens of a response")
+  unit = "token" if any(policy.price) else "character"
+  below.set(xlabel=f"price, payoff points a {unit}", ylabel="tokens of a response")
   if found["elasticity"] is not None:
     low, high = found["elasticity_interval"]
-    below.set_title(f"elasticity {found['elasticity']:.2f} [{low:.2f}, {high:.2f}]")
+    below.set_title(f"price elasticity {found['elasticity']:.2f} [{low:.2f}, {high:.2f}]")
   try:
     figure.savefig(path, dpi=150)
   except OSError as error:

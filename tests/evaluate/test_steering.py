@@ -139,11 +139,11 @@ class Concierge(Policy):
   """Writes the honest matrix, and does what the rule takes on the matrix that it reads."""
 
   def __init__(self):
-    pass
+    self.records = concierge.records("test", 400)
 
   def __call__(self, ids, number):
     text = tokenizer().decode(ids)
-    record = next(r for r in concierge.records("test", 400) if r.messages[-1]["content"] in text)
+    record = next(r for r in self.records if r.messages[-1]["content"] in text)
     if not text.endswith(edit.STOP):
       return encode(concierge.speak(record, None, RULES).partition(edit.STOP)[0] + edit.STOP)
     cell = choice(text)
