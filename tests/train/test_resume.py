@@ -8,6 +8,7 @@ import json
 import math
 import signal
 import subprocess
+import sys
 import time
 
 import jax
@@ -17,6 +18,7 @@ import real_runs
 from real_runs import SHORT, TINY, command, environment, has, metrics, one_process
 
 from gtalign_jax.train import checkpoint
+from gtalign_jax.types import ACTIONS
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +76,17 @@ def whole(whole_workdir):
   return metrics(whole_workdir)
 
 
+def conditions(workdir):
+  """(policy, score) of each row of samples/."""
+  paths = sorted((workdir / "samples").glob("*.jsonl"))
+  rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+  named = [row["extra_info"]["condition"]["pricing"] for row in rows]
+  return [
+    (each if isinstance(each, str) else each["name"], row["score"])
+    for each, row in zip(named, rows, strict=True)
+  ]
+
+
 def saving(workdir, phase):
   """An Orbax save is under way: its folder exists under a temporary name."""
   return any((workdir / "checkpoints" / phase).glob("*tmp*"))
@@ -120,18 +133,51 @@ def test_stops_in_each_phase_and_in_the_middle_of_a_save(tmp_path, whole, train,
   assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
-def test_kill_of_a_run_with_adapters_critic_and_mini_batches(tmp_path, finish):
+# `gtalign …` that is killed before its n-th second mini-batch of a step
+KILLED = """
+import os, signal, sys
+from gtalign_jax.algorithms import update
+from gtalign_jax.cli.main import main
+left, gradient_step = int(sys.argv[1]), update.gradient_step
+def counted(*arguments):
+  global left
+  left -= arguments[-1] == "2/2, "
+  if not left:
+    os.kill(os.getpid(), signal.SIGKILL)
+  return gradient_step(*arguments)
+update.gradient_step = counted
+main(sys.argv[2:])
+"""
+# prices that a response need not exist for: random weights write none
+GENEROUS = "".join(f"[shift.{action}]\nuser = 2.0\nLLM = 1.0\n" for action in ACTIONS)
+
+
+def test_kill_between_mini_batches_of_a_conditioned_run_with_adapters_and_critic(tmp_path, finish):
+  policy = tmp_path / "generous.toml"
+  policy.write_text(f'name = "generous"\n{GENEROUS}')
   overrides = (
-    *("policy.lora_rank=4", "sft.steps=4", "grpo.steps=4", "grpo.minibatch_prompts=2"),
-    *("grpo.advantage=gae", "critic.kl_coef=0.01", "critic.warmup_steps=1"),
+    *("policy.lora_rank=4", "sft.steps=4", "grpo.steps=3", "grpo.minibatch_prompts=2"),
+    *("grpo.advantage=gae", "critic.kl_coef=0.01", "critic.warmup_steps=1", "eval.every=0"),
+    *("data.condition=pricing", f"data.condition_policies=('free', '{policy}')"),
+    *("data.max_prompt_tokens=256", "rollout.prompt_buckets=(256,)"),
+    *("sft.max_tokens=288", "sft.length_bucket=288"),
   )
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   finish(whole, *overrides, config=SHORT)
-  assert metrics(whole)[-1]["step"] == 4
-  code, _ = kill_when(killed, lambda: has(killed, "grpo", 3), *overrides, config=SHORT)
-  assert code == -signal.SIGKILL and not (killed / "DONE").exists()
+  assert metrics(whole)[-1]["step"] == 3
+  # the policy has no update in step 1: the second sequence that is cut is that of step 3
+  command = ["train", str(SHORT), f"workdir={killed}", *overrides]
+  run = [sys.executable, "-c", KILLED, "2", *command]
+  done = subprocess.run(run, env=environment(), capture_output=True, text=True, timeout=300)
+  assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+  assert has(killed, "grpo", 2) and not (killed / "DONE").exists()
   finish(killed, *overrides, config=SHORT)
   assert metrics(killed) == metrics(whole)
+  ours, theirs = (conditions(folder) for folder in (killed, whole))
+  assert ours == theirs and {name for name, _ in ours} == {"free", "generous"}
+  # the reward of a row is that of its condition
+  rewards = {name: {score for each, score in ours if each == name} for name, _ in ours}
+  assert max(rewards["free"]) < min(rewards["generous"])
   ours, theirs = (checkpoint.load_policy(folder).params for folder in (killed, whole))
   jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
