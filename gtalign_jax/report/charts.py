@@ -25,7 +25,7 @@ INK, LINE = "#010203", "#040506"
 
 
 class Panel(NamedTuple):
-  """One learning curve.
+  """One learning curve. phase: of its updates; "eval": of evaluations alone.
 
   lines: (metric, label, colour). held_out: whether evaluations are marked on it. band: metrics of
   its lower and upper edge.
@@ -69,6 +69,23 @@ PANELS = (
   Panel("Gradient norm before clipping", (("grad_norm", "norm", GREY),)),
   Panel("Warm start: loss, nats a token", (("loss", "loss", BLUE),), phase="sft"),
 )
+# of the section on edited matrices: evaluations alone
+DECIDES = (
+  Panel(
+    "Edited: follow, carry; as it was: hold",
+    (("game/follow", "follow", ORANGE), ("game/carry", "carry", BLUE), ("game/hold", "hold", GREY)),
+    phase="eval",
+  ),
+  Panel(
+    "Own matrices: ICC, types and sums that are right",
+    (
+      ("game/payoff_icc", "ICC", BLUE), ("game/type_accuracy", "type", VIOLET),
+      ("game/sums_right", "sums", GREEN),
+    ),
+    phase="eval",
+  ),
+  Panel("Calibration error of the matrices, held out", _CALIBRATION, phase="eval"),
+)  # fmt: skip
 
 
 def _style() -> contextlib.AbstractContextManager[None]:
@@ -124,14 +141,14 @@ def _running_mean(value: np.ndarray) -> np.ndarray:
   return ((total[end] - total[start]) / (end - start)).round(12)
 
 
-def curves(metrics: Sequence[Row]) -> list[tuple[str, str]]:
+def curves(metrics: Sequence[Row], panels: Sequence[Panel] = PANELS) -> list[tuple[str, str]]:
   """(title, SVG) of each panel that the run has numbers for.
 
   metrics: the rows of metrics.jsonl. Faint: each step; strong: running mean; dots: held-out
   prompts.
   """
   with _style():
-    drawn = [(panel.title, _panel(panel, metrics)) for panel in PANELS]
+    drawn = [(panel.title, _panel(panel, metrics)) for panel in panels]
     return [(title, _svg(figure, title)) for title, figure in drawn if figure is not None]
 
 
@@ -141,6 +158,8 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
   # GRPO starts from the SFT policy, where there is one: the base policy is then off its curve
   warm = any(row.get("policy") == "sft" for row in evaluated)
   held_out = [row for row in evaluated if not (warm and row.get("policy") == "base")]
+  if panel.phase == "eval":
+    rows = held_out
   seen = [*rows, *held_out] if panel.held_out else rows
   lines = [line for line in panel.lines if len(series(seen, line[0])[0])]
   if not lines:
@@ -150,6 +169,9 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
   axes = figure.add_subplot()
   for key, name, tint in lines:
     step, value = series(rows, key)
+    if panel.phase == "eval":
+      axes.plot(step, value, "o-", color=tint, markersize=5, linewidth=1.4, label=name)
+      continue
     axes.plot(step, value, color=tint, alpha=0.3, linewidth=1)
     if len(step):  # some measures are of evaluations alone
       axes.plot(step, _running_mean(value), color=tint, linewidth=1.8, label=name)
@@ -162,7 +184,7 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
       axes.fill_between(step, low, high, color=lines[0][2], alpha=0.15, linewidth=0)
   for update, _ in warnings(rows):
     axes.axvline(update, color=PINK, linestyle=":", linewidth=1.2)
-  axes.set_xlabel("update" if panel.phase == "grpo" else "warm-start update", fontsize=8)
+  axes.set_xlabel("warm-start update" if panel.phase == "sft" else "update", fontsize=8)
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))  # no update 2.5
   axes.tick_params(length=0, labelsize=8)
   if len(axes.get_legend_handles_labels()[0]) > 1:  # one line is named by the title

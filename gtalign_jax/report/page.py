@@ -18,7 +18,7 @@ import jinja2
 from gtalign_jax import __version__, files
 from gtalign_jax import config as configs
 from gtalign_jax.game import paired
-from gtalign_jax.report import chains, charts, conversations, measured, results
+from gtalign_jax.report import chains, charts, conversations, decides, measured, results
 from gtalign_jax.report.labels import ACTION_WORDS, colour, label
 from gtalign_jax.report.results import Report, Row
 from gtalign_jax.rewards import chain
@@ -75,6 +75,9 @@ def _facts(report: Report) -> dict[str, Any]:
     "game": _game(report),
     "curves": charts.curves(report.metrics),
     "note": _note(report),
+    "decides": (edited := decides.table(report)),
+    "edited_curves": charts.curves(report.metrics, charts.DECIDES) if edited else [],
+    "edits": decides.samples(newest),
     "newest": label(next(iter(report.rows), "")),
     "chains": chains.samples(single, mode),
     "talks": talks or conversations.samples(report.trained, mode),

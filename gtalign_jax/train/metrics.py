@@ -22,7 +22,7 @@ from typing import Any
 from gtalign_jax.errors import BadInput
 from gtalign_jax.files import disk, replace, replacing, set_aside
 from gtalign_jax.sections import LogConfig, WatchConfig
-from gtalign_jax.train.step_line import describe
+from gtalign_jax.train.step_line import describe, matrix
 from gtalign_jax.train.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -207,6 +207,8 @@ class Writer:
       name = f"eval_{row['policy']}" if phase == "eval" and "policy" in row else phase
       self._mirror(name, step, {k: v for k, v in row.items() if isinstance(v, (int, float))})
       log.info("%s", describe(phase, step, row, of, left))
+      if phase == "eval" and (line := matrix(row)):
+        log.info("%s", line)
       for each in warnings:
         log.warning("%s step %d: %s", phase, step, each)
 

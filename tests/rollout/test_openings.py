@@ -7,7 +7,9 @@ import pytest
 from sampler_cases import engine
 from scripted import POLICIES, encode, opening, tenths, tokenizer
 
+from gtalign_jax import users
 from gtalign_jax.config import Config, override
+from gtalign_jax.conversation_section import ConversationConfig
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
@@ -17,7 +19,7 @@ from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features, judges
 from gtalign_jax.rewards.reward import reward
 from gtalign_jax.rollout import collect, intervene, openings
-from gtalign_jax.rollout.engine import with_openings
+from gtalign_jax.rollout.engine import with_openings, with_turns
 from gtalign_jax.rollout.intervene import Sampled
 from gtalign_jax.rollout.placement import block_ids
 from gtalign_jax.rollout.talk import Environment
@@ -29,10 +31,10 @@ P, G = 8, 4
 RULES = RewardConfig(llm_calibration=0.1)
 
 
-def environment(**data):
-  return Environment(
-    RULES, judges.make(RULES.judge), data=DataConfig(max_prompt_tokens=600, **data)
-  )
+def environment(turns=1, **data):
+  talks = ConversationConfig(turns=turns, max_context_tokens=10**6)
+  judge, user = judges.make(RULES.judge), users.connect(talks.user) if turns > 1 else None
+  return Environment(RULES, judge, user, talks, DataConfig(max_prompt_tokens=600, **data))
 
 
 def edited(number, thinking="So it is DQ.", where=None):
@@ -76,18 +78,19 @@ def test_each_step_draws_so_many_prompts_anew():
   assert {p for each in drawn for p in each} == set(range(P))
 
 
-def step_of(name, monkeypatch, share=0.5, step=1):
+def step_of(name, monkeypatch, share=0.5, step=1, turns=1):
   """(experience with rewards, metrics) of a step of a scripted policy; half of it is intervened."""
   for module in (collect, intervene):
     monkeypatch.setattr(module, "stream", POLICIES[name].stream)
-  made = engine(budget=512, slots=P)
+  where = environment(turns)
+  made = with_turns(engine(budget=512, slots=P), where.conversation, P)
   made = with_openings(made, share, P, made.stop_table, made.buckets)
   records = [
     Record(f"p{p}", "math-hard", [{"role": "user", "content": f"number {p}"}], "2", {})
     for p in range(P)
   ]
   batch = Batch(records, [np.asarray(encode(f"number {p}"), np.int32) for p in range(P)])
-  given = (made, None, batch, None, step, environment())
+  given = (made, None, batch, None, step, where)
   found = collect.collect(*given, heads=openings.edited_openings(*given))
   found = reward(found, RULES, "step 1")
   return made, found, step_metrics.rewards(found)
@@ -128,6 +131,21 @@ def test_an_edit_by_prices_charges_its_rows(monkeypatch):
   for row in charged:
     assert row["extra_info"]["condition"]["pricing"]["name"] == row["intervened"]["pricing"]
   assert len({row["score"] for row in charged}) > 1
+
+
+def test_conversations_go_on_from_edited_openings(monkeypatch):
+  _, found, metrics = step_of("honest", monkeypatch, turns=2)
+  asked = [b for b, row in enumerate(found.rows) if row["n_turns"] == 2]
+  assert any("intervened" in found.rows[b] for b in asked) and metrics["game/follow"] == 1.0
+  assert found.later.parent_P.tolist() == asked and found.later.head_P is None
+  for b in asked:
+    first, reply, second = found.rows[b]["turns"]
+    assert first["completion"] == found.rows[b]["completion"] and first["action"] in ("CQ", "AQ")
+    assert second["completion"].count("<payoff>") == 1 and reply["content"]
+    if "intervened" in found.rows[b]:
+      assert found.rows[b]["named_cell"] == found.rows[b]["intervened"]["edited"]
+    # what a condition of the edit charges is said to nobody
+    assert "Pricing" not in spell(tokenizer(), found.later.prompts[asked.index(b)].tolist())
 
 
 def test_without_interventions_nothing_is_drawn_or_said(monkeypatch):

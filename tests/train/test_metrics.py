@@ -166,6 +166,20 @@ def test_one_readable_line_a_step(tmp_path, caplog, phase, step, values, of, lef
   assert len(f"12:34:56 {line}") <= 100
 
 
+def test_an_evaluation_says_in_a_second_line_whether_the_matrix_decides(tmp_path, caplog):
+  names = ("follow", "carry", "hold", "payoff_icc", "type_accuracy", "sums_right")
+  values = {f"game/{name}": 0.987 for name in names} | {"game/payoff_icc": -0.02}
+  values |= {"game/calibration_error/user": 0.1, "game/calibration_error/llm": 0.14}
+  caplog.set_level(logging.INFO)
+  with metrics.Writer(tmp_path, LogConfig()) as writer:
+    writer.resume({"sft": 0, "grpo": 0})
+    writer.write("eval", 4, {"policy": "grpo", "W": 0.4} | values)
+    writer.write("eval", 5, {"policy": "grpo", "game/follow": float("nan")})
+  line = "matrix  follow 0.99  carry 0.99  hold 0.99  icc -0.02  type 0.99  sums 0.99  calib 0.12"
+  assert caplog.messages == ["eval grpo at 4  W 0.400", line, "eval grpo at 5"]
+  assert len(f"12:34:56 {line}") <= 100
+
+
 def test_tensorboard_holds_the_numbers_of_each_policy_apart(tmp_path):
   with metrics.Writer(tmp_path, LogConfig(tensorboard=True)) as writer:
     writer.resume({"sft": 0, "grpo": 0})

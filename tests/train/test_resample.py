@@ -25,6 +25,7 @@ def experience(first):
     rows=[{"group": int(each)} for each in group_B],
     count_PG=group_B.reshape(P, G),
     length_P=first + np.arange(P),
+    head_P=first + np.arange(P),
     reward_PG=group_B.reshape(P, G) * 1.0,
     utility_PGC=np.repeat(group_B, 2).reshape(P, G, 2) * 1.0,
   )
@@ -43,6 +44,7 @@ def test_wanted_groups_come_first_and_whole(wanted, chosen):
   found = resample.merged(experience(10), experience(20), wanted)
   assert [int(each[0]) for each in found.prompts] == chosen
   assert [row["group"] for row in found.rows] == np.repeat(chosen, G).tolist()
+  assert found.head_P.tolist() == chosen
   for array in (found.count_PG, found.reward_PG, found.utility_PGC[..., 0]):
     np.testing.assert_array_equal(array[:, 0], chosen)
   for array in found.rollout[:3]:
