@@ -12,6 +12,7 @@ from gtalign_jax import files, finished
 from gtalign_jax.cli import arguments, generate
 from gtalign_jax.config import Config
 from gtalign_jax.errors import BadInput, RunFailure
+from gtalign_jax.sections import SUITES
 
 if TYPE_CHECKING:
   from gtalign_jax.evaluate.offline import Options
@@ -30,7 +31,7 @@ ARGUMENTS: arguments.Declared = {
   "arguments": dict(
     nargs="*",
     metavar="OUT.jsonl",
-    help="with --data: the file to write; key=value changes to the config may follow",
+    help="of many prompts: the file to write; key=value changes to the config may follow",
   ),
   "--model": {},
   "--pricing": dict(
@@ -38,8 +39,9 @@ ARGUMENTS: arguments.Declared = {
     metavar="NAME|FILE",
     help="free, subscription, pay_per_token, pay_per_character or a .toml file; may be repeated",
   ),
-  "--question": dict(help="what the user asks, instead of --data"),
+  "--question": dict(help="what the user asks, instead of many prompts"),
   "--data": dict(help="prompts: a file or folder; '' = the sample set"),
+  "--suite": dict(choices=tuple(SUITES), help="sources by name, as in gtalign eval"),
   "--split": dict(help="of the prompts (default: test)"),
   "--prompts": dict(type=int, help="at most so many, over all sources"),
   "--sweep": dict(
@@ -54,7 +56,7 @@ ARGUMENTS: arguments.Declared = {
   "--overwrite": {},
 }
 # what only many prompts have
-MANY = ("split", "prompts", "prompts_at_once", "sweep", "overwrite", "arguments")
+MANY = ("suite", "split", "prompts", "prompts_at_once", "sweep", "overwrite", "arguments")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -62,8 +64,8 @@ def _check(args: argparse.Namespace) -> None:
   arguments.check(args, **numbers)
   if args.tries is not None and args.tries > 1 and args.temperature == 0:
     raise BadInput(f"--tries={args.tries}: greedy chains are all the same; give a --temperature")
-  if (args.question is None) == (args.data is None):
-    raise BadInput("gtalign steer takes --question TEXT, or --data PATH with OUT.jsonl")
+  if (args.question is None) == (args.data is None and not args.suite):
+    raise BadInput("gtalign steer takes --question TEXT, or --data PATH or --suite with OUT.jsonl")
   if not (args.pricing or args.sweep):
     raise BadInput("gtalign steer needs --pricing NAME|FILE, or --sweep price=START:STOP:COUNT")
   if args.sweep and len(args.pricing or ()) > 1:
@@ -73,7 +75,7 @@ def _check(args: argparse.Namespace) -> None:
   for key in MANY:
     if getattr(args, key):
       flag = "OUT.jsonl" if key == "arguments" else f"--{key.replace('_', '-')}"
-      raise BadInput(f"{flag} is for many prompts (--data); leave it out with --question")
+      raise BadInput(f"{flag} is for many prompts; leave it out with --question")
   if not args.question.strip():
     raise BadInput(f"--question={args.question!r} is empty; ask something")
   try:  # the shell passes bytes that are no UTF-8 as lone surrogates, and no tokenizer takes those
@@ -87,12 +89,13 @@ def run(args: argparse.Namespace) -> int:
   _check(args)
   prices = arguments.sweep(args.sweep, ("price",))[1] if args.sweep else ()
   overrides = [each for each in args.arguments if arguments.is_override(each)]
-  arguments.only(overrides, READ, "steer")
+  read = [each for each in READ if not (args.suite and each == "data.sources")]
+  arguments.only(overrides, read, "steer")
   out = [each for each in args.arguments if each not in overrides]
-  if args.data is not None:
+  if args.question is None:
     if len(out) != 1:
-      raise BadInput("gtalign steer --data PATH takes one file to write, OUT.jsonl")
-    files.check_output(out[0], [args.data], streams=False)
+      raise BadInput("gtalign steer takes one file to write with --data or --suite, OUT.jsonl")
+    files.check_output(out[0], [args.data or ""], streams=False)
     finished.check_free(out[0], args.overwrite)
   given = generate.given(args, KEYS)
   given["data.template_arguments"] = arguments.template_arguments(args)
@@ -106,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
   asked = steering.plan(policies, tries, prices)
   config = configs.override(configs.vary(offline.config_for(args.model), given), overrides)
   options = offline.Options(1, temperature, config.seed)
-  if args.data is None:
+  if args.question is not None:
     return _one(args, asked, config, options)
   return _many(args, asked, config, options, Path(out[0]))
 
@@ -140,7 +143,9 @@ def _many(
   from gtalign_jax.evaluate import offline, plots, steering, steering_text
   from gtalign_jax.progress import progress
 
-  records = sources.load(config.data, config.data.eval_split)
+  split = config.data.eval_split
+  suited = args.suite and sources.suite(config.data, split, args.suite)
+  records = suited or sources.load(config.data, split)
   with offline.Job(config, options, scored=False) as job, progress("steer") as advance:
     encoded = job.encode(records)
     if args.prompts:

@@ -159,8 +159,8 @@ def asked(tmp_path, *more):
 
 def test_an_honest_policy_flips_where_the_closed_form_does(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(intervene, "stream", Concierge().stream)
-  flags = ["--data", "", "--prompts", "12", "--sweep", "price=0:0.18:4"]
-  command = asked(tmp_path, *flags, 'data.sources=["concierge"]')
+  flags = ["--suite", "concierge", "--prompts", "12", "--sweep", "price=0:0.18:4"]
+  command = asked(tmp_path, *flags)
   assert main(command) == 0
   *shown, last = capsys.readouterr().out.splitlines()
   got = json.loads(last)

@@ -329,7 +329,7 @@ def test_a_question_prints_tables_and_one_json_object(monkeypatch, capsys, tmp_p
     ({"model": "/no/such/model"}, 2, "does not exist"),
     ({"question": " \n"}, 2, "is empty"),
     ({"question": "\udce9"}, 2, "not valid UTF-8"),
-    ({"question": None}, 2, "takes --question TEXT, or --data PATH"),
+    ({"question": None}, 2, "takes --question TEXT, or --data PATH or --suite"),
     ({"data": "in.jsonl"}, 2, "takes --question TEXT, or --data PATH"),
     ({"prompts": "3"}, 2, "--prompts is for many prompts"),
     ({"sweep": "price=0:1:3"}, 2, "--sweep is for many prompts"),
