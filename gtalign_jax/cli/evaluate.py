@@ -52,7 +52,7 @@ ASKED_READ = (
   "data.condition_alphas", "data.condition_policies", "data.seed", "rewards.",
   "conversation.turns", "conversation.user.", "eval.prompts", "eval.group_size", "endpoint.",
 )  # fmt: skip
-OWN_FLAGS = ("model", "dtype", "prompts_at_once", "intervene", "force")  # of a loaded policy
+OWN_FLAGS = ("model", "dtype", "batch_size", "intervene", "force")  # of a loaded policy
 
 
 ARGUMENTS: arguments.Declared = {
@@ -111,11 +111,13 @@ def run(args: argparse.Namespace) -> int:
   base = configs.load(file[0]) if file else None
   from gtalign_jax.data import batches, sources
   from gtalign_jax.evaluate import offline, overview, sweep
+  from gtalign_jax.parallel import distributed
   from gtalign_jax.progress import progress
   from gtalign_jax.rewards import judges
   from gtalign_jax.rollout import collect
   from gtalign_jax.train import preflight
 
+  distributed.initialize()
   given = generate.given(args, ASKED_KEYS if asked else KEYS)
   if asked:
     _refuse_own(args)
@@ -129,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
   given |= swept.config() if swept else {}
   written = [*(f"{key}={value}" for key, value in given.items()), *overrides]
   config = configs.override(base or offline.config_for(args.model or ""), written)
+  config = generate.at_once(args, config)
   # without a config, all prompts unless a number is given
   limited = file or "eval.prompts" in [*given, *(each.partition("=")[0] for each in overrides)]
   options = offline.Options(
@@ -158,6 +161,8 @@ def run(args: argparse.Namespace) -> int:
     elif limited:
       encoded = batches.held_out(encoded, config.eval.prompts, config.data.seed)
     rows = offline.write(job, encoded, Path(out), lambda row: row, advance, args.overwrite)
+  if not distributed.is_main():
+    return 0
   more, said = overview.found(rows, config.rewards, out)
   if swept:
     curves, told = sweep.found(rows, swept, config.rewards)

@@ -10,6 +10,7 @@ from typing import Any
 from gtalign_jax import config as configs
 from gtalign_jax import files, finished, jsonl, sections
 from gtalign_jax.cli import arguments
+from gtalign_jax.config import Config
 from gtalign_jax.errors import BadInput
 
 # flags of `eval` as well, where what is not given is left to the config
@@ -18,8 +19,8 @@ SAMPLING: arguments.Declared = {
   "--max-new-tokens": dict(type=int, help="of a completion (default: 320)"),
   "--temperature": dict(type=float, help="0 = greedy (default: 1)"),
   "--seed": dict(type=int, help="of the draws (default: 0)"),
-  "--prompts-at-once": dict(
-    type=int, help="prompts decoded together (default: 8; 64 rows on a GPU or TPU)"
+  "--batch-size": dict(
+    type=int, help="rows decoded together (default: what fits a GPU's memory; 8 prompts on a CPU)"
   ),
   "--dtype": dict(choices=sections.DTYPES, help="of the model (default: float32)"),
   "--template": dict(choices=sections.TEMPLATES, help="(default: compact)"),
@@ -39,7 +40,6 @@ ARGUMENTS: arguments.Declared = {
 # flag -> the key of a config that says the same
 KEYS = {
   "max_new_tokens": "rollout.max_new_tokens",
-  "prompts_at_once": "rollout.prompts_at_once",
   "dtype": "policy.dtype",
   "template": "data.template",
 }
@@ -47,7 +47,23 @@ KEYS = {
 
 def check(args: argparse.Namespace) -> None:
   """Raises BadInput on numbers out of range."""
-  arguments.check(args, group_size=1, max_new_tokens=1, temperature=0, seed=0, prompts_at_once=1)
+  arguments.check(args, group_size=1, max_new_tokens=1, temperature=0, seed=0, batch_size=1)
+
+
+def at_once(args: argparse.Namespace, config: Config) -> Config:
+  """The config with the prompts that --batch-size decodes together, each with all its samples.
+
+  Raises BadInput where not even one of them fits in.
+  """
+  rows, samples = args.batch_size, config.eval.group_size
+  if rows is None:
+    return config
+  if rows < samples:
+    raise BadInput(
+      f"--batch-size={rows}: the {samples} samples of a prompt are decoded together; give at least "
+      "so many rows"
+    )
+  return configs.vary(config, {"rollout.prompts_at_once": rows // samples})
 
 
 def given(args: argparse.Namespace, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -66,16 +82,21 @@ def run(args: argparse.Namespace) -> int:
   rows = [row for _, row in jsonl.read(args.prompts)]
   from gtalign_jax.data import sources
   from gtalign_jax.evaluate import offline
+  from gtalign_jax.parallel import distributed
   from gtalign_jax.progress import progress
 
+  distributed.initialize()
   records = sources.read_file(args.prompts)
   changes = given(args, {"prompts": "data.root", **KEYS})
   changes["data.template_arguments"] = arguments.template_arguments(args)
-  config = configs.vary(offline.config_for(args.model), changes)
+  changes["eval.group_size"] = args.group_size
+  config = at_once(args, configs.vary(offline.config_for(args.model), changes))
   options = offline.Options(args.group_size, args.temperature, args.seed, args.ignore_eos)
   with offline.Job(config, options, scored=False) as job, progress("generate") as advance:
     merge = offline.by_record(rows, records)
     out = offline.write(job, job.encode(records), Path(args.output), merge, advance, args.overwrite)
+  if not distributed.is_main():
+    return 0
   text = f"{len(out)} completions in {args.output}\n"
   arguments.show(args, text, {"rows": len(out), "prompts": len(records)})
   return 0

@@ -56,11 +56,11 @@ ARGUMENTS: arguments.Declared = {
   "--overwrite": {},
 }
 # what only many prompts have
-MANY = ("suite", "split", "prompts", "prompts_at_once", "sweep", "overwrite", "arguments")
+MANY = ("suite", "split", "prompts", "batch_size", "sweep", "overwrite", "arguments")
 
 
 def _check(args: argparse.Namespace) -> None:
-  numbers = dict(max_new_tokens=1, temperature=0, seed=0, prompts_at_once=1, tries=1, prompts=1)
+  numbers = dict(max_new_tokens=1, temperature=0, seed=0, batch_size=1, tries=1, prompts=1)
   arguments.check(args, **numbers)
   if args.tries is not None and args.tries > 1 and args.temperature == 0:
     raise BadInput(f"--tries={args.tries}: greedy chains are all the same; give a --temperature")
@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
   tries = args.tries or (TRIES if temperature > 0 else 1)
   asked = steering.plan(policies, tries, prices)
   config = configs.override(configs.vary(offline.config_for(args.model), given), overrides)
+  config = generate.at_once(args, config)
   options = offline.Options(1, temperature, config.seed)
   if args.question is not None:
     return _one(args, asked, config, options)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gtalign_jax import models
@@ -19,6 +20,7 @@ from gtalign_jax.data import prompts
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.evaluate import partial
+from gtalign_jax.models.variants import Arch
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.mesh import row_shards
@@ -32,7 +34,8 @@ from gtalign_jax.types import Experience
 log = logging.getLogger(__name__)
 BUCKETS = (128, 256, 512, 1024, 2048, 4096)  # padded prompt lengths where no config names them
 WIDTH = 8  # prompts decoded at once where rollout.prompts_at_once does not say
-ROWS = 64  # and so many rows at least on accelerators, which decode them in the time of 8
+ROWS = 64, 256  # and on accelerators rows from the first, which take the time of 8, to the second
+SHARE = 0.5  # of the memory that weights leave, for the caches of rows; programs need some, too
 CHUNK = 32  # prompts written together, or as many as are decoded at once
 
 
@@ -64,6 +67,9 @@ class Job:
     """verdicts: folder of the judge's cache, where the config names none."""
     self.config, self.options = config, options
     self.mesh = meshes.make(config.mesh)
+    alone = sharding.replicated(self.mesh)
+    # jitted: a process cannot put an array on the devices of others
+    self.key = jax.jit(lambda: jax.random.key(options.seed), out_shardings=alone)()
     policy = models.load(config.model, dtype=config.policy.dtype, mesh=self.mesh)
     self.params, self.tokenizer = policy.params, policy.tokenizer
     self._stack = contextlib.ExitStack()
@@ -83,9 +89,10 @@ class Job:
       temperature=options.temperature,
     )
     table = stop.stop_table(policy.tokenizer, stops, policy.config.vocab_size)
-    table = distributed.to_device(table, sharding.replicated(self.mesh))
-    shards, rows = row_shards(self.mesh), 0 if jax.default_backend() == "cpu" else ROWS
+    table = distributed.to_device(table, alone)
+    rows = 0 if jax.default_backend() == "cpu" else _rows(policy, config)
     wanted = config.rollout.prompts_at_once or max(WIDTH, rows // options.group_size)
+    shards = row_shards(self.mesh)
     slots, buckets = -(-wanted // shards) * shards, config.rollout.prompt_buckets
     compiled = Executables(self.mesh)
     self.chunk = max(CHUNK, slots)
@@ -111,23 +118,20 @@ class Job:
 
     Raises RunFailure where too few of a chunk have a verdict; a job goes on from there.
     """
-    key = jax.device_put(jax.random.key(self.options.seed), sharding.replicated(self.mesh))
     for start in range(first, len(encoded.ids), self.chunk):
       part = slice(start, start + self.chunk)
       batch = Batch(encoded.records[part], encoded.ids[part])
       with jax.set_mesh(self.mesh):
         number_P = (start + np.arange(len(batch.ids))) // self.options.versions
         found = collect.evaluate(
-          self.engine, self.params, batch, key, self.environment, number_P=number_P
+          self.engine, self.params, batch, self.key, self.environment, number_P=number_P
         )
-        rows = self._edited(found, batch, key, start)
+        rows = self._edited(found, batch, start)
       if self.environment.judge is not None:
         check_verdicts(rows, self.config.rewards, f"prompts from {start + 1} on")
       yield rows
 
-  def _edited(
-    self, found: Experience, batch: Batch, key: jax.Array, first_row: int
-  ) -> list[dict[str, Any]]:
+  def _edited(self, found: Experience, batch: Batch, first_row: int) -> list[dict[str, Any]]:
     """The rows, with the columns of what their chains did from other matrices, where asked for."""
     if not (self.options.intervene or self.options.force):
       return found.rows
@@ -136,17 +140,41 @@ class Job:
     heads = intervene.HEADS * self.chunk * self.options.group_size
     engine = intervene.continuing(self.engine, self.engine.buckets, heads)
     if self.options.intervene:
-      go_on = functools.partial(intervene.completions, engine, self.params, key, intervene.STEP)
+      go_on = functools.partial(
+        intervene.completions, engine, self.params, self.key, intervene.STEP
+      )
       rules, seed, longest = self.config.rewards, self.options.seed, engine.buckets[-1]
       columns["intervention"] = intervene.intervene(
         self.tokenizer, sampled, go_on, rules, seed, longest
       )
     if self.options.force:
-      columns["forced"] = force.play(engine, self.params, batch, sampled, key, self.environment)
+      columns["forced"] = force.play(
+        engine, self.params, batch, sampled, self.key, self.environment
+      )
     return [
       row | {name: column[b] for name, column in columns.items()}
       for b, row in enumerate(found.rows)
     ]
+
+
+def _rows(policy: models.Policy, config: Config) -> int:
+  """Rows that an accelerator decodes at once, within ROWS: as many as its memory has room for."""
+  device = jax.local_devices()[0]
+  memory = device.memory_stats() or {}
+  free = memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)
+  tokens = config.rollout.prompt_buckets[-1] + config.rollout.max_new_tokens
+  size = np.dtype(jnp.dtype(config.policy.dtype)).itemsize
+  room = SHARE * free // row_bytes(policy.config, tokens, size)
+  return int(min(max(room, ROWS[0]), ROWS[1]))
+
+
+def row_bytes(arch: Arch, tokens: int, size: int) -> int:
+  """What decoding holds for a row: keys and values of so many tokens, logits and their draw in f32.
+
+  size: bytes of a number of the cache. Layers that look back less far count as the others.
+  """
+  cache = 2 * arch.num_layers * arch.num_kv_heads * arch.head_dim * tokens * size
+  return cache + 2 * 4 * arch.vocab_size
 
 
 def config_for(model: str) -> Config:

@@ -187,7 +187,7 @@ def _best(parts: Mapping[str, Part]) -> str:
 def _asked(parts: Mapping[str, Part]) -> str:
   grid = [["source", "label", *ACTIONS, "none"]]
   for name, part in parts.items():
-    for label, count in part.get("asked", {}).items():
+    for label, count in part.get("asked", {}).items() if part["parse"] else ():
       grid.append([name, label, *map(str, count.values())])
   return _lines(grid)
 

@@ -25,7 +25,8 @@ from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.errors import BadInput
 from gtalign_jax.game import pricing
 from gtalign_jax.models import contents
-from gtalign_jax.progress import Advance
+from gtalign_jax.parallel import distributed
+from gtalign_jax.progress import Advance, Shown
 from gtalign_jax.rewards import requests
 
 log = logging.getLogger(__name__)
@@ -82,27 +83,54 @@ def write(
   Rows gather in `<out>.partial`, whose first line names the job; `out` appears when all are there.
   named: of `job`. size: rows of a prompt. chunks(first): rows of some prompts at a time, from
   number `first` on. overwrite: whether files of another job may go. Returns all rows, read back
-  where this job has written `out` before. Raises BadInput where `out` or its partial file is of
+  where this job has written `out` before; of several processes the main one alone writes, and has
+  the rows of earlier starts. Raises BadInput where `out` or its partial file is of
   another job, or cannot be written.
   """
   name, part = json.dumps(named), out.with_name(out.name + ".partial")
-  try:
-    if finished.is_done(out, name, overwrite):
-      log.info("%s is finished; nothing to do", out)
-      return [row for _, row in jsonl.read(out)]
-    with opened(part, named, size, overwrite) as (rows, file):
-      advance(len(rows) // size, count)
-      for batch in chunks(len(rows) // size):
+  rows: list[dict] = []
+  main: list[IO[bytes]] = []  # the partial file, on the process that writes, unless all is done
+
+  def begin() -> None:
+    with _written(out):
+      if finished.is_done(out, name, overwrite):
+        log.info("%s is finished; nothing to do", out)
+        rows.extend(row for _, row in jsonl.read(out))
+      else:
+        kept, file = held.enter_context(opened(part, named, size, overwrite))
+        rows.extend(kept)
+        main.append(file)
+
+  with contextlib.ExitStack() as held, _written(out):
+    distributed.by_main(begin)
+    state = [{"done": len(rows) // size, "open": bool(main)}] if distributed.is_main() else []
+    (told,) = distributed.gather_rows(state)  # all go on from where the main process is
+    if not told["open"]:
+      return rows
+    done = told["done"]
+    if isinstance(advance, Shown):
+      advance.first = done  # an earlier start's prompts say nothing of the pace
+    advance(done, count)
+    for batch in chunks(done):
+      for file in main:
         file.writelines(jsonl.dumps(row).encode() + b"\n" for row in batch)
         file.flush()
-        rows += batch
-        advance(len(rows) // size, count)
-    jsonl.write(out, rows)
-    part.unlink()
-    finished.sign(out, name)
+      rows += batch
+      done += len(batch) // size
+      advance(done, count)
+    if main:
+      jsonl.write(out, rows)
+      part.unlink()
+      finished.sign(out, name)
+  return rows
+
+
+@contextlib.contextmanager
+def _written(out: Path) -> Iterator[None]:
+  try:
+    yield
   except OSError as error:
     raise files.unwritable(out, error) from error
-  return rows
 
 
 @contextlib.contextmanager

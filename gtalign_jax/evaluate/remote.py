@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from gtalign_jax.config import Config
@@ -21,7 +22,7 @@ from gtalign_jax.endpoint import answers
 from gtalign_jax.endpoint.background import Loop
 from gtalign_jax.endpoint.client import Endpoint
 from gtalign_jax.endpoint.reply import Reply, spoken
-from gtalign_jax.errors import RunFailure
+from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.evaluate.offline import CHUNK, Options
 from gtalign_jax.rewards.reward import check_verdicts
 from gtalign_jax.rollout import collect
@@ -35,6 +36,8 @@ class Job:
   """As `offline.Job`, of the model that `config.endpoint` names; rows are always scored."""
 
   def __init__(self, config: Config, options: Options, verdicts: Path | None):
+    if jax.process_count() > 1:
+      raise BadInput("--endpoint: one process asks it; start the command without GTALIGN_PROCESSES")
     self.config, self.options = config, options
     with contextlib.ExitStack() as stack:
       met = environment(config.rewards, config.conversation, config.data, verdicts)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from gtalign_jax.data import concierge
@@ -19,7 +18,6 @@ from gtalign_jax.evaluate.compare import RESAMPLES
 from gtalign_jax.evaluate.offline import Job
 from gtalign_jax.game import demand, measures, paired, pricing
 from gtalign_jax.game.pricing import Pricing
-from gtalign_jax.parallel import sharding
 from gtalign_jax.progress import Advance
 from gtalign_jax.rollout import steer
 from gtalign_jax.rollout.steer import Question
@@ -77,9 +75,8 @@ def rows(
   number: which the draws of prompt 0 are derived from; those of the others follow. So no two
   prompts draw the same, and a prompt draws the same whatever is steered together with it.
   """
-  key = jax.device_put(jax.random.key(job.options.seed), sharding.replicated(job.mesh))
   stops, rewards = job.config.rollout.stop, job.config.rewards
-  sampler = steer.sampler(job.engine, job.params, key, stops, len(asked.policies))
+  sampler = steer.sampler(job.engine, job.params, job.key, stops, len(asked.policies))
   count = functools.cache(lambda text: len(job.tokenizer.encode(text, add_special_tokens=False)))
   for start in range(first, len(encoded.ids), job.chunk):
     records = encoded.records[start : start + job.chunk]

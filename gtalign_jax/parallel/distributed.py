@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -115,6 +115,24 @@ def gather_rows(rows: list[dict]) -> list[dict]:
   everyone = multihost_utils.process_allgather(padded)
   parts = [json.loads(bytes(row[: int(size)])) for row, size in zip(everyone, sizes, strict=True)]
   return [row for part in parts for row in part]
+
+
+def by_main(check: Callable[[], None]) -> None:
+  """Runs `check` on the main process; where it fails, all processes end alike.
+
+  A process that went on alone would wait in its next collective until the heartbeats give up.
+  """
+  error: BadInput | RunFailure | None = None
+  if is_main():
+    try:
+      check()
+    except (BadInput, RunFailure) as caught:
+      error = caught
+  if agree(error is None):
+    return
+  # the same exit code everywhere, because it decides whether the launcher tries again
+  kind = BadInput if agree(isinstance(error, BadInput)) else RunFailure
+  raise error or kind("the main process cannot start; its log says why")
 
 
 def own_file(path: Path | None) -> Path | None:

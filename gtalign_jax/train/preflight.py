@@ -83,7 +83,7 @@ def claimed(config: Config) -> Iterator[Path]:
       if (old := _stored_config(workdir)) is not None:
         check_identity(config, old)
 
-    _by_main(take)
+    distributed.by_main(take)
     yield workdir
 
 
@@ -167,14 +167,14 @@ def check(config: Config, records: Records, scored: bool = True) -> None:
   if scored:
     requests.policy(config.rewards)
     check_records(records, config.rewards)
-    _by_main(lambda: judges.check(config.rewards.judge))
+    distributed.by_main(lambda: judges.check(config.rewards.judge))
     if config.conversation.turns > 1:
       if config.rewards.mode == "paper":
         raise BadInput(
           f"conversation.turns={config.conversation.turns}: rewards.mode='paper' knows one turn; "
           "use corrected, or 1"
         )
-      _by_main(lambda: users.check(config.conversation.user))
+      distributed.by_main(lambda: users.check(config.conversation.user))
       _check_somebody_answers(config, records)
     if config.rewards.judge.kind == "rule":
       sources = {each.data_source for part in records.values() for each in part}
@@ -210,7 +210,7 @@ def check_contents(config: Config, records: Records) -> dict[str, str]:
     found.update(contents.read(config, records, chains=ahead))
     contents.check(config.workdir, found)
 
-  _by_main(look)
+  distributed.by_main(look)
   return found
 
 
@@ -278,7 +278,7 @@ def check_disk(config: Config, params: Any, free: int | None = None) -> None:
         f"checkpoint.keep={config.checkpoint.keep}, or choose another disk"
       )
 
-  _by_main(look)
+  distributed.by_main(look)
 
 
 def checkpoint_bytes(config: Config, params: Any) -> int:
@@ -303,21 +303,3 @@ def _existing(path: Path) -> Path:
   """`path`, or the nearest of its parents that is there."""
   # absolute, because the parents of "runs/first" end at "runs"
   return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
-
-
-def _by_main(check: Callable[[], None]) -> None:
-  """Runs `check` on the main process; where it fails, all processes end alike.
-
-  A process that went on alone would wait in its next collective until the heartbeats give up.
-  """
-  error: BadInput | RunFailure | None = None
-  if distributed.is_main():
-    try:
-      check()
-    except (BadInput, RunFailure) as caught:
-      error = caught
-  if distributed.agree(error is None):
-    return
-  # the same exit code everywhere, because it decides whether the launcher tries again
-  kind = BadInput if distributed.agree(isinstance(error, BadInput)) else RunFailure
-  raise error or kind("the main process cannot start; its log says why")

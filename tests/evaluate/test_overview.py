@@ -1,12 +1,13 @@
 """What `gtalign eval` shows, and an offline job that goes on after any whole prompt."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gtalign_jax.cli.main import main
-from gtalign_jax.evaluate import overview
+from gtalign_jax.evaluate import offline, overview
 from gtalign_jax.jsonl import read
 from gtalign_jax.reward_section import RewardConfig
 
@@ -91,8 +92,14 @@ def test_a_job_goes_on_after_any_prompt_whatever_the_width(tmp_path):
   job = json.loads((tmp_path / "whole.jsonl.job").read_text().splitlines()[0])
   partial = [job, *rows[:6], {"half": 1}]
   (tmp_path / "cut.jsonl.partial").write_text("".join(json.dumps(each) + "\n" for each in partial))
-  assert main([*flags, "--prompts-at-once", "2", str(cut)]) == 0
+  assert main([*flags, "--batch-size", "4", str(cut)]) == 0
   assert [each for _, each in read(cut)] == rows
+  assert main([*flags, "--batch-size", "1", str(cut)]) == 2  # not one prompt's samples
   wide = tmp_path / "narrow.jsonl"
   assert main([*flags, "--dtype", "bfloat16", str(wide)]) == 0
   assert [each["id"] for _, each in read(wide)] == [each["id"] for each in rows]
+
+
+def test_what_a_row_of_smollm2_takes():
+  arch = SimpleNamespace(num_layers=30, num_kv_heads=3, head_dim=64, vocab_size=49_152)
+  assert offline.row_bytes(arch, 1000, 2) == 23_040_000 + 393_216
