@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.game import conditions, paired
 from gtalign_jax.parallel import distributed
 from gtalign_jax.progress import Advance, WorkLog
+from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import score
 from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rollout import talk
@@ -58,7 +60,7 @@ def collect(
   records = [intents.given(record, seed, step, K) for record in batch.records]
   begun = [Head()] * P if heads is None else heads
   opening = [
-    [_begun(row, head) for row in talk.opened(record, G, environment)]
+    [_begun(row, head, environment.rewards) for row in talk.opened(record, G, environment)]
     for record, head in zip(records, begun, strict=True)
   ]
   number_P = np.arange(first_row, first_row + P) if number_P is None else number_P
@@ -98,18 +100,21 @@ def collect(
   )
 
 
-def _begun(row: Row, head: Head) -> Row:
+def _begun(row: Row, head: Head, rewards: RewardConfig) -> Row:
   """A row before its first turn, with what an edit of its payoffs says of it."""
   if head.edited is None:
     return row
-  name = head.pricing and head.pricing.name
-  row = row | {"intervened": {"edited": head.edited, "pricing": name}}
-  if head.pricing is None:
-    return row
-  # of the row alone: in the record it would be said in the prompts of later turns
-  extra = row["extra_info"]
-  own = conditions.of(extra, row["id"])._replace(pricing=head.pricing)
-  return row | {"extra_info": extra | {conditions.KEY: own.table()}}
+  # in the row alone: in the record it would be said in the prompts of later turns
+  extra, charge = row["extra_info"], head.charge
+  own = conditions.of(extra, row["id"])
+  if (stated := conditions.prices(own, rewards.pricing)) is not None:
+    both = zip(stated.shift, charge.shift, strict=True)
+    shift = tuple((a[0] + b[0], a[1] + b[1]) for a, b in both)
+    charge = dataclasses.replace(stated, shift=shift)
+  return row | {
+    "intervened": {"edited": head.edited, "by": head.charge.name},
+    "extra_info": extra | {conditions.KEY: own._replace(pricing=charge).table()},
+  }
 
 
 class Turn(NamedTuple):

@@ -44,13 +44,13 @@ class Head(NamedTuple):
   """The beginning that all completions of a prompt share; to the engine it is a part of the prompt.
 
   ids: none where completions are whole chains. edited: the cell that the rule takes on its matrix,
-  where that is another one than the policy wrote. pricing: the policy that made it another one, and
-  by which what follows is charged; None for a swap.
+  where that is another one than the policy wrote. charge: what the edit has added to each action;
+  what follows is charged by it.
   """
 
   ids: Sequence[int] = ()
   edited: str | None = None
-  pricing: Pricing | None = None
+  charge: Pricing = pricing.PRESETS["free"]
 
 
 def opening_of(tokenizer: Any, ids: Sequence[int]) -> list[int]:

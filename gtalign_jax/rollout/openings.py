@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.game import edits
+from gtalign_jax.game.pricing import Pricing
 from gtalign_jax.progress import WorkLog
 from gtalign_jax.rollout import intervene
 from gtalign_jax.rollout.collect import ROWS_OF_TURN
@@ -70,41 +71,60 @@ def drawn(names: Sequence[str], count: int, seed: int) -> list[int]:
 def edited(engine: Engine, sampled: Sampled, environment: Environment, seed: int) -> Head | None:
   """The opening with another matrix; None where it cannot be read, edited or spelled.
 
-  Half of them by a pricing policy, half by a swap, drawn by (seed, id): a price changes what the
-  action is worth, a swap what the matrix says of it alone. Swaps alone where the prompt states its
-  prices, or the thinking no type.
+  Half of them by a pricing policy, half by a swap, drawn by (seed, id); swaps alone where the
+  thinking declares no type.
   """
   found = intervene.editable(engine.tokenizer, sampled, environment.rewards)
   if found is None:
     return None
   rng = random.Random(f"{seed}/edit/{sampled.id}")
-  made = _priced(found, rng) if rng.random() < 0.5 and _may(found, environment) else None
+  made = _priced(found, rng) if rng.random() < 0.5 else None
   made = made or _swapped(found, seed)
   if made is None:
     return None
-  matrix, head = made
   try:
-    ids = found.head(engine.tokenizer, matrix)
+    ids = found.head(engine.tokenizer, made.payoff_UAR)
   except RunFailure:
     return None
   # of what is configured, not of the padded lengths: those may change between two starts of a run
   longest = environment.data.max_prompt_tokens + engine.sampling.budget
-  return head._replace(ids=ids) if len(sampled.prompt) + len(ids) <= longest else None
+  if len(sampled.prompt) + len(ids) > longest:
+    return None
+  return Head(ids, CELLS[made.cell], charge(found.payoff_UAR, made))
 
 
-def _may(found: Editable, environment: Environment) -> bool:
-  return environment.data.condition != "pricing" and found.opening.user_type >= 0
+class Edit(NamedTuple):
+  """cell: what the rule takes on the matrix. name: of a pricing policy, or swap."""
+
+  payoff_UAR: np.ndarray
+  cell: int
+  name: str
 
 
-def _priced(found: Editable, rng: random.Random) -> tuple[np.ndarray, Head] | None:
+def charge(own_UAR: np.ndarray, made: Edit) -> Pricing:
+  """What the edit has added to each action of the row in play, for (LLM, user), as a shift.
+
+  Of the numbers, not the policy's own terms: its tokens are nominal, and a swap has none. Where
+  concierge's perfect speaker wrote the matrix, the new choice then has a larger W than the old one
+  in 88 of 100 edits of either kind. By the policy's terms it was 48, of swaps without a charge 41:
+  training would have taught to ignore the matrix.
+  """
+  u = made.cell // len(ACTIONS)
+  shift_AR = np.round(made.payoff_UAR[u] - own_UAR[u], 1).tolist()
+  return Pricing(name=made.name, shift=tuple((llm, user) for llm, user in shift_AR))
+
+
+def _priced(found: Editable, rng: random.Random) -> Edit | None:
   declared, own = found.opening.user_type, found.chosen % len(ACTIONS)
+  if declared < 0:
+    return None
   action = rng.choice([a for a in range(len(ACTIONS)) if a != own])
   matrix, policy = edits.priced(found.payoff_UAR, declared, action, rng)
   if np.abs(matrix).max() > edits.LARGEST:  # longer numbers than chains write
     return None
-  return matrix, Head(edited=CELLS[len(ACTIONS) * declared + action], pricing=policy)
+  return Edit(matrix, len(ACTIONS) * declared + action, policy.name)
 
 
-def _swapped(found: Editable, seed: int) -> tuple[np.ndarray, Head] | None:
+def _swapped(found: Editable, seed: int) -> Edit | None:
   cell = intervene.drawn(found, seed)
-  return None if cell is None else (found.swapped(cell), Head(edited=CELLS[cell]))
+  return None if cell is None else Edit(found.swapped(cell), cell, "swap")

@@ -1,5 +1,6 @@
 """Intervened rollouts: which prompts, which edits, and what the rows and metrics of a step say."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,23 +10,24 @@ from scripted import POLICIES, encode, opening, tenths, tokenizer
 
 from gtalign_jax import users
 from gtalign_jax.config import Config, override
-from gtalign_jax.conversation_section import ConversationConfig
+from gtalign_jax.conversation_section import MOST_TURNS, ConversationConfig
+from gtalign_jax.data import concierge, concierge_chain, sources
 from gtalign_jax.data.batches import Batch
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
-from gtalign_jax.game import payoff
+from gtalign_jax.game import conditions, edits, payoff, pricing
 from gtalign_jax.models.vocabulary import spell
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, features, judges
 from gtalign_jax.rewards.reward import reward
-from gtalign_jax.rollout import collect, intervene, openings
+from gtalign_jax.rollout import collect, edit, intervene, openings
 from gtalign_jax.rollout.engine import with_openings, with_turns
 from gtalign_jax.rollout.intervene import Sampled
 from gtalign_jax.rollout.placement import block_ids
 from gtalign_jax.rollout.talk import Environment
 from gtalign_jax.sections import DataConfig
 from gtalign_jax.train import step_metrics
-from gtalign_jax.types import BLOCKS, CELLS
+from gtalign_jax.types import ACTIONS, BLOCKS, CELLS
 
 P, G = 8, 4
 RULES = RewardConfig(llm_calibration=0.1)
@@ -55,15 +57,14 @@ def test_an_edit_makes_another_cell_of_the_declared_row_the_choice():
     own = int(payoff.choose(tenths(number) / 10, features.user_type(found.thinking)))
     new = int(payoff.choose(found.payoff, features.user_type(found.thinking)))
     assert CELLS[new] == head.edited and new != own and new // 3 == own // 3
-    kinds.add(head.pricing is None)
+    kinds.add(head.charge.name == "swap")
+    gained = np.asarray(head.charge.shift)
+    np.testing.assert_allclose(found.payoff[new // 3], tenths(number)[new // 3] / 10 + gained)
   assert kinds == {True, False}  # swaps and prices
 
 
-def test_swaps_alone_where_prices_or_types_are_given_otherwise():
-  told = environment(condition="pricing")
-  for number in range(6):
-    assert edited(number, where=told)[0].pricing is None
-    assert edited(number, thinking="Hm.")[0].pricing is None
+def test_swaps_alone_where_no_type_is_declared():
+  assert {edited(number, thinking="Hm.")[0].charge.name for number in range(6)} == {"swap"}
 
 
 def test_what_cannot_be_edited_stays_whole():
@@ -78,11 +79,17 @@ def test_each_step_draws_so_many_prompts_anew():
   assert {p for each in drawn for p in each} == set(range(P))
 
 
-def step_of(name, monkeypatch, share=0.5, step=1, turns=1):
+def test_openings_draw_numbers_that_nothing_else_does():
+  first, most = openings.FIRST_ROW, collect.ROWS_OF_TURN
+  assert MOST_TURNS * most <= first and first + most <= 2**31
+
+
+def step_of(name, monkeypatch, share=0.5, step=1, turns=1, pricing=""):
   """(experience with rewards, metrics) of a step of a scripted policy; half of it is intervened."""
   for module in (collect, intervene):
     monkeypatch.setattr(module, "stream", POLICIES[name].stream)
   where = environment(turns)
+  where = where._replace(rewards=dataclasses.replace(RULES, pricing=pricing))
   made = with_turns(engine(budget=512, slots=P), where.conversation, P)
   made = with_openings(made, share, P, made.stop_table, made.buckets)
   records = [
@@ -123,14 +130,60 @@ def test_a_step_tells_whether_its_edited_payoffs_decide(name, follow, monkeypatc
     assert set(blocks[b][blocks[b] >= 0]) == ({2, 3} if edited[b] else set(range(len(BLOCKS))))
 
 
-def test_an_edit_by_prices_charges_its_rows(monkeypatch):
-  _, found, _ = step_of("honest", monkeypatch)
-  charged = [row for row in found.rows if row.get("intervened", {}).get("pricing")]
-  others = [row for row in found.rows if not row.get("intervened", {}).get("pricing")]
-  assert charged and others and "condition" not in others[0]["extra_info"]
-  for row in charged:
-    assert row["extra_info"]["condition"]["pricing"]["name"] == row["intervened"]["pricing"]
-  assert len({row["score"] for row in charged}) > 1
+@pytest.mark.parametrize("stated", ["", "pay_per_token"])
+def test_what_an_edit_has_added_is_charged(stated, monkeypatch):
+  """Beside the prices that the run has anyway; nobody else is charged more than those."""
+  _, found, _ = step_of("honest", monkeypatch, pricing=stated)
+  own = pricing.PRESETS[stated or "free"]
+  for row in found.rows:
+    policy = conditions.of(row["extra_info"], row["id"]).pricing
+    if "intervened" not in row:
+      assert policy is None
+      continue
+    assert policy.price == own.price and any(map(any, policy.shift))
+    assert row["intervened"]["by"] in ("swap", "drawn", *pricing.PRESETS)
+
+
+def test_following_an_edited_matrix_pays():
+  """Conversations of concierge's perfect speaker: those that go by another matrix earn more."""
+  config = override(Config(), ["data.sources=('concierge',)", "conversation.turns=2"])
+  charged, goes, stays = {}, [], []
+  for number, record in enumerate(sources.load(config.data, "train")[:16]):
+    text = concierge.speak(record, None, config.rewards)
+    found = chain.parse(text)
+    own, u = found.payoff, features.user_type(found.thinking)
+    action = (edits.choice(own, u) + 1 + number % 2) % 3
+    matrix = edits.swapped(own, u, action)
+    charge = pricing.table(openings.charge(own, openings.Edit(matrix, 3 * u + action, "swap")))
+    more = {conditions.KEY: {"pricing": charge}}
+    request = record.messages[-1]["content"]
+    charged[request] = record._replace(extra_info=record.extra_info | more)
+    head, rest = text.replace(*blocks_of(text, matrix)).split("</payoff>")
+    analysis = concierge_chain.analysis(np.rint(10 * matrix).astype(int), u, ACTIONS[action])
+    said = concierge.response(record, ACTIONS[action])
+    goes.append(f"{head}</payoff><analyze>{analysis}</analyze><response>{said}</response>")
+    stays.append(f"{head}</payoff>{rest}")
+
+  def earned(texts):
+    def assistant(chats):
+      if len(chats) == len(texts) and chats[0][-1]["content"] in charged:
+        return texts
+      return [
+        concierge.speak(charged[chat[-3]["content"]], "DA", config.rewards, chat[-1]["content"])
+        for chat in chats
+      ]
+
+    played = collect.play(assistant, list(charged.values()), config, 0)
+    return [row["utility"] for row in played]
+
+  assert len(charged) == len(goes)
+  assert np.mean(np.greater(earned(goes), earned(stays))) > 0.75
+
+
+def blocks_of(text, matrix):
+  """The payoff block of a chain, and the same with another matrix."""
+  block = text[slice(*chain.parse(text).spans[1])]
+  return block, edit.rewrite(block, matrix)
 
 
 def test_conversations_go_on_from_edited_openings(monkeypatch):

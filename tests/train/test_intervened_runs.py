@@ -34,7 +34,6 @@ CHANGES = {
   "sft.steps": 0,
   "optim.lr": 1e-2,
   "eval.every": 0,
-  "eval.prompts": 1,
   "log.samples": 16,
 }
 
@@ -62,6 +61,10 @@ def run(tmp_path_factory):
       patch.setattr(intervene, "completions", scripted)
       patch.setattr(grpo, "reward", rewarded)
       patch.setattr(mesh, "make", lambda config: make(config, jax.devices()[:devices]))
+      # evaluations and the report compile and draw as much again, and know no interventions
+      patch.setattr(loop, "evaluate_once", lambda *_: None)
+      patch.setattr(grpo, "evaluate_and_keep_best", lambda *_: None)
+      patch.setattr(loop.report, "write", lambda *_: None)
       config = vary(short_config.config(), {"workdir": str(workdir)} | CHANGES | (changes or {}))
       loop.train(config)
     return workdir
@@ -94,7 +97,7 @@ def test_a_quarter_of_the_prompts_continues_edited_payoffs(whole):
     for one, two in edited:
       head = one[2].partition("</payoff>")[0]
       assert two[2].startswith(head + "</payoff>") and one[2] != two[2]
-      kinds.add(one[1]["pricing"] is None)
+      kinds.add(one[1]["by"] == "swap")
   assert kinds == {True, False}
   for row in steps(whole):
     assert row["rollout/intervened_frac"] == 0.25 and row["grad_norm"] > 0
