@@ -32,8 +32,13 @@ KEYS = {
   "seed": "seed",
 }
 # what an evaluation reads of a config; rollout.temperature and rollout.group_size are training's
+DATA = (
+  "data.root", "data.sources", "data.template", "data.eval_split", "data.condition",
+  "data.condition_alphas", "data.condition_policies", "data.seed",
+)  # fmt: skip
 READ = (
-  "model", "seed", "workdir", "policy.dtype", "data.", "rewards.", "conversation.", "mesh.",
+  *DATA, "data.template_arguments", "data.max_prompt_tokens",
+  "model", "seed", "policy.dtype", "rewards.", "conversation.", "mesh.",
   "eval.prompts", "eval.group_size", "eval.temperature", "rollout.max_new_tokens",
   "rollout.prompt_buckets",
   "rollout.prompts_at_once", "rollout.segment", "rollout.top_k", "rollout.top_p", "rollout.min_p",
@@ -48,9 +53,8 @@ ASKED_KEYS = KEYS | {
   "api_key_env": "endpoint.api_key_env",
 }
 ASKED_READ = (
-  "seed", "data.root", "data.sources", "data.template", "data.eval_split", "data.condition",
-  "data.condition_alphas", "data.condition_policies", "data.seed", "rewards.",
-  "conversation.turns", "conversation.user.", "eval.prompts", "eval.group_size", "endpoint.",
+  *DATA, "seed", "rewards.", "conversation.turns", "conversation.user.", "eval.prompts",
+  "eval.group_size", "endpoint.",
 )  # fmt: skip
 OWN_FLAGS = ("model", "dtype", "batch_size", "intervene", "force")  # of a loaded policy
 
@@ -124,12 +128,18 @@ def run(args: argparse.Namespace) -> int:
     if base:  # what it would have been sampled with, unless the endpoint's own keys say another
       limits = base.eval.temperature, base.rollout.max_new_tokens
       given = dict(zip(("endpoint.temperature", "endpoint.max_tokens"), limits)) | given
-  # in one change: keys of the endpoint mean nothing without its model
   if args.suite and any(each.startswith("data.sources=") for each in overrides):
     raise BadInput("--suite and data.sources both name sources; leave one of them out")
   swept = _sweep(args, overrides)
   given |= swept.config() if swept else {}
-  written = [*(f"{key}={value}" for key, value in given.items()), *overrides]
+  # in one change: keys of the endpoint mean nothing without its model. 0 steps: so that what only
+  # training reads is refused as without effect
+  written = [
+    "grpo.steps=0",
+    "sft.steps=0",
+    *(f"{key}={value}" for key, value in given.items()),
+    *overrides,
+  ]
   config = configs.override(base or offline.config_for(args.model or ""), written)
   config = generate.at_once(args, config)
   # without a config, all prompts unless a number is given

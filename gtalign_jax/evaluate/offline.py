@@ -179,9 +179,11 @@ def row_bytes(arch: Arch, tokens: int, size: int) -> int:
 
 def config_for(model: str) -> Config:
   """The config of a command that names a model and prompts instead of a config file."""
+  # 0 steps: it trains nothing, so that keys of training are refused as without effect
   base = Config(model=model, workdir="")  # there is no run, whose folder would hold a cache
   return dataclasses.replace(
     base,
+    grpo=dataclasses.replace(base.grpo, steps=0),
     rollout=dataclasses.replace(base.rollout, prompt_buckets=BUCKETS),
     data=dataclasses.replace(base.data, max_prompt_tokens=BUCKETS[-1]),
     eval=dataclasses.replace(base.eval, group_size=1),

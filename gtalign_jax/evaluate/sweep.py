@@ -35,9 +35,11 @@ class Sweep(NamedTuple):
   name: str
   values: tuple[float, ...]
 
-  def config(self) -> dict[str, str]:
+  def config(self) -> dict[str, Any]:
     """Keys that say of the reward what the prompts will say."""
-    return {"data.condition": "alpha" if self.name == "alpha" else "pricing"}
+    if self.name == "alpha":
+      return {"data.condition": "alpha", "data.condition_alphas": self.values}
+    return {"data.condition": "pricing"}
 
   def records(self, records: Sequence[Record], seed: int, turns: int) -> list[Record]:
     """Each record under every condition, one after the other; its user means the same in all."""

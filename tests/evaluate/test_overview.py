@@ -100,6 +100,23 @@ def test_a_job_goes_on_after_any_prompt_whatever_the_width(tmp_path):
   assert [each["id"] for _, each in read(wide)] == [each["id"] for each in rows]
 
 
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [
+    (["--temperature", "0", "rollout.top_p=0.5"], "rollout.top_p=0.5 has no effect"),
+    (["rewards.source_norm=zscore"], "rewards.source_norm='zscore' has no effect"),
+    (["data.train_split=x"], "gtalign eval reads only"),
+    (["--suite", "ood"], "suite 'ood': the sample set has no 'test'"),
+    (["--suite", "in", "data.sources=('medium',)"], "leave one of them out"),
+    (["--sweep", "alpha=0:2:3"], "must lie in [0, 1]"),
+    (["--group-size", "4", "--batch-size", "3"], "--batch-size=3: the 4 samples"),
+  ],
+)
+def test_what_would_do_nothing_is_refused(tmp_path, capsys, given, message):
+  assert main(["eval", "--model", "random:tiny", str(tmp_path / "out.jsonl"), *given]) == 2
+  assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_what_a_row_of_smollm2_takes():
   arch = SimpleNamespace(num_layers=30, num_kv_heads=3, head_dim=64, vocab_size=49_152)
   assert offline.row_bytes(arch, 1000, 2) == 23_040_000 + 393_216

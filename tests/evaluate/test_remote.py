@@ -146,6 +146,7 @@ def test_conversations_with_the_rule_user(tmp_path):
     (["--dtype", "bfloat16"], "--dtype needs a policy"),
     (["--model", "random:tiny"], "--model needs a policy"),
     (["rollout.top_p=0.5"], "gtalign eval --endpoint reads only"),
+    (["rewards.source_norm=zscore"], "rewards.source_norm='zscore' has no effect"),
     (["endpoint.temprature=1"], "did you mean"),
     (["--endpoint-model", ""], "go together"),
   ],
