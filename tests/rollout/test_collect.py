@@ -38,7 +38,7 @@ def rows(slots, buckets=(32,), part=slice(None), seen=None, judge=None, config=P
     Batch(RECORDS[part], IDS[part]),
     KEY,
     Environment(config, judge),
-    first_row=part.start or 0,
+    number_P=np.arange(len(IDS))[part],
     advance=lambda done, total: seen is not None and seen.append((done, total)),
   ).rows
 
