@@ -278,7 +278,9 @@ def test_every_key_is_one_or_the_other():
     "eval.bootstrap", "eval.intervene_prompts", "mesh.data", "mesh.fsdp", "mesh.tensor", "checkpoint.every",
     "checkpoint.keep", "log.tensorboard", "log.wandb", "log.samples",
   }  # fmt: skip
-  placement |= {key for key in configs.keys(Config()) if key.startswith(("teacher.", "watch."))}
+  placement |= {
+    key for key in configs.keys(Config()) if key.startswith(("teacher.", "endpoint.", "watch."))
+  }
   same = stored()
   for key in configs.keys(Config()):
     parts = key.split(".")
