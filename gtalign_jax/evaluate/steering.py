@@ -159,11 +159,15 @@ def _behaviour(results: Sequence[Row], prefix: str) -> dict[str, Any]:
 def _edits(results: Sequence[tuple[int, Row]]) -> dict[str, Any]:
   """follow, carry and hold of (question, result); n, prompts, and `changed`.
 
-  follow, carry: where the edit changes the rule's choice, but not to what the chain had named
-  anyway. hold: where it changes the payoffs alone.
+  follow, carry: where the edit changes the rule's choice, but not to what the chain had named or
+  done anyway. hold: where it changes the payoffs alone.
   """
   changed = [each for each in results if each[1]["choice"] != each[1]["edited_choice"]]
-  swaps = [(n, each) for n, each in changed if each["named"] != each["edited_choice"]]
+  swaps = [
+    (n, each)
+    for n, each in changed
+    if each["named"] != each["edited_choice"] and each["action"] != _action(each["edited_choice"])
+  ]
   stays = [
     (n, each)
     for n, each in results

@@ -30,7 +30,8 @@ def elasticity(price_K: Sequence[float], tokens_NK: Any, resamples: int) -> dict
     rng = np.random.default_rng(0)  # a fixed seed: the same rows give the same interval
     drawn_RN = rng.multinomial(count, np.full(count, 1 / count), resamples)
     mean_RK = np.concatenate([np.ones((1, count)), drawn_RN]) @ tokens_NK / count
-    slope_R = np.log(mean_RK) @ centred_K / (centred_K**2).sum()
+    # rounded: tokens that never change have the elasticity 0, not -6e-16
+    slope_R = np.round(np.log(mean_RK) @ centred_K / (centred_K**2).sum(), 12) + 0.0
     low, high = np.percentile(slope_R[1:], [50 - LEVEL / 2, 50 + LEVEL / 2])
     out = {"elasticity": float(slope_R[0]), "elasticity_interval": [float(low), float(high)]}
   return out | {"elasticity_prompts": count}

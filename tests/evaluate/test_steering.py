@@ -29,6 +29,8 @@ def test_elasticity_by_hand():
   found = demand.elasticity(price, half, 200)
   assert found["elasticity"] == pytest.approx(-0.5)
   assert found["elasticity_interval"] == pytest.approx([-0.5, -0.5])
+  constant = demand.elasticity(price, np.full((3, 4), 10.3), 200)
+  assert (constant["elasticity"], constant["elasticity_interval"]) == (0, [0, 0])
   # of the means: 20, 15 tokens at a doubled price
   two = [[10.0, 10.0], [30.0, 20.0], [math.nan, 4.0]]
   found = demand.elasticity([0.01, 0.02], two, 2000)
@@ -84,6 +86,9 @@ def test_rates_and_shares_by_hand():
   assert found["as_written"]["actions"]["DA"] == 1 and found["follow"] == 0.5
   # b has no response at the lower price: 7 tokens and 4
   assert found["elasticity"] == pytest.approx(math.log(4 / 7) / math.log(2))
+  done = result("DQ_CQ", "DQ_DA", "DQ_CQ", "DQ_CQ", 8)  # named the question, and answered anyway
+  only = steering.measured([{"id": "e", "policies": [done] * 2}], asked)["policies"][0]
+  assert (only["changed"], only["n"]) == (1, 0)
   low, high = second["follow_interval"]
   assert (low, high) == pytest.approx((0.0945, 0.9055), abs=1e-4)  # Wilson, one of two prompts
 
