@@ -97,6 +97,7 @@ def intervened(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   held = [
     (action(cell) == action(each["own"]), number[prompt])
     for prompt, each in edited
+    if each["own"]  # what names no action has none to hold
     for cell in each["placebo"]
   ]
   return measures.intervention(

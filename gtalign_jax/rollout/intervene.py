@@ -47,7 +47,7 @@ class Editable(NamedTuple):
   """A chain whose opening can be edited.
 
   payoff_UAR: its matrix as it is written with one decimal. chosen: the cell that the rule takes on
-  it. named: the cell that the chain went on to name, -1 for none.
+  it. named, done: what the chain went on to, the cell and the action of its response; -1: none.
   """
 
   chain: Sampled
@@ -55,6 +55,7 @@ class Editable(NamedTuple):
   payoff_UAR: np.ndarray
   chosen: int
   named: int
+  done: int
 
   def choice(self, payoff_UAR: Any) -> int:
     """The rule's choice on another matrix."""
@@ -90,8 +91,8 @@ def editable(tokenizer: Any, chain: Sampled, rewards: RewardConfig) -> Editable 
   opening = edit.read(tokenizer, edit.opening_of(tokenizer, chain.ids))
   if isinstance(opening, str):
     return None
-  named = talk.decided(spell(tokenizer, chain.ids), rewards).cell
-  found = Editable(chain, opening, written(opening.payoff_UAR), 0, named)
+  own = talk.decided(spell(tokenizer, chain.ids), rewards)
+  found = Editable(chain, opening, written(opening.payoff_UAR), 0, own.cell, own.action)
   return found._replace(chosen=found.choice(found.payoff_UAR))
 
 
@@ -103,14 +104,16 @@ def written(payoff_UAR: np.ndarray) -> np.ndarray:
 def drawn(found: Editable, seed: int) -> int | None:
   """The cell a' that a swap makes the choice, drawn by (seed, id); None where there is none.
 
-  Of the chosen cell's row, but neither that one nor the one that the chain had named anyway: a
-  chain that ignores its matrix then never goes with the swap.
+  Of the chosen cell's row, but neither that one nor what the chain had named or done anyway: a
+  chain that ignores its matrix then never goes with the swap, in word or in deed.
   """
   first = 3 * (found.chosen // 3)
   cells = [
-    cell
-    for cell in range(first, first + 3)
-    if cell not in (found.chosen, found.named) and found.choice(found.swapped(cell)) == cell
+    first + action
+    for action in range(3)
+    if first + action not in (found.chosen, found.named)
+    and action != found.done
+    and found.choice(found.swapped(first + action)) == first + action
   ]
   return random.Random(f"{seed}/intervene/{found.chain.id}").choice(cells) if cells else None
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from sampler_cases import engine, policy
-from scripted import POLICIES, encode, opening, rest, tenths, tokenizer
+from scripted import POLICIES, RESPONSES, encode, opening, rest, tenths, tokenizer
 
 from gtalign_jax.game import payoff
 from gtalign_jax.parallel import sharding
@@ -72,6 +72,25 @@ def test_a_chain_that_ignores_its_matrix_shows_no_effect():
   blind, noisy = measured("blind"), measured("noisy")
   assert (blind["game/follow"], blind["game/hold"], blind["game/effect"]) == (0.0, 1.0, 0.0)
   assert 0.1 < noisy["game/follow"] < 0.6 and noisy["game/effect"] < 0.1
+
+
+def test_neither_the_named_nor_the_done_action_is_drawn():
+  """A chain that names CQ and answers: after a swap to DA its answer would seem carried out."""
+  said = rest(1).replace(RESPONSES["CQ"], RESPONSES["DA"])
+  for seed in range(20):
+    found = intervene.editable(tokenizer(), chain(opening(tenths(seed)) + said), RULES)
+    assert (found.named, found.done) == (1, 0)
+    assert intervene.drawn(found, seed) in (2, None)
+
+
+def test_what_names_no_action_has_none_to_hold():
+  edited = {"chosen": "DQ_DA", "edited": "DQ_CQ", "named": None, "action": None}
+  rows = [
+    {"id": f"{n}#0", "intervention": edited | {"own": own, "placebo": [placebo]}}
+    for n, (own, placebo) in enumerate([(None, None), ("DQ_DA", "DQ_DA"), ("DQ_DA", None)])
+  ]
+  found = intervened(rows)
+  assert found["hold"] == 0.5 and found["n"] == 3 and found["follow"] == 0.0
 
 
 def test_nothing_to_edit_is_nan():
