@@ -24,6 +24,11 @@ SECONDS = 30.0  # between two lines in a log
 _open: list[Shown] = []  # what is under way, the innermost last
 
 
+def part(advance: Advance, start: int, total: int) -> Advance:
+  """Of a piece of work that begins at `start` of `total`; the piece may tell more than it has."""
+  return lambda done, _: advance(min(start + done, total), total)
+
+
 class Shown:
   """One piece of long work, called as `advance(done, total)`.
 

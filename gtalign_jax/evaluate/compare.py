@@ -48,7 +48,7 @@ def table(comparison: dict) -> str:
 def _block(title: str, comparison: dict, epsilon: float) -> str:
   """One section of the text: a table of runs, then lines per pair."""
   rows = [["run", *SHOWN]]
-  rows += [[name, *(cell(run[c]) for c in SHOWN)] for name, run in comparison["runs"].items()]
+  rows += [[name, *(_cell(run[c]) for c in SHOWN)] for name, run in comparison["runs"].items()]
   lines = [f"== {title}", *aligned(rows)]
   for pair in comparison["pairs"]:
     lines += ["", *_pair_lines(pair, epsilon)]
@@ -68,15 +68,15 @@ def _pair_lines(pair: dict, epsilon: float) -> list[str]:
   ]
   for name in ("welfare", "parse"):
     if name in pair["difference"]:
-      mean, low, high = (cell(pair["difference"][name][key]) for key in ("mean", "low", "high"))
+      mean, low, high = (_cell(pair["difference"][name][key]) for key in ("mean", "low", "high"))
       lines.append(f"  {name} a - b  {mean}, {LEVEL} % interval [{low}, {high}]")
   for name in ("hypervolume", "coverage", "regret"):
     title = f"coverage at {epsilon:g}" if name == "coverage" else name
-    lines.append(f"  {title}  a {cell(pair[name]['a'])}  b {cell(pair[name]['b'])}")
+    lines.append(f"  {title}  a {_cell(pair[name]['a'])}  b {_cell(pair[name]['b'])}")
   wins = "  ".join(f"{name} {count}" for name, count in pair["dominance"].items())
   return [*lines, f"  dominance  {wins}"]
 
 
-def cell(value: float | int | None) -> str:
+def _cell(value: float | int | None) -> str:
   """A number as tables show it; - where there is none."""
   return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"

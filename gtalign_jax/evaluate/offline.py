@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gtalign_jax import models
+from gtalign_jax import models, progress
 from gtalign_jax.config import Config
 from gtalign_jax.data import prompts
 from gtalign_jax.data.batches import Batch
@@ -25,6 +25,7 @@ from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.mesh import row_shards
 from gtalign_jax.parallel.programs import Executables
+from gtalign_jax.progress import Advance
 from gtalign_jax.rewards.reward import check_verdicts
 from gtalign_jax.rollout import collect, force, generate, intervene, stop
 from gtalign_jax.rollout.engine import Engine, with_turns
@@ -113,9 +114,12 @@ class Job:
       log.warning("left out %d of %d prompts over %d tokens", encoded.left_out, len(records), limit)
     return encoded
 
-  def chunks(self, encoded: prompts.Encoded, first: int = 0) -> Iterator[list[dict]]:
+  def chunks(
+    self, encoded: prompts.Encoded, first: int = 0, advance: Advance = lambda done, total: None
+  ) -> Iterator[list[dict]]:
     """Rows of so many prompts at a time, from prompt number `first` on, in order.
 
+    advance: told of each prompt whose first turns have ended, which a chunk may take long to have.
     Raises RunFailure where too few of a chunk have a verdict; a job goes on from there.
     """
     for start in range(first, len(encoded.ids), self.chunk):
@@ -124,8 +128,9 @@ class Job:
       with jax.set_mesh(self.mesh):
         number_P = (start + np.arange(len(batch.ids))) // self.options.versions
         found = collect.evaluate(
-          self.engine, self.params, batch, self.key, self.environment, number_P=number_P
-        )
+          self.engine, self.params, batch, self.key, self.environment, number_P=number_P,
+          advance=progress.part(advance, start, len(encoded.ids)),
+        )  # fmt: skip
         rows = self._edited(found, batch, start)
       if self.environment.judge is not None:
         check_verdicts(rows, self.config.rewards, f"prompts from {start + 1} on")
@@ -197,7 +202,9 @@ class Writes(Protocol):
   options: Options
   environment: Environment
 
-  def chunks(self, encoded: prompts.Encoded, first: int = 0) -> Iterator[list[dict]]: ...
+  def chunks(
+    self, encoded: prompts.Encoded, first: int, advance: Advance
+  ) -> Iterator[list[dict]]: ...
 
 
 def write(
@@ -205,7 +212,7 @@ def write(
   encoded: prompts.Encoded,
   out: Path,
   merge: Callable[[dict], dict],
-  on_batch: Callable[[int, int], None],
+  on_batch: Advance,
   overwrite: bool = False,
 ) -> list[dict]:
   """Writes all rows to `out`, as `partial.write` does. merge: completes a row before that."""
@@ -213,7 +220,7 @@ def write(
   named = partial.job(job.config, job.options.named(), encoded, scored)
 
   def chunks(first: int) -> Iterator[list[dict]]:
-    for rows in job.chunks(encoded, first):
+    for rows in job.chunks(encoded, first, on_batch):
       yield [merge(row) for row in rows]
 
   size, count = job.options.group_size, len(encoded.ids)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gtalign_jax import progress
 from gtalign_jax.config import Config
 from gtalign_jax.data import conditions, intents
 from gtalign_jax.data.prompts import Encoded
@@ -24,6 +25,7 @@ from gtalign_jax.endpoint.client import Endpoint
 from gtalign_jax.endpoint.reply import Reply, spoken
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.evaluate.offline import CHUNK, Options
+from gtalign_jax.progress import Advance
 from gtalign_jax.rewards.reward import check_verdicts
 from gtalign_jax.rollout import collect
 from gtalign_jax.rollout.talk import environment
@@ -57,12 +59,16 @@ class Job:
     given = conditions.given(records, self.config.data)
     return Encoded(given, [np.zeros(0, np.int32)] * len(given), 0)
 
-  def chunks(self, encoded: Encoded, first: int = 0) -> Iterator[list[dict[str, Any]]]:
+  def chunks(
+    self, encoded: Encoded, first: int, advance: Advance
+  ) -> Iterator[list[dict[str, Any]]]:
     """Rows of so many prompts at a time. Raises RunFailure where a request got no answer at all."""
     answers.check(self.config.endpoint)  # else its absence would show after all the retries alone
+    count = len(encoded.records)
     turns, seed = self.environment.conversation.turns, self.config.data.seed
     for start in range(first, len(encoded.records), CHUNK):
       part = encoded.records[start : start + CHUNK]
+      self._answered, self._advance = 0, progress.part(advance, start, count)
       met = [intents.given(record, seed, None, turns) for record in part]
       rows = collect.converse(self._complete, met, self.environment, self.options.group_size)
       check_verdicts(rows, self.config.rewards, f"prompts from {start + 1} on")
@@ -93,7 +99,11 @@ class Job:
     async def one(chat: Chat, seed: int) -> Reply | None:
       async with self._endpoint.places:  # all tasks exist at once; this bounds the open requests
         # one sample: a text that is cut or empty is what the model has said
-        return await self._endpoint.ask(chat, lambda _: True, 1, None if greedy else seed)
+        reply = await self._endpoint.ask(chat, lambda _: True, 1, None if greedy else seed)
+      self._answered += 1
+      # of the first turn: how many more there will be, nobody knows
+      self._advance(min(self._answered // self.options.group_size, CHUNK), CHUNK)
+      return reply
 
     try:
       async with asyncio.TaskGroup() as group:

@@ -223,8 +223,8 @@ def test_generate_goes_on_and_notices_other_weights(model, tmp_path, capsys, mon
   monkeypatch.setattr(offline, "CHUNK", 8)
   chunks = offline.Job.chunks
 
-  def stopped(self, encoded, first=0):
-    yield next(chunks(self, encoded, first))
+  def stopped(self, encoded, *more):
+    yield next(chunks(self, encoded, *more))
     raise KeyboardInterrupt
 
   monkeypatch.setattr(offline.Job, "chunks", stopped)

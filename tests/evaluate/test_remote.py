@@ -7,8 +7,10 @@ import pytest
 from judge_servers import running
 
 from gtalign_jax.cli.main import main
-from gtalign_jax.data import concierge
+from gtalign_jax.config import override
+from gtalign_jax.data import concierge, sources
 from gtalign_jax.endpoint import client
+from gtalign_jax.evaluate import offline, remote
 
 CELLS = ("DQ_DA", "DQ_CQ", "DQ_AQ", "VQ_DA", "VQ_CQ", "VQ_AQ")
 PAYOFF = json.dumps({cell: {"LLM": 1.0, "user": 2.0} for cell in CELLS})
@@ -137,6 +139,19 @@ def test_conversations_with_the_rule_user(tmp_path):
   assert [row["n_turns"] for row in rows] == [2, 2, 2]
   assert [row["completion_tokens"] for row in rows] == [200] * 3
   assert all(row["turns"][1]["role"] == "user" and row["true_payoffs"] for row in rows)
+
+
+def test_prompts_are_told_as_they_are_answered(data):
+  told = []
+  with running(lambda handler, *_: handler.send(usage(chain("It is 1.")))) as server:
+    given = [f"endpoint.base_url={server.url}", "endpoint.model=m", f"data.root={data}"]
+    config = override(offline.config_for(""), given)
+    with remote.Job(config, offline.Options(2, 1.0, 0), None) as job:
+      prompts = job.encode(sources.load(config.data, "test"))
+      chunks = list(job.chunks(prompts, 0, lambda *each: told.append(each)))
+  assert [len(each) for each in chunks] == [64, 4]
+  assert told == sorted(told) and {total for _, total in told} == {34}
+  assert {done for done, _ in told} >= set(range(1, 35))
 
 
 @pytest.mark.parametrize(
