@@ -4,7 +4,8 @@ r"""GTAlign's training run as published: PPO with a critic of its own, Qwen2.5-3
   gtalign train configs/paper_ppo_qwen2_5_3b.py data.root=$GTALIGN_DATA \
     rewards.judge.base_url=http://localhost:8000/v1 workdir=/mnt/shared/run
 
-What fits, asked without a TPU (docs/tpu.md says how far that is known; not at the full lengths):
+It fits a v5p slice of 2x2x4, as compiled without a TPU (docs/tpu.md): up to 11.1 of 95 GiB at the
+lengths below, and 16.5 at its own (there without the programs of evaluation). Not run on a TPU.
 
   gtalign plan configs/paper_ppo_qwen2_5_3b.py --topology v5p:2x2x4 \
     --arch configs/arch/qwen2.5-3b.json data.max_prompt_tokens=1024 \
