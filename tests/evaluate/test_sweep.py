@@ -55,7 +55,9 @@ def test_a_policy_that_reads_the_price_flips_where_the_closed_form_does(tmp_path
     assert point["closed_form"] == {a: pytest.approx(point["actions"][a]) for a in ACTIONS}
   users = [point["user"] for point in part["points"]]
   assert users == sorted(users, reverse=True)  # who pays more has less
-  assert part["elasticity"] < 0 and part["elasticity_interval"][1] < 0
+  # three of twelve flip between prices above 0, and 3 % of the resamples draw none of them
+  low, high = part["elasticity_interval"]
+  assert low < part["elasticity"] < 0 and high == 0
   # all that asks does so before all that answers, so responses get shorter or stay
   assert part["monotone"] == 1.0
   assert "asking to answering at 0." in text and "within one step 1.00" in text

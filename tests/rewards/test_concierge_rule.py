@@ -51,9 +51,13 @@ def test_no_truth_is_no_verdict():
   assert verdict({}, "Roma") is None
 
 
+def wide(text):
+  return text.replace(" ", "  ")
+
+
 SPELL = st.sampled_from([str.upper, str.lower, lambda t: t.replace(" pm", "pm").replace(" am", "am"),
                          lambda t: t.replace(" pm", ":00 p.m."), lambda t: f"  {t}!  ",
-                         lambda t: t.replace(" ", "  "), lambda t: f"“{t}” Is it fine?"])  # fmt: skip
+                         wide, lambda t: f"“{t}” Is it fine?"])  # fmt: skip
 
 
 @settings(max_examples=150, deadline=None)
@@ -62,7 +66,7 @@ def test_spelling_changes_nothing_and_another_value_everything(at, seed, spellin
   record = RECORDS[at]
   meant = concierge.intent(record, random.Random(seed))
   text = meant["answer"]
-  for each in spellings:
+  for each in sorted(spellings, key=lambda each: each is wide):  # it would part "7" from ":00"
     text = each(text)
   assert verdict(meant["slots"], text) == 1
   slot = data.draw(st.sampled_from(sorted(meant["slots"])))
