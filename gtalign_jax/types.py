@@ -30,6 +30,11 @@ CELLS = tuple(f"{user}_{action}" for user in USER_TYPES for action in ACTIONS)  
 BLOCKS = ("thinking", "payoff", "analyze", "response")
 
 
+def action_of(cell: str | None) -> str | None:
+  """The action of a cell by name; None where none is named."""
+  return cell and cell.rpartition("_")[2]
+
+
 class Prompts(NamedTuple):
   """One batch of tokenised prompts, right-padded.
 

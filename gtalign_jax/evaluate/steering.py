@@ -21,7 +21,7 @@ from gtalign_jax.game.pricing import Pricing
 from gtalign_jax.progress import Advance
 from gtalign_jax.rollout import steer
 from gtalign_jax.rollout.steer import Question
-from gtalign_jax.types import ACTIONS
+from gtalign_jax.types import ACTIONS, action_of
 
 Row = Mapping[str, Any]
 NONE = "none"  # an action that cannot be told
@@ -166,7 +166,7 @@ def _edits(results: Sequence[tuple[int, Row]]) -> dict[str, Any]:
   swaps = [
     (n, each)
     for n, each in changed
-    if each["named"] != each["edited_choice"] and each["action"] != _action(each["edited_choice"])
+    if each["named"] != each["edited_choice"] and each["action"] != action_of(each["edited_choice"])
   ]
   stays = [
     (n, each)
@@ -175,7 +175,7 @@ def _edits(results: Sequence[tuple[int, Row]]) -> dict[str, Any]:
   ]
   found = measures.intervention(
     [follows(each) for _, each in swaps],
-    [each["edited_action"] == _action(each["edited_choice"]) for _, each in swaps],
+    [each["edited_action"] == action_of(each["edited_choice"]) for _, each in swaps],
     [n for n, _ in swaps],
     [holds(each) for _, each in stays],
     [n for n, _ in stays],
@@ -190,8 +190,5 @@ def follows(result: Row) -> bool:
 
 def holds(result: Row) -> bool:
   """Whether the chain names the action that it had named."""
-  return result["named"] is not None and _action(result["edited_named"]) == _action(result["named"])
-
-
-def _action(cell: str | None) -> str | None:
-  return cell and cell.rpartition("_")[2]
+  before, after = action_of(result["named"]), action_of(result["edited_named"])
+  return before is not None and after == before

@@ -5,6 +5,7 @@ FORMULAS section 12. What a prompt says of its reward is its condition (data/con
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,7 +62,8 @@ class Sweep(NamedTuple):
   def whole(self, encoded: Encoded) -> Encoded:
     """The prompts that fit under every condition."""
     of = [record.extra_info[KEY]["of"] for record in encoded.records]
-    kept = [i for i, each in enumerate(of) if of.count(each) == len(self.values)]
+    fits = collections.Counter(of)
+    kept = [i for i, each in enumerate(of) if fits[each] == len(self.values)]
     left_out = encoded.left_out + len(of) - len(kept)
     return Encoded([encoded.records[i] for i in kept], [encoded.ids[i] for i in kept], left_out)
 

@@ -11,7 +11,7 @@ import numpy as np
 from gtalign_jax.game import measures
 from gtalign_jax.rewards.chain import ERRORS
 from gtalign_jax.rewards.conversation import ENDED
-from gtalign_jax.types import ACTIONS, ROLES, USER_TYPES
+from gtalign_jax.types import ACTIONS, ROLES, USER_TYPES, action_of
 
 PARTS = {
   "user": "user_reward",
@@ -91,18 +91,15 @@ def intervened(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   edited = [(prompt_of(row["id"]), row["intervention"]) for row in rows if row.get("intervention")]
   number = {prompt: n for n, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in edited))}
 
-  def action(cell: str | None) -> str | None:
-    return cell and cell.rpartition("_")[2]
-
   held = [
-    (action(cell) == action(each["own"]), number[prompt])
+    (action_of(cell) == action_of(each["own"]), number[prompt])
     for prompt, each in edited
     if each["own"]  # what names no action has none to hold
     for cell in each["placebo"]
   ]
   return measures.intervention(
     [each["named"] == each["edited"] for _, each in edited],
-    [each["action"] == action(each["edited"]) for _, each in edited],
+    [each["action"] == action_of(each["edited"]) for _, each in edited],
     [number[prompt] for prompt, _ in edited],
     [each for each, _ in held],
     [of for _, of in held],

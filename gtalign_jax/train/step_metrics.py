@@ -11,7 +11,7 @@ from gtalign_jax.models.flops import update_flops
 from gtalign_jax.models.variants import Arch
 from gtalign_jax.rollout import collect
 from gtalign_jax.train.setup import Setup
-from gtalign_jax.types import Experience
+from gtalign_jax.types import Experience, action_of
 
 
 def rewards(experience: Experience) -> dict[str, float]:
@@ -38,7 +38,7 @@ def _intervened(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   """Of the rows that continue edited payoffs: do they name the edited choice, and carry it out?"""
   edited = [row for row in rows if "intervened" in row]
   cells = [row["intervened"]["edited"] for row in edited]
-  actions = [cell.rpartition("_")[2] for cell in cells]
+  actions = map(action_of, cells)
   return {
     "rollout/intervened_frac": len(edited) / len(rows),
     "game/follow": _mean([row["named_cell"] == cell for row, cell in zip(edited, cells)]),

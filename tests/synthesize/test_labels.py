@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtalign_jax.config import Config, vary
-from gtalign_jax.data import sources
+from gtalign_jax.data import concierge, sources
 from gtalign_jax.data.records import Record
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.game import conditions, measures, payoff, pricing
@@ -66,6 +66,16 @@ def payoff_icc(records):
 @pytest.mark.parametrize("source, records", by_source(SAMPLE).items())
 def test_matrices_say_something_of_the_prompt(source, records):
   assert payoff_icc(records) > 0.85, source
+
+
+def test_four_numbers_of_concierge_are_those_of_every_request():
+  """In two turns the true payoffs of LLM are equal but in two cells; such numbers count 0."""
+  two = vary(Config(), {"conversation.turns": 2})
+  found = concierge.records("test", 24)
+  payoff_NUAR = np.array([chain.parse(labels.chain(each, 0, two)).payoff for each in found])
+  assert (np.ptp(payoff_NUAR, axis=0) == 0).sum() == 4
+  twice_PGUAR = np.stack([payoff_NUAR] * 2, axis=1)
+  assert measures.payoff_icc(twice_PGUAR, np.ones((24, 2), bool)) == pytest.approx(8 / 12)
 
 
 @pytest.mark.skipif(not ROOT, reason="needs the released prompts")
