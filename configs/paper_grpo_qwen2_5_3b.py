@@ -5,7 +5,7 @@ r"""GTAlign's training run with GRPO in place of PPO: Qwen2.5-3B-Instruct, its f
     rewards.judge.base_url=http://localhost:8000/v1 workdir=/mnt/shared/run
 
 It fits a v5p slice of 2x2x4, as compiled without a TPU (docs/tpu.md): up to 11.0 of 95 GiB at the
-lengths below; at its own it was not compiled. Not run on a TPU.
+lengths below, and 20.4 at its own (there only sampling was compiled). Not run on a TPU.
 
   gtalign plan configs/paper_grpo_qwen2_5_3b.py --topology v5p:2x2x4 \
     --arch configs/arch/qwen2.5-3b.json data.max_prompt_tokens=1024 \
