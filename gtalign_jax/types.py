@@ -35,16 +35,28 @@ def action_of(cell: str | None) -> str | None:
   return cell and cell.rpartition("_")[2]
 
 
+class Branches(NamedTuple):
+  """What each of a prompt's G rows reads after the prompt, before it goes on; left-padded.
+
+  tokens_BC: int32 token ids. length_B: int32 number of real tokens, -1 for a row that never runs.
+  """
+
+  tokens_BC: Leaf
+  length_B: Leaf
+
+
 class Prompts(NamedTuple):
   """One batch of tokenised prompts, right-padded.
 
   tokens_PT: int32 token ids. length_P: int32 number of real tokens in each row.
   row_P: int32 global index of the prompt within its step; sampling keys are derived from it.
+  branches: None where all rows of a prompt go on from its end.
   """
 
   tokens_PT: Leaf
   length_P: Leaf
   row_P: Leaf
+  branches: Branches | None = None
 
 
 class KVCache(NamedTuple):

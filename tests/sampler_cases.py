@@ -40,12 +40,12 @@ def engine(stops=(), eos=(), dtype="float32", slots=4, buckets=(16,), mesh=None,
   return Engine(sampling, placed, policy().tokenizer, slots, buckets, Executables(mesh))
 
 
-def streamed(made, ids, step=0, row_P=None, params=None):
+def streamed(made, ids, step=0, params=None, **options):
   """What `stream` hands over, list by list."""
   params = policy().params if params is None else params
   key = jax.device_put(jax.random.key(3), sharding.replicated(made.programs.mesh))
   with jax.set_mesh(made.programs.mesh):
-    return list(stream(made, params, ids, key, step, row_P=row_P))
+    return list(stream(made, params, ids, key, step, **options))
 
 
 def run(made, ids, **options):

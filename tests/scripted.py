@@ -71,14 +71,17 @@ class Policy:
     cell = self.cell(int(prompt), text + head, (number, begun))
     return encode(head + rest(cell))
 
-  def stream(self, engine, params, ids, key, step, *, row_P=None, log=None):
+  def stream(self, engine, params, ids, key, step, *, row_P=None, branches=None, log=None):
     """In place of `engine.stream`, everything around it being real."""
     G, C = engine.sampling.group_size, engine.sampling.budget
     row_P = np.arange(len(ids)) if row_P is None else row_P
     for p, prompt in enumerate(ids):
       tokens_GC, mask_GC = np.zeros((G, C), np.int32), np.zeros((G, C), bool)
-      for g in range(G):
-        new = self(prompt, int(row_P[p]) * G + g)
+      for g in range(G if branches is None else len(branches[p])):
+        if branches is None:
+          new = self(prompt, int(row_P[p]) * G + g)
+        else:  # all of a prompt draw the same
+          new = self([*prompt, *branches[p][g]], int(row_P[p]))
         assert len(new) <= C
         tokens_GC[g, : len(new)], mask_GC[g, : len(new)] = new, True
       yield [Ended(p, Rollout(tokens_GC, mask_GC, mask_GC * 0.0, np.ones(G, bool)))]

@@ -77,6 +77,34 @@ def grow(row_cache: KVCache, slots: int, axes: tuple[int, int] = (SLOTS, SLOTS))
   return KVCache(*(tuple(padded(x, axis) for x in part) for part, axis in zip(row_cache, axes)))
 
 
+def place(
+  row_cache: KVCache, cache: KVCache, slot, source_P, axes: tuple[int, int] = (SLOTS, SLOTS)
+) -> KVCache:
+  """Row caches in which each row's newest entries, up to the one before `slot`, are given.
+
+  cache: of `prefix.extend` for some prompts [L, b, K, c, H], left-padded as it is there. source_P:
+  which of those prompts slot p takes, or -1 where it keeps what it has. axes: as in `grow`.
+  """
+  P, K, G, slots, H = row_cache.v[0].shape
+  ago_C = (slot - jnp.arange(slots, dtype=jnp.int32)) % slots  # 1: the entry before `slot`
+  width = cache.v.shape[3]
+  column_C, given_C = jnp.clip(width - ago_C, 0, width - 1), (ago_C > 0) & (ago_C <= width)
+
+  def placed(old: jax.Array, new_BKCH: jax.Array, axis: int) -> jax.Array:
+    new = jnp.take(new_BKCH.reshape(-1, G, K, width, H), jnp.maximum(source_P, 0), axis=0)
+    new = jnp.moveaxis(jnp.take(new.swapaxes(1, 2), column_C, axis=SLOTS), SLOTS, axis)
+    given = given_C.reshape(-1, *[1] * (old.ndim - 1 - axis))
+    taken = (source_P >= 0).reshape(P, *[1] * (old.ndim - 1))
+    return constrain(jnp.where(given & taken, new.astype(old.dtype), old), CACHE_AXES)
+
+  return KVCache(
+    *(
+      tuple(placed(x, new, axis) for x, new in zip(part, unstack(whole), strict=True))
+      for part, whole, axis in zip(row_cache, cache, axes)
+    )
+  )
+
+
 class View(NamedTuple):
   """What a token of one kind of layer sees, and where it stands.
 

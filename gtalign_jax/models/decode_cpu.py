@@ -66,6 +66,11 @@ def grow(row_cache: KVCache, slots: int) -> KVCache:
   return decode.grow(row_cache, slots, (KEY_SLOTS, SLOTS))
 
 
+def place(row_cache: KVCache, cache: KVCache, slot, source_P) -> KVCache:
+  """`decode.place`."""
+  return decode.place(row_cache, cache, slot, source_P, (KEY_SLOTS, SLOTS))
+
+
 def _project(arch: Arch, layer: dict[str, Any], x: jax.Array, *names: str) -> list[jax.Array]:
   """`decode._project` of columns x_DB: [out, B]; queries, keys and values [heads, H, B]."""
   matrix, bias = layer[" ".join(names)]

@@ -1,8 +1,8 @@
 """The door between decoding and its two layouts, chosen once when a run is set up.
 
 "rows" (models/decode.py) is for accelerators and is the oracle; "columns" (models/decode_cpu.py) is
-for XLA:CPU. Both modules have the same names: prepare, prompt_cache, empty, grow, step, SLOTS,
-GROWS.
+for XLA:CPU. Both modules have the same names: prepare, prompt_cache, empty, grow, place, step,
+SLOTS, GROWS.
 """
 
 from types import ModuleType

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gtalign_jax.models import decoder
-from gtalign_jax.types import Context, Prompts
+from gtalign_jax.types import Branches, Context, KVCache, Prompts
 
 
 def prompt_context(
@@ -24,6 +24,26 @@ def prompt_context(
   last_P11 = jnp.maximum(prompts.length_P - 1, 0)[:, None, None]  # a row of padding has length 0
   last_PD = jnp.take_along_axis(hidden_PTD, last_P11, axis=1)[:, 0]
   return last_PD, Context(cache, mask_PT, positions_PT)
+
+
+def extend(
+  arch, params, branches: Branches, length_P, last_PD, context: Context, *, dtype: str
+) -> tuple[jax.Array, KVCache]:
+  """Forward pass of branches on top of their prompts' KV, which is neither copied nor recomputed.
+
+  last_PD, context: of `prompt_context`. Returns the hidden state of each row's last token [B, D],
+  which is that of its prompt where the branch is empty, and the branches' KV [L, B, K, C, H].
+  """
+  B, C = branches.tokens_BC.shape
+  G = B // length_P.shape[0]
+  # left-padded: the last token is in the last column, and the KV lies as the ring of a row cache
+  place_BC = jnp.arange(C, dtype=jnp.int32) - C + branches.length_B[:, None]
+  positions_BC = jnp.repeat(length_P, G)[:, None] + place_BC
+  hidden_BCD, cache = decoder.forward(
+    arch, params, branches.tokens_BC, positions_BC, place_BC >= 0, context=context, dtype=dtype
+  )
+  some_B1 = branches.length_B[:, None] > 0
+  return jnp.where(some_B1, hidden_BCD[:, -1], jnp.repeat(last_PD, G, axis=0)), cache
 
 
 def hidden(

@@ -28,7 +28,7 @@ from gtalign_jax.parallel.programs import Executables, Program, Table
 from gtalign_jax.progress import Quiet, WorkLog
 from gtalign_jax.rollout import generate
 from gtalign_jax.rollout.generate import DecodeInputs, Sampling
-from gtalign_jax.types import Prompts, Rollout
+from gtalign_jax.types import Branches, Prompts, Rollout
 
 REFILLS = 8  # prefills that renew all slots: an ended slot waits until an eighth of them have ended
 QUIET = Quiet()
@@ -51,6 +51,7 @@ class Engine(NamedTuple):
   later: Engine | None = None  # samples the later turns of conversations, a row for each
   opening: Engine | None = None  # samples openings that are edited, a row for each
   most: int = 0  # of `later`: rows that the turns of a step are padded to; of `opening`: all rows
+  branch: int = 0  # padded length of what each row reads after its prompt, tokens; 0: nothing
 
   @property
   def refill_batch(self) -> int:
@@ -60,7 +61,12 @@ class Engine(NamedTuple):
 
   def cache_slots(self, segment: int, refilled: bool) -> int:
     """Slots of the row caches in segment number `segment`; a refilled row may start in any."""
-    return self.sampling.budget if refilled else self.sampling.slots(segment)
+    return self.branch + (self.sampling.budget if refilled else self.sampling.slots(segment))
+
+  @property
+  def batch(self) -> tuple[int, ...]:
+    """What tells the programs of this engine's batches from others: slots and branches."""
+    return (self.slots, self.branch) if self.branch else (self.slots,)
 
 
 def with_turns(engine: Engine, conversation: ConversationConfig, prompts: int) -> Engine:
@@ -118,14 +124,14 @@ def table(engine: Engine, params: Any, bucket: int, refilled: bool, resident: An
   sampling, mesh, P = engine.sampling, engine.programs.mesh, engine.slots
   arch, G, model = sampling.arch, sampling.group_size, decoding.layout(sampling.layout)
   inputs = _abstract_inputs(engine, params)
-  prompts = abstract_prompts(mesh, P, bucket)
+  prompts = _abstract_batch(engine, P, bucket)
   slots = engine.cache_slots(0, refilled)
   prefill_flops = uniform_flops(arch, P, 1, bucket, 1) / 3
   context, state = yield Program(
     f"{engine.prefix}prefill",
     functools.partial(generate.start, sampling, slots),
     (inputs, prompts),
-    variant=(P, bucket, slots),
+    variant=(*engine.batch, bucket, slots),
     resident=resident,
     flops=prefill_flops,
   )
@@ -142,7 +148,7 @@ def table(engine: Engine, params: Any, bucket: int, refilled: bool, resident: An
         f"{engine.prefix}grow",
         functools.partial(model.grow, slots=slots),
         (state.row_cache,),
-        variant=(P, before, slots),
+        variant=(*engine.batch, before, slots),
         resident=(resident, params, layers, context),
       )
       state = state._replace(row_cache=grown)
@@ -150,7 +156,7 @@ def table(engine: Engine, params: Any, bucket: int, refilled: bool, resident: An
       f"{engine.prefix}decode",
       functools.partial(generate.segment, sampling),
       (inputs, context, state, _scalar(mesh)),
-      variant=(P, bucket, slots),
+      variant=(*engine.batch, bucket, slots),
       donated=(2,),
       resident=(resident, params["layers"]),
       flops=flops,
@@ -160,8 +166,8 @@ def table(engine: Engine, params: Any, bucket: int, refilled: bool, resident: An
     yield Program(
       f"{engine.prefix}refill",
       functools.partial(generate.refill, sampling),
-      (inputs, abstract_prompts(mesh, few, bucket), _index(mesh, P), context, state),
-      variant=(P, bucket, few),
+      (inputs, _abstract_batch(engine, few, bucket), _index(mesh, P), context, state),
+      variant=(*engine.batch, bucket, few),
       donated=(3, 4),
       resident=resident,
       flops=prefill_flops * few / P,
@@ -199,6 +205,16 @@ def abstract_prompts(mesh: Mesh, count: int, bucket: int) -> Prompts:
   return Prompts(jax.ShapeDtypeStruct((count, bucket), jnp.int32, sharding=rows), row_P, row_P)
 
 
+def _abstract_batch(engine: Engine, count: int, bucket: int) -> Prompts:
+  mesh, B = engine.programs.mesh, count * engine.sampling.group_size
+  prompts = abstract_prompts(mesh, count, bucket)
+  if not engine.branch:
+    return prompts
+  # rows split over the mesh as prompts do
+  tokens = abstract_prompts(mesh, B, engine.branch)
+  return prompts._replace(branches=Branches(tokens.tokens_PT, tokens.length_P))
+
+
 def _abstract_inputs(engine: Engine, params: Any) -> DecodeInputs:
   alone = sharding.replicated(engine.programs.mesh)
   key = jax.eval_shape(lambda: jax.random.key(0))
@@ -228,13 +244,15 @@ class Ended(NamedTuple):
 class _Queue(NamedTuple):
   """Prompts of one padded length that go through the slots together.
 
-  prompts: their indices. ids: their tokens. row_P: what their draws are derived from.
+  prompts: their indices. ids: their tokens. row_P: what their draws are derived from. branches: of
+  each, of at most G rows; None without.
   """
 
   bucket: int
   prompts: np.ndarray
   ids: list[np.ndarray]
   row_P: np.ndarray
+  branches: list[Sequence[Sequence[int]]] | None = None
 
 
 def groups(engine: Engine, ids: Sequence[np.ndarray]) -> list[tuple[int, np.ndarray]]:
@@ -254,19 +272,24 @@ def stream(
   step: int,
   *,
   row_P: np.ndarray | None = None,
+  branches: Sequence[Sequence[Sequence[int]]] | None = None,
   log: WorkLog = QUIET,
 ) -> Iterator[list[Ended]]:
   """Samples G completions for each prompt; yields prompts as they end, in the end all of them.
 
   params: as decoding reads them. row_P: int32 number of each prompt, which its draws are derived
-  from with `key` and `step` (default: its position). While the caller works on what it was given,
-  the device decodes on. Programs that are not compiled yet are compiled first.
+  from with `key` and `step` (default: its position). branches: what rows read after the prompt, of
+  each prompt at most G of at most `engine.branch` tokens; rows without one do not run. While the
+  caller works on what it was given, the device decodes on. Programs that are not compiled yet are
+  compiled first.
   """
   row_P = np.arange(len(ids)) if row_P is None else row_P
   place = functools.partial(_replicated, engine.programs.mesh)
   inputs = DecodeInputs(params, None, engine.stop_table, key, place(np.int32(step)))
   for bucket, chosen in groups(engine, ids):
     queue = _Queue(int(bucket), chosen, [ids[p] for p in chosen], row_P[chosen])
+    if branches is not None:
+      queue = queue._replace(branches=[branches[p] for p in chosen])
     yield from _stream(engine, inputs, queue, log)
 
 
@@ -278,8 +301,8 @@ def _stream(
   bucket, count = queue.bucket, len(queue.ids)
   refilled, slots = count > P, engine.cache_slots(0, count > P)
   _ensure(engine, inputs.params, bucket, refilled)
-  context, state = programs[f"{engine.prefix}prefill", P, bucket, slots](
-    inputs, _take(mesh, queue, range(P), P)
+  context, state = programs[f"{engine.prefix}prefill", *engine.batch, bucket, slots](
+    inputs, _take(engine, queue, range(P), P)
   )
   inputs = inputs._replace(layers=programs[f"{engine.prefix}layers"](inputs.params))
   held_P = np.where(np.arange(P) < count, np.arange(P), -1)  # the prompt in each slot, or none
@@ -289,11 +312,11 @@ def _stream(
     before, slots = slots, engine.cache_slots(segment, refilled)
     if slots != before:
       state = state._replace(
-        row_cache=programs[f"{engine.prefix}grow", P, before, slots](state.row_cache)
+        row_cache=programs[f"{engine.prefix}grow", *engine.batch, before, slots](state.row_cache)
       )
     waiting = count - following
     min_free = min(engine.refill_batch, waiting) if waiting else P
-    state = programs[f"{engine.prefix}decode", P, bucket, slots](
+    state = programs[f"{engine.prefix}decode", *engine.batch, bucket, slots](
       inputs, context, state, _replicated(mesh, np.int32(min_free))
     )
     log.flush()
@@ -313,10 +336,9 @@ def _stream(
       break
     new = range(following, min(following + len(ended), count))
     for source_P, some in _fill(held_P, new, engine.refill_batch):
-      context, state = programs[f"{engine.prefix}refill", P, bucket, engine.refill_batch](
-        inputs, _take(mesh, queue, some, engine.refill_batch), _replicated(mesh, source_P),
-        context, state,
-      )  # fmt: skip
+      refill = programs[f"{engine.prefix}refill", *engine.batch, bucket, engine.refill_batch]
+      taken = _take(engine, queue, some, engine.refill_batch)
+      context, state = refill(inputs, taken, _replicated(mesh, source_P), context, state)
     following = new.stop
   yield ended
 
@@ -326,7 +348,7 @@ def _ensure(engine: Engine, params: Any, bucket: int, refilled: bool) -> None:
   wanted = engine.cache_slots(0, refilled)
   name = f"{engine.prefix}{'refill' if refilled else 'prefill'}"
   variant = engine.refill_batch if refilled else wanted
-  if (name, engine.slots, bucket, variant) not in engine.programs:
+  if (name, *engine.batch, bucket, variant) not in engine.programs:
     engine.programs.compile([table(engine, params, bucket, refilled)])
 
 
@@ -343,10 +365,27 @@ def _fill(held_P: np.ndarray, new: range, few: int) -> Iterator[tuple[np.ndarray
     yield source_P, some
 
 
-def _take(mesh: Mesh, queue: _Queue, some: Sequence[int], width: int) -> Prompts:
+def _take(engine: Engine, queue: _Queue, some: Sequence[int], width: int) -> Prompts:
   """Prompts number `some` of a queue (those it has) as a batch of `width` rows on the mesh."""
-  some = [index for index in some if index < len(queue.ids)]
-  return to_device(mesh, [queue.ids[i] for i in some], queue.row_P[some], width, (queue.bucket,))
+  some, mesh = [index for index in some if index < len(queue.ids)], engine.programs.mesh
+  ids = [queue.ids[i] for i in some]
+  prompts = to_device(mesh, ids, queue.row_P[some], width, (queue.bucket,))
+  if queue.branches is None:
+    return prompts
+  branches = _branches(engine, [queue.branches[i] for i in some], width)
+  rows = sharding.rows(mesh)
+  return prompts._replace(branches=distributed.to_device(branches, Branches(rows, rows)))
+
+
+def _branches(engine: Engine, some: Sequence[Sequence[Sequence[int]]], width: int) -> Branches:
+  """Branches of some prompts, left-padded, for a batch of `width` prompts."""
+  G = engine.sampling.group_size
+  tokens_BC = np.full((width * G, engine.branch), engine.sampling.pad_id, np.int32)
+  length_B = np.full(width * G, -1, np.int32)
+  for p, rows in enumerate(some):
+    for b, ids in enumerate(rows, p * G):
+      tokens_BC[b, engine.branch - len(ids) :], length_B[b] = ids, len(ids)
+  return Branches(tokens_BC, length_B)
 
 
 def to_device(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from gtalign_jax.models import decoder, decoding
-from gtalign_jax.models.prefix import prompt_context
+from gtalign_jax.models.prefix import extend, prompt_context
 from gtalign_jax.models.variants import Arch
 from gtalign_jax.ops.sampling import row_uniforms, sample
 from gtalign_jax.parallel.sharding import constrain
@@ -103,6 +103,7 @@ class DecodeState(NamedTuple):
   token_B: the newest token. stop_B: state of the stop automaton. done_B: row has ended. row_cache:
   keys and
   values of what the rows wrote, a ring: the token drawn at clock t is in cache slot t - 1.
+  branch_B: tokens of each row's branch, whose entries lie before its own; () without branches.
   """
 
   clock: jax.Array
@@ -114,7 +115,8 @@ class DecodeState(NamedTuple):
   stop_B: jax.Array
   done_B: jax.Array
   rollout: Rollout
-  row_cache: Any  # KVCache; () during prefill
+  row_cache: Any  # KVCache; during prefill that of the branches, () without
+  branch_B: Any = ()
 
 
 def _draw(
@@ -123,6 +125,8 @@ def _draw(
   """(token, its log-probability) of each row."""
   G = sampling.group_size
   row_B = (state.row_P[:, None] * G + jnp.arange(G, dtype=jnp.int32)).reshape(-1)
+  if branched(state):  # branches are compared, so those of a prompt draw the same numbers
+    row_B = jnp.repeat(state.row_P, G)
   uniform_B = row_uniforms(inputs.key, inputs.step, row_B, state.count_B)
   return sample(
     logits_BV,
@@ -132,6 +136,11 @@ def _draw(
     top_p=sampling.top_p,
     min_p=sampling.min_p,
   )
+
+
+def branched(state: DecodeState) -> bool:
+  """Whether rows go on from branches; static."""
+  return not isinstance(state.branch_B, tuple)
 
 
 def _record(
@@ -179,35 +188,49 @@ def _begin(
   sampling: Sampling, inputs: DecodeInputs, prompts: Prompts
 ) -> tuple[Context, DecodeState]:
   """Prefill, and the first token of every row; the state has no row caches yet."""
-  last_PD, context = prompt_context(sampling.arch, inputs.params, prompts, dtype=sampling.dtype)
-  logits_PV = decoder.unembed(sampling.arch, inputs.params, last_PD)
-  logits_BV = jnp.repeat(logits_PV, sampling.group_size, axis=0)
+  arch, params, dtype = sampling.arch, inputs.params, sampling.dtype
+  last_PD, context = prompt_context(arch, params, prompts, dtype=dtype)
+  # prompts of no tokens fill a batch up and never run
+  done_B = jnp.repeat(prompts.length_P == 0, sampling.group_size)
+  width = 0
+  cache: Any = ()
+  branch_B: Any = ()
+  if prompts.branches is None:
+    logits_PV = decoder.unembed(arch, params, last_PD)
+    logits_BV = jnp.repeat(logits_PV, sampling.group_size, axis=0)
+  else:
+    last_BD, cache = extend(
+      arch, params, prompts.branches, prompts.length_P, last_PD, context, dtype=dtype
+    )
+    logits_BV = decoder.unembed(arch, params, last_BD)
+    done_B |= prompts.branches.length_B < 0
+    width, branch_B = prompts.branches.tokens_BC.shape[1], prompts.branches.length_B
   B = logits_BV.shape[0]
   state = DecodeState(
-    clock=jnp.int32(0),
+    clock=jnp.int32(width),
     over=jnp.bool_(False),
     length_P=prompts.length_P,
     row_P=prompts.row_P,
     count_B=jnp.zeros(B, jnp.int32),
     token_B=jnp.zeros(B, jnp.int32),
     stop_B=jnp.zeros(B, jnp.int32),
-    # prompts of no tokens fill a batch up and never run
-    done_B=jnp.repeat(prompts.length_P == 0, sampling.group_size),
+    done_B=done_B,
     rollout=Rollout(
       tokens_BC=jnp.full((B, sampling.budget), sampling.pad_id, jnp.int32),
       mask_BC=jnp.zeros((B, sampling.budget), bool),
       logp_BC=jnp.zeros((B, sampling.budget), jnp.float32),
       stopped_B=jnp.zeros(B, bool),
     ),
-    row_cache=(),
+    row_cache=cache,
+    branch_B=branch_B,
   )
-  cache = decoding.layout(sampling.layout).prompt_cache(context.cache)
+  prompt_cache = decoding.layout(sampling.layout).prompt_cache(context.cache)
   drawn = _draw(sampling, logits_BV, inputs, state)
   # as a refill gives them back: the compiler, left alone, may place its results elsewhere
   mask_PS, positions_PS = (
     constrain(x, ("batch", None)) for x in (context.mask_PS, context.positions_PS)
   )
-  context = Context(cache, mask_PS, positions_PS)
+  context = Context(prompt_cache, mask_PS, positions_PS)
   return context, _record(sampling, state, drawn, inputs.stop_table)
 
 
@@ -217,7 +240,10 @@ def start(
   """Prefill, and the first token of every row. slots: of the row caches, in tokens."""
   context, state = _begin(sampling, inputs, prompts)
   P, dtype = prompts.length_P.shape[0], context.cache.k[0].dtype
-  made = decoding.layout(sampling.layout).empty(sampling.arch, P, sampling.group_size, slots, dtype)
+  model = decoding.layout(sampling.layout)
+  made = model.empty(sampling.arch, P, sampling.group_size, slots, dtype)
+  if branched(state):
+    made = model.place(made, state.row_cache, state.clock - 1, jnp.arange(P, dtype=jnp.int32))
   return context, state._replace(row_cache=made)
 
 
@@ -253,6 +279,12 @@ def refill(
     return constrain(chosen, ("batch", "kv_heads", None, None))
 
   done_B = rows(state.done_B, fresh.done_B)
+  if branched(state):
+    slot, model = (state.clock - 1) % _slots(sampling, state), decoding.layout(sampling.layout)
+    state = state._replace(
+      branch_B=rows(state.branch_B, fresh.branch_B),
+      row_cache=model.place(state.row_cache, fresh.row_cache, slot, source_P),
+    )
   state = state._replace(
     over=jnp.all(done_B),
     length_P=slots(state.length_P, fresh.length_P),
@@ -271,6 +303,10 @@ def refill(
   return context, state
 
 
+def _slots(sampling: Sampling, state: DecodeState) -> int:
+  return state.row_cache.v[0].shape[decoding.layout(sampling.layout).SLOTS]
+
+
 def segment(
   sampling: Sampling,
   inputs: DecodeInputs,
@@ -283,15 +319,15 @@ def segment(
   min_free: so many slots whose rows have all ended are worth an end of the segment, too.
   """
   G, model = sampling.group_size, decoding.layout(sampling.layout)
-  end = state.clock + sampling.segment
-  slots = state.row_cache.v[0].shape[model.SLOTS]
+  end, slots = state.clock + sampling.segment, _slots(sampling, state)
 
   def body(state: DecodeState) -> DecodeState:
     # the newest token enters the cache, then the next one is drawn
-    position_B = jnp.repeat(state.length_P, G) + state.count_B - 1
+    held_B = state.count_B + (state.branch_B if branched(state) else 0)
+    position_B = jnp.repeat(state.length_P, G) + held_B - 1
     hidden_BD, row_cache = model.step(
       sampling.arch, inputs.params, inputs.layers, state.token_B, position_B, context,
-      state.row_cache, (state.clock - 1) % slots, state.count_B, dtype=sampling.dtype,
+      state.row_cache, (state.clock - 1) % slots, held_B, dtype=sampling.dtype,
     )  # fmt: skip
     logits_BV = decoder.unembed(sampling.arch, inputs.params, hidden_BD)
     drawn = _draw(sampling, logits_BV, inputs, state)

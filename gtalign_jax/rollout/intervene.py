@@ -222,10 +222,34 @@ def completions(
   numbers: Sequence[int],
 ) -> list[list[int]]:
   """New ids of each row, without what ends it; `GoOn` once it has a policy and a key."""
-  out: list[list[int]] = [[] for _ in prompts]
+  found = branch(engine, params, key, step, prompts, numbers, None)
+  return [new for (new,) in found]
+
+
+def branch(
+  engine: Engine,
+  params: Any,
+  key: jax.Array,
+  step: int,
+  prompts: Sequence[np.ndarray],
+  numbers: Sequence[int],
+  branches: Sequence[Sequence[Sequence[int]]] | None,
+) -> list[list[list[int]]]:
+  """New ids of each row of each prompt, without what ends it; `branches` as of `engine.stream`."""
+  out: list[list[list[int]]] = [[] for _ in prompts]
   row_P = np.asarray(numbers, np.int32)
-  for ended in stream(engine, params, prompts, key, step, row_P=row_P):
+  for ended in stream(engine, params, prompts, key, step, row_P=row_P, branches=branches):
     for each in ended:
-      sampled = each.rollout.tokens_BC[each.rollout.mask_BC]
-      out[each.prompt] = body(sampled, engine.sampling.eos_ids)
+      out[each.prompt] = [
+        body(ids[mask], engine.sampling.eos_ids)
+        for ids, mask in zip(each.rollout.tokens_BC, each.rollout.mask_BC.astype(bool))
+      ]
   return out
+
+
+def forked(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+  """(what `rows` begin with alike, what each goes on with)."""
+  shortest = min(map(len, rows))
+  same_RT = np.stack([ids[:shortest] for ids in rows]) == rows[0][:shortest]
+  alike = int(np.logical_and.accumulate(same_RT.all(0)).sum())
+  return rows[0][:alike], [ids[alike:] for ids in rows]

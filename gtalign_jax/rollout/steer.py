@@ -17,6 +17,7 @@ from gtalign_jax.game import payoff, pricing
 from gtalign_jax.game.pricing import Pricing
 from gtalign_jax.models.vocabulary import spell
 from gtalign_jax.parallel import distributed, sharding
+from gtalign_jax.parallel.mesh import row_shards
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain
 from gtalign_jax.rollout import intervene, stop, talk
@@ -65,10 +66,27 @@ class Sampler(NamedTuple):
   def complete(
     self, prompts: Sequence[np.ndarray], numbers: Sequence[int], draw: int
   ) -> list[list[int]]:
-    """`Complete`."""
-    engine = self.tail if draw == TAIL else self.opening
-    with jax.set_mesh(engine.programs.mesh):
-      return intervene.completions(engine, self.params, self.key, draw, prompts, numbers)
+    """`Complete`. Continuations of one number are computed from one prefill of what they share."""
+    with jax.set_mesh(self.opening.programs.mesh):
+      if draw != TAIL:
+        return intervene.completions(self.opening, self.params, self.key, draw, prompts, numbers)
+      return self._go_on(prompts, numbers)
+
+  def _go_on(self, prompts: Sequence[np.ndarray], numbers: Sequence[int]) -> list[list[int]]:
+    rows_of: dict[int, list[int]] = {}
+    for row, number in enumerate(numbers):
+      rows_of.setdefault(number, []).append(row)
+    forks = [intervene.forked([prompts[row] for row in rows]) for rows in rows_of.values()]
+    longest = max(len(ids) for _, tails in forks for ids in tails)
+    engine = self.tail._replace(branch=-(-max(longest, 1) // intervene.ROUND) * intervene.ROUND)
+    stems = [stem for stem, _ in forks]
+    tails = [[ids.tolist() for ids in each] for _, each in forks]
+    new = intervene.branch(engine, self.params, self.key, TAIL, stems, list(rows_of), tails)
+    out: list[list[int]] = [[] for _ in prompts]
+    for rows, each in zip(rows_of.values(), new, strict=True):
+      for row, ids in zip(rows, each):
+        out[row] = ids
+    return out
 
 
 def sampler(
@@ -78,8 +96,11 @@ def sampler(
   table = stop.stop_table(engine.tokenizer, (STOP, *stops), engine.sampling.arch.vocab_size)
   table = distributed.to_device(table, sharding.replicated(engine.programs.mesh))
   opening = engine._replace(stop_table=table, prefix=f"{engine.prefix}open_")
-  heads = engine._replace(sampling=engine.sampling._replace(group_size=policies + 1))
-  tail = intervene.continuing(heads, engine.buckets, max(engine.slots, ROWS))
+  tail = intervene.continuing(engine, engine.buckets, max(engine.slots, ROWS))
+  group = policies + 1
+  shards = row_shards(engine.programs.mesh)
+  slots = -(-max(tail.slots // group, 1) // shards) * shards
+  tail = tail._replace(sampling=tail.sampling._replace(group_size=group), slots=slots)
   return Sampler(opening, tail, params, key)
 
 
