@@ -14,6 +14,7 @@ REQUIRED = [
   "chex>=0.1.90",
   "numpy>=2.0",
   "transformers>=5.0",
+  "huggingface_hub>=1.0",
   "tokenizers>=0.22",
   "safetensors>=0.6",
   "gguf>=0.17",
@@ -70,6 +71,7 @@ setup(
       "data/sample/*.jsonl",
       "data/templates/*.txt",
       "report/*.html",
+      "report/*.md",
       "synthesize/*.toml",
       "users/*.toml",
     ]

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -219,11 +219,28 @@ def save_params(directory: Path, step: int, params: Any, progress: dict[str, Any
       checkpoints.save(step, params)
 
 
-def load_policy(workdir: str | Path, which: str | int | None = None) -> models.Policy:
-  """The policy that a run stored, adapters merged; arguments as in `find`.
+class Stored(NamedTuple):
+  """A policy as a checkpoint holds it.
 
-  workdir: the run's work directory, or its checkpoints folder. Raises BadInput where it is neither,
-  or was written by a version whose policy had other keys, or all is damaged.
+  workdir: of the run. config: model and policy alone. frame: the policy without `params`, with the
+  base's weights under adapters. params: all parameters, or the adapters. phase: the folder that it
+  was in: grpo, sft or best.
+  """
+
+  workdir: Path
+  config: Config
+  frame: models.Policy
+  params: Any
+  phase: str
+  step: int
+
+
+def load_stored(workdir: str | Path, which: str | int | None = None, base: bool = True) -> Stored:
+  """What a run stored; arguments as in `find`.
+
+  workdir: the run's work directory, or its checkpoints folder. base: whether adapters come with the
+  weights that they belong to. Raises BadInput where it is neither, or was written by a version
+  whose policy had other keys, or all is damaged.
   """
   root = Path(workdir).absolute()
   root = root.parent if root.name == "checkpoints" else root
@@ -235,10 +252,10 @@ def load_policy(workdir: str | Path, which: str | int | None = None) -> models.P
   nested = jsonl.read_object(told)
   # only what is needed here, so that a run of an older version can be read
   config = from_dict({key: nested[key] for key in ("model", "policy") if key in nested}, told)
-  policy = _frame(root, config)
-  like = policy.params
+  frame = _frame(root, config, base)
+  like = frame.params
   if config.policy.lora_rank:
-    like = jax.eval_shape(lambda: lora.init(policy.config, jax.random.key(0), config.policy))
+    like = jax.eval_shape(lambda: lora.init(frame.config, jax.random.key(0), config.policy))
   alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone), like)
   while True:
@@ -250,9 +267,20 @@ def load_policy(workdir: str | Path, which: str | int | None = None) -> models.P
     log.warning("%s is damaged: %s", directory / str(step), why)
     directory, step = find(root / "checkpoints", which, faults)
   params = found if whole else found["params"]
-  if config.policy.lora_rank:
-    params = lora.merge(policy.params, params, config.policy)
-  return dataclasses.replace(policy, params=params)
+  return Stored(root, config, frame, params, directory.name, step)
+
+
+def load_policy(workdir: str | Path, which: str | int | None = None) -> models.Policy:
+  """The policy that a run stored, adapters merged; arguments and errors of `load_stored`."""
+  return merged(load_stored(workdir, which))
+
+
+def merged(found: Stored) -> models.Policy:
+  """The policy with plain parameters."""
+  params, policy = found.params, found.config.policy
+  if policy.lora_rank:
+    params = lora.merge(found.frame.params, params, policy)
+  return dataclasses.replace(found.frame, params=params)
 
 
 def keep_frame(workdir: Path, arch: Arch, tokenizer: Any, eos_ids: Sequence[int]) -> None:
@@ -261,14 +289,14 @@ def keep_frame(workdir: Path, arch: Arch, tokenizer: Any, eos_ids: Sequence[int]
     export.save(arch, None, tokenizer, workdir / FRAME, eos_ids=eos_ids)
 
 
-def _frame(root: Path, config: Config) -> models.Policy:
+def _frame(root: Path, config: Config, base: bool) -> models.Policy:
   """The run's policy with shapes for what a checkpoint holds, and weights for what it does not.
 
-  From what the run keeps of its model, else (runs of earlier versions) from the model itself.
-  Raises BadInput where adapters have lost their base.
+  base: whether those weights are wanted. From what the run keeps of its model, else (runs of
+  earlier versions) from the model itself. Raises BadInput where adapters have lost their base.
   """
   dtype, kept = config.policy.param_dtype, root / FRAME
-  if not config.policy.lora_rank:
+  if not (config.policy.lora_rank and base):
     return models.describe(kept if kept.is_dir() else config.model, dtype)
   try:
     return models.load(config.model, dtype)

@@ -21,6 +21,7 @@ from gtalign_jax.files import replace
 from gtalign_jax.models import export
 from gtalign_jax.parallel import distributed, mesh
 from gtalign_jax.progress import progress
+from gtalign_jax.report import card
 from gtalign_jax.train import checkpoint, grpo, preflight, services, setup, sft, state
 from gtalign_jax.train.clock import Clock
 from gtalign_jax.train.evaluation import evaluate_once, is_evaluated
@@ -99,7 +100,8 @@ def warm_start(config: Config) -> Path | None:
     folder = tools.workdir / "model"
     # of an earlier end of this run; export refuses a folder that is not empty
     shutil.rmtree(folder, ignore_errors=True)
-    export.save(run.arch, params, run.tokenizer, folder, eos_ids=run.eos_ids)
+    words = card.text(report.load(tools.workdir), card.Policy("sft", config.sft.steps))
+    export.save(run.arch, params, run.tokenizer, folder, eos_ids=run.eos_ids, card=words)
     replace(tools.workdir / "DONE", "")
     return tools.workdir
 

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import os
-import sys
-import types
 from pathlib import Path
 
 import jax
@@ -13,8 +11,6 @@ import numpy as np
 import pytest
 
 from gtalign_jax import models
-from gtalign_jax.cli import export as command
-from gtalign_jax.cli import main
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.models import export
 
@@ -164,26 +160,3 @@ def test_export_of_parameters_on_a_mesh(tmp_path):
     export.save(policy.config, policy.params, policy.tokenizer, tmp_path / name, eos_ids=(2,))
   files = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
   assert files[0] == files[1]
-
-
-def test_command(tmp_path, monkeypatch, capsys):
-  asked = []
-
-  def load_policy(workdir, step=None):
-    asked.append((workdir, step))
-    return models.load("random:tiny")
-
-  stored = types.SimpleNamespace(load_policy=load_policy)
-  monkeypatch.setitem(sys.modules, "gtalign_jax.train.checkpoint", stored)
-  _, parser = main.command("export")
-  for i, (words, step) in enumerate(
-    [([], None), (["--step", "best"], "best"), (["--step", "40"], 40), (["--step", "sft"], "sft")]
-  ):
-    out = tmp_path / str(i)
-    arguments = ["--checkpoint", "run", "--out", str(out), "--json", *words]
-    assert command.run(parser.parse_args(arguments)) == 0
-    assert asked[-1] == ("run", step)
-    assert json.loads(capsys.readouterr().out)["out"] == str(out)
-    assert (out / "model.safetensors").is_file()
-  with pytest.raises(BadInput, match="--step 'first'"):
-    command.run(parser.parse_args(["--checkpoint", "x", "--out", "y", "--step", "first"]))
