@@ -73,6 +73,7 @@ setup(
       "report/*.html",
       "report/*.md",
       "synthesize/*.toml",
+      "train/live/*",
       "users/*.toml",
     ]
   },

@@ -36,7 +36,8 @@ COMMANDS = {
   "steer": ("steer", "edit the payoffs inside a chain and continue from the edit"),
   "bench": ("bench", "measure the throughput of rollout and update on fixed work"),
   "plan": ("plan", "compile every program of a run for a TPU slice that is not there"),
-  "export": ("export", "write a checkpoint as a Hugging Face directory"),
+  "export": ("export", "write a checkpoint as a Hugging Face directory, or push it to the hub"),
+  "show": ("show", "the report of runs in a browser, live while they train"),
 }
 
 LONGEST = 2000  # characters of an error: a value that is quoted may be a file by mistake

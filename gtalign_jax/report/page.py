@@ -43,16 +43,22 @@ def write(workdir: str | Path) -> Path:
   Raises BadInput where the work directory holds no run or a file of it is damaged.
   """
   report = results.load(workdir)
+  path = report.workdir / "report.html"
+  devices = jax.devices()  # the run's own, where a run writes its report
+  files.replace(path, render(report, f"{len(devices)} x {devices[0].device_kind}"))
+  return path
+
+
+def render(report: Report, devices: str = "") -> str:
+  """The page. devices: what the run computes on, "" where that is not known."""
   source = (Path(__file__).parent / "page.html").read_text("utf-8")
   # whatever a model, a prompt or a config wrote is escaped where it enters the page
-  text = jinja2.Environment(autoescape=True).from_string(source).render(_facts(report))
+  page = jinja2.Environment(autoescape=True).from_string(source)
+  text = page.render(_facts(report) | {"facts": _head(report, devices)})
   # the template has none of its own; a browser would drop them, or act on them
   text = text.translate(CONTROLS)
   # lone surrogates that a model wrote have no UTF-8; browsers show &#55296; as a replacement mark
-  text = text.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
-  path = report.workdir / "report.html"
-  files.replace(path, text)
-  return path
+  return text.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
 
 
 def _facts(report: Report) -> dict[str, Any]:
@@ -64,7 +70,6 @@ def _facts(report: Report) -> dict[str, Any]:
   spent = {name: value for name, value in report.seconds.items() if value > 0}
   return {
     "name": report.workdir.name,
-    "facts": _head(report),
     "columns": [head for head, _ in results.COLUMNS],
     "policies": [results.cells(each) for each in policies],
     "tints": [colour(each.name, index) for index, each in enumerate(policies)],
@@ -92,18 +97,17 @@ def _facts(report: Report) -> dict[str, Any]:
   }
 
 
-def _head(report: Report) -> list[str]:
+def _head(report: Report, devices: str) -> list[str]:
   config = report.config  # as it was written: an older version may lack a key
   steps = ", ".join(
     f"{config.get(phase, {}).get('steps', 0)} {label(phase)} updates" for phase in ("sft", "grpo")
   )
   # with the zone: a run's files are looked at on other machines
   date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-  devices = jax.devices()  # the run's own, where a run writes its report
   return [
     f"model {config.get('model', '?')}", steps, f"seed {config.get('seed', '?')}",
     *_answerers(config), f"gtalign_jax {commit() or __version__}",
-    f"{len(devices)} x {devices[0].device_kind}", date,
+    *([devices] if devices else []), date,
   ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gtalign_jax import files
 from gtalign_jax.errors import BadInput
@@ -22,6 +22,33 @@ log = logging.getLogger(__name__)
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # what flock answers where another holds the lock: NFS makes it a lock of the POSIX kind (EACCES)
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+class Holder(NamedTuple):
+  """Who has signed a lock. is_alive: None where that cannot be seen from this host."""
+
+  pid: Any
+  host: Any
+  since: Any
+  is_alive: bool | None
+
+
+def holder(workdir: Path) -> Holder | None:
+  """Who holds a work directory, or held it and ended without a word; None where nobody does.
+
+  Only reads: to try the lock, even for a moment, could make a start of the run fail.
+  """
+  try:
+    handle = os.open(workdir / "lock", os.O_RDONLY)
+  except OSError:
+    return None
+  try:
+    said = _holder(handle)
+  finally:
+    os.close(handle)
+  here = said.get("host") == socket.gethostname()
+  alive = _is_alive(said) or said.get("pid") == os.getpid() if here else None
+  return Holder(said.get("pid"), said.get("host"), said.get("since"), alive)
 
 
 @contextlib.contextmanager
@@ -100,8 +127,9 @@ def _is_alive(holder: dict[str, Any]) -> bool:
   """Whether the holder is another process of this host that still runs."""
   pid = holder.get("pid")
   if holder.get("host") == socket.gethostname() and isinstance(pid, int) and pid != os.getpid():
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-      os.kill(pid, 0)
+    with contextlib.suppress(ProcessLookupError, OverflowError):
+      with contextlib.suppress(PermissionError):  # somebody else's process
+        os.kill(pid, 0)
       return True
   return False
 

@@ -60,7 +60,7 @@ VALUES = [
 COUNTS = {
   "config": 500, "score": 300, "normalize": 300, "compare": 250, "generate": 200, "eval": 200,
   "synthesize": 80, "steer": 120, "export": 80, "bench": 80, "plan": 60, "train": 60, "sft": 40,
-  "prepare": 40,
+  "prepare": 40, "show": 80,
 }  # fmt: skip
 
 
@@ -220,6 +220,8 @@ def arguments(command, parser, rng, pools):
     case "export":
       fixed = ["--checkpoint", pick([*models, *rows]), "--out", pick([*outs, "new"])]
       skip |= {"checkpoint", "out"}
+    case "show":  # none of them is a run, and so none is served
+      fixed = [pick([*models, *rows, *outs]) for _ in range(pick([1, 1, 2]))]
     case "config":
       fixed = [*([sane("good.py", files)] if rng.random() < 0.5 else []), *overrides, override(rng)]
     case "synthesize" if rng.random() < 0.3:

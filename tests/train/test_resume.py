@@ -17,7 +17,7 @@ import pytest
 import real_runs
 from real_runs import SHORT, TINY, command, environment, has, metrics, one_process
 
-from gtalign_jax.train import checkpoint
+from gtalign_jax.train import checkpoint, status
 from gtalign_jax.types import ACTIONS
 
 pytestmark = pytest.mark.slow
@@ -114,7 +114,9 @@ def test_stops_in_each_phase_and_in_the_middle_of_a_save(tmp_path, whole, train,
     code, _ = kill_when(tmp_path, ready)
     assert code == -signal.SIGKILL and not (tmp_path / "DONE").exists()
 
-  kill(lambda: has(tmp_path, "sft", 3))
+  kill(lambda: has(tmp_path, "sft", 3) and status.status(tmp_path).kind == "running")
+  found = status.status(tmp_path)
+  assert found.kind == "stopped" and "stopped at warm start 3/3: process" in found.words
 
   code, stderr = kill_when(tmp_path, lambda: has(tmp_path, "grpo", 1), kill=signal.SIGINT)
   assert code == 130 and "Traceback" not in stderr
