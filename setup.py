@@ -32,6 +32,8 @@ REQUIRED = [
   "matplotlib>=3.9",
   "rich>=13",
   "xxhash>=3.4",  # digests of checkpoints
+  "starlette>=1.0",  # `gtalign serve`
+  "uvicorn>=0.35",
 ]
 EXTRAS = {
   "cpu": [],  # the default: plain jax already runs on CPU
@@ -49,6 +51,8 @@ EXTRAS = {
     "nashpy>=0.0.41",
     "moocore>=0.1.8",
     "tensorboardX>=2.6",
+    "playwright>=1.50",  # drives an installed Chromium; it needs to download none
+    "axe-playwright-python>=0.1.4",
   ],
   # torch is the reference implementation in tests/parity, never a dependency of the package.
   "parity": ["torch==2.13.0", "accelerate>=1.0"],  # transformers wants accelerate to read GGUF
@@ -72,6 +76,7 @@ setup(
       "data/templates/*.txt",
       "report/*.html",
       "report/*.md",
+      "serve/*.html",
       "synthesize/*.toml",
       "train/live/*",
       "users/*.toml",

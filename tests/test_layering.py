@@ -16,7 +16,7 @@ LEVELS = {
   "models": 2, "data": 2, "rewards": 2, "users": 2,
   "rollout": 3, "algorithms": 3,
   "evaluate": 4, "report": 4, "synthesize": 4,
-  "train": 5,
+  "train": 5, "serve": 5,
   "cli": 6, "__main__": 7,
 }  # fmt: skip
 # outside library -> the only places that may import it

@@ -1,0 +1,1 @@
+"""`gtalign serve`: an OpenAI-compatible server over the rollout engine."""
