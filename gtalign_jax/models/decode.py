@@ -28,6 +28,7 @@ from gtalign_jax.types import KVCache
 GROWS = False  # row caches have all their slots from the start: reading empty ones is cheap here
 CACHE_AXES = ("batch", "kv_heads", None, None, None)
 SLOTS = 3  # axis C of [P, K, G, C, H]
+PROMPT_SLOTS = (2, 2)  # axis S of the keys and of the values of prompts, [P, K, S, H]
 Layers = tuple[dict[str, Any], ...]
 product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 

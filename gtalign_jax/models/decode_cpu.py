@@ -26,6 +26,7 @@ from gtalign_jax.types import KVCache
 
 GROWS = True  # a CPU reads every slot for every token, so the caches grow with what is written
 KEY_SLOTS = SLOTS + 1  # axis C of the keys [P, K, G, H, C]
+PROMPT_SLOTS = (3, 2)  # axis S of the keys [P, K, H, S] and of the values [P, K, S, H] of prompts
 Part = tuple[jax.Array, jax.Array | None]  # kernel [out, in], bias [out]
 
 

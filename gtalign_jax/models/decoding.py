@@ -2,7 +2,7 @@
 
 "rows" (models/decode.py) is for accelerators and is the oracle; "columns" (models/decode_cpu.py) is
 for XLA:CPU. Both modules have the same names: prepare, prompt_cache, empty, grow, place, step,
-SLOTS, GROWS.
+SLOTS, PROMPT_SLOTS, GROWS.
 """
 
 from types import ModuleType

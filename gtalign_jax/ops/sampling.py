@@ -7,11 +7,12 @@ vocabulary, then the entries of one lane): no V random numbers, no cumulative su
 """
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gtalign_jax.types import Array
+from gtalign_jax.types import Array, Leaf
 
 LANES = 128  # sums of strided lanes vectorise, and divide every large vocabulary of the families
 
@@ -30,6 +31,15 @@ def row_uniforms(key: Array, step: Array, row_B: Array, t_B: Array) -> Array:
   return jax.vmap(one)(row_B, jnp.broadcast_to(t_B, row_B.shape))
 
 
+class Options(NamedTuple):
+  """The options of `sample`, row by row; arrays of B."""
+
+  temperature_B: Leaf
+  top_k_B: Leaf
+  top_p_B: Leaf
+  min_p_B: Leaf
+
+
 def sample(
   logits_BV: Array, uniform_B: Array, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0
 ) -> tuple[Array, Array]:
@@ -37,16 +47,14 @@ def sample(
 
   Order, as in transformers: temperature, top_k (0: off), top_p of what top_k left (1: off), min_p
   relative to the largest probability (0: off). temperature 0 is greedy: the lowest id of the
-  largest logit, and log-probabilities are those at temperature 1. All options are static.
+  largest logit, and log-probabilities are those at temperature 1. All options are static;
+  `sample_each` has them row by row.
   Returns (token_B int32, logp_B of the tempered, untruncated policy). A token outside the truncated
   set, or whose probability underflows to 0, is never returned.
   """
-  # f32: in bf16 a sum over 150,000 weights stops at 256, where adding 1 changes nothing
-  logits_BV = logits_BV.astype(jnp.promote_types(logits_BV.dtype, jnp.float32))
-  z_BV = logits_BV / temperature if temperature not in (0.0, 1.0) else logits_BV
-  away_BV = z_BV - jnp.max(z_BV, axis=-1, keepdims=True)
-  weight_BV = jnp.exp(away_BV)  # at most 1: no overflow at any temperature
-  total_B = lane_sums(weight_BV).sum(-1)
+  away_BV, weight_BV, total_B = _weights(
+    logits_BV, temperature if temperature not in (0.0, 1.0) else None
+  )
   if temperature == 0.0:
     # argmax takes the lowest id of a tie; `invert` would take the lowest lane, 130 before 5
     token_B = jnp.argmax(away_BV, axis=-1).astype(jnp.int32)
@@ -55,6 +63,49 @@ def sample(
     token_B = invert(drawn_BV, uniform_B)
   chosen_B = jnp.take_along_axis(away_BV, token_B[:, None], axis=-1)[:, 0]
   return token_B, chosen_B - jnp.log(total_B)
+
+
+def sample_each(logits_BV: Array, uniform_B: Array, options: Options) -> tuple[Array, Array]:
+  """`sample` with options of each row's own, which need no new program."""
+  greedy_B = options.temperature_B == 0
+  tempered_B1 = jnp.where(greedy_B, 1, options.temperature_B)[:, None]
+  away_BV, weight_BV, total_B = _weights(logits_BV, tempered_B1)
+  token_B = invert(_truncate_each(weight_BV, options), uniform_B)
+  token_B = jnp.where(greedy_B, jnp.argmax(away_BV, axis=-1), token_B).astype(jnp.int32)
+  chosen_B = jnp.take_along_axis(away_BV, token_B[:, None], axis=-1)[:, 0]
+  return token_B, chosen_B - jnp.log(total_B)
+
+
+def _weights(logits_BV: Array, temperature: Any) -> tuple[Array, Array, Array]:
+  """(z - max z, its exponential, the sum of that per row) of tempered logits z; None: as they are.
+
+  The exponentials are at most 1: no overflow at any temperature.
+  """
+  # f32: in bf16 a sum over 150,000 weights stops at 256, where adding 1 changes nothing
+  logits_BV = logits_BV.astype(jnp.promote_types(logits_BV.dtype, jnp.float32))
+  z_BV = logits_BV if temperature is None else logits_BV / temperature
+  away_BV = z_BV - jnp.max(z_BV, axis=-1, keepdims=True)
+  weight_BV = jnp.exp(away_BV)
+  return away_BV, weight_BV, lane_sums(weight_BV).sum(-1)
+
+
+def _truncate_each(weight_BV: Array, options: Options) -> Array:
+  """`truncate` by options of each row's own. A limit of infinity leaves a row whole."""
+
+  def kept(weight_BV, on_B, limit_B, measure):
+    limit_B = jnp.where(on_B, limit_B, jnp.inf)
+    # 30 passes over the vocabulary, for rows that ask for them alone
+    return jax.lax.cond(
+      on_B.any(),
+      lambda: jnp.where(weight_BV >= _threshold(weight_BV, limit_B, measure), weight_BV, 0),
+      lambda: weight_BV,
+    )
+
+  k_B, p_B = options.top_k_B, options.top_p_B
+  weight_BV = kept(weight_BV, k_B > 0, k_B.astype(weight_BV.dtype), jnp.ones_like)
+  limit_B = p_B * lane_sums(weight_BV).sum(-1)
+  weight_BV = kept(weight_BV, p_B < 1, limit_B, lambda w: w)
+  return jnp.where(weight_BV >= options.min_p_B[:, None], weight_BV, 0)
 
 
 def truncate(weight_BV: Array, total_B: Array, *, top_k: int, top_p: float, min_p: float) -> Array:

@@ -123,7 +123,7 @@ def table(engine: Engine, params: Any, bucket: int, refilled: bool, resident: An
   """
   sampling, mesh, P = engine.sampling, engine.programs.mesh, engine.slots
   arch, G, model = sampling.arch, sampling.group_size, decoding.layout(sampling.layout)
-  inputs = _abstract_inputs(engine, params)
+  inputs = abstract_inputs(engine, params)
   prompts = _abstract_batch(engine, P, bucket)
   slots = engine.cache_slots(0, refilled)
   prefill_flops = uniform_flops(arch, P, 1, bucket, 1) / 3
@@ -155,7 +155,7 @@ def table(engine: Engine, params: Any, bucket: int, refilled: bool, resident: An
     state = yield Program(
       f"{engine.prefix}decode",
       functools.partial(generate.segment, sampling),
-      (inputs, context, state, _scalar(mesh)),
+      (inputs, context, state, abstract_scalar(mesh)),
       variant=(*engine.batch, bucket, slots),
       donated=(2,),
       resident=(resident, params["layers"]),
@@ -166,7 +166,7 @@ def table(engine: Engine, params: Any, bucket: int, refilled: bool, resident: An
     yield Program(
       f"{engine.prefix}refill",
       functools.partial(generate.refill, sampling),
-      (inputs, _abstract_batch(engine, few, bucket), _index(mesh, P), context, state),
+      (inputs, _abstract_batch(engine, few, bucket), abstract_index(mesh, P), context, state),
       variant=(*engine.batch, bucket, few),
       donated=(3, 4),
       resident=resident,
@@ -215,19 +215,22 @@ def _abstract_batch(engine: Engine, count: int, bucket: int) -> Prompts:
   return prompts._replace(branches=Branches(tokens.tokens_PT, tokens.length_P))
 
 
-def _abstract_inputs(engine: Engine, params: Any) -> DecodeInputs:
+def abstract_inputs(engine: Engine, params: Any) -> DecodeInputs:
+  """What every program reads, as shapes; without layers."""
   alone = sharding.replicated(engine.programs.mesh)
   key = jax.eval_shape(lambda: jax.random.key(0))
   key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=alone)
   stops = jax.ShapeDtypeStruct(engine.stop_table.shape, engine.stop_table.dtype, sharding=alone)
-  return DecodeInputs(params, None, stops, key, _scalar(engine.programs.mesh))
+  return DecodeInputs(params, None, stops, key, abstract_scalar(engine.programs.mesh))
 
 
-def _scalar(mesh: Mesh) -> Any:
+def abstract_scalar(mesh: Mesh) -> Any:
+  """An int32 that every device has."""
   return jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding.replicated(mesh))
 
 
-def _index(mesh: Mesh, count: int) -> Any:
+def abstract_index(mesh: Mesh, count: int) -> Any:
+  """`count` of them."""
   return jax.ShapeDtypeStruct((count,), jnp.int32, sharding=sharding.replicated(mesh))
 
 
@@ -284,7 +287,7 @@ def stream(
   compiled first.
   """
   row_P = np.arange(len(ids)) if row_P is None else row_P
-  place = functools.partial(_replicated, engine.programs.mesh)
+  place = functools.partial(replicated, engine.programs.mesh)
   inputs = DecodeInputs(params, None, engine.stop_table, key, place(np.int32(step)))
   for bucket, chosen in groups(engine, ids):
     queue = _Queue(int(bucket), chosen, [ids[p] for p in chosen], row_P[chosen])
@@ -317,7 +320,7 @@ def _stream(
     waiting = count - following
     min_free = min(engine.refill_batch, waiting) if waiting else P
     state = programs[f"{engine.prefix}decode", *engine.batch, bucket, slots](
-      inputs, context, state, _replicated(mesh, np.int32(min_free))
+      inputs, context, state, replicated(mesh, np.int32(min_free))
     )
     log.flush()
     # dispatched before the caller gets what has ended: both work at the same time
@@ -338,7 +341,7 @@ def _stream(
     for source_P, some in _fill(held_P, new, engine.refill_batch):
       refill = programs[f"{engine.prefix}refill", *engine.batch, bucket, engine.refill_batch]
       taken = _take(engine, queue, some, engine.refill_batch)
-      context, state = refill(inputs, taken, _replicated(mesh, source_P), context, state)
+      context, state = refill(inputs, taken, replicated(mesh, source_P), context, state)
     following = new.stop
   yield ended
 
@@ -407,7 +410,8 @@ def to_device(
   return distributed.to_device(local, Prompts(rows, rows, rows))
 
 
-def _replicated(mesh: Mesh, array: np.ndarray | np.integer) -> jax.Array:
+def replicated(mesh: Mesh, array: np.ndarray | np.generic) -> jax.Array:
+  """A host array, whole on every device."""
   return distributed.to_device(array, sharding.replicated(mesh))
 
 

@@ -9,6 +9,7 @@ compiles these functions and loops over them.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -17,10 +18,10 @@ import jax.numpy as jnp
 from gtalign_jax.models import decoder, decoding
 from gtalign_jax.models.prefix import extend, prompt_context
 from gtalign_jax.models.variants import Arch
-from gtalign_jax.ops.sampling import row_uniforms, sample
+from gtalign_jax.ops.sampling import Options, row_uniforms, sample, sample_each
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.sections import RolloutConfig
-from gtalign_jax.types import Context, Leaf, Prompts, Rollout
+from gtalign_jax.types import Context, KVCache, Leaf, Prompts, Rollout
 
 
 class Sampling(NamedTuple):
@@ -80,6 +81,16 @@ def sampling_of(
   return made._replace(**changes)
 
 
+class Own(NamedTuple):
+  """What rows of a server have of their own, in place of what `Sampling` says for all.
+
+  options: of their draws. budget_B: int32 new tokens, at most `Sampling.budget`.
+  """
+
+  options: Options
+  budget_B: Leaf
+
+
 class DecodeInputs(NamedTuple):
   """What decoding reads and never changes.
 
@@ -101,8 +112,7 @@ class DecodeState(NamedTuple):
   clock: tokens drawn since the start by the row that has run longest. over: no row has anything
   left to decode. length_P, row_P: of the prompts in the slots. count_B: tokens written so far.
   token_B: the newest token. stop_B: state of the stop automaton. done_B: row has ended. row_cache:
-  keys and
-  values of what the rows wrote, a ring: the token drawn at clock t is in cache slot t - 1.
+  keys and values of what the rows wrote, a ring: the token drawn at clock t is in cache slot t - 1.
   branch_B: tokens of each row's branch, whose entries lie before its own; () without branches.
   """
 
@@ -117,6 +127,7 @@ class DecodeState(NamedTuple):
   rollout: Rollout
   row_cache: Any  # KVCache; during prefill that of the branches, () without
   branch_B: Any = ()
+  own: Any = ()  # Own; () where all rows are sampled alike, as in training
 
 
 def _draw(
@@ -128,6 +139,8 @@ def _draw(
   if branched(state):  # branches are compared, so those of a prompt draw the same numbers
     row_B = jnp.repeat(state.row_P, G)
   uniform_B = row_uniforms(inputs.key, inputs.step, row_B, state.count_B)
+  if state.own:
+    return sample_each(logits_BV, uniform_B, state.own.options)
   return sample(
     logits_BV,
     uniform_B,
@@ -172,7 +185,8 @@ def _record(
     stopped_B=out.stopped_B | (live_B & ended_B),
   )
   count_B = state.count_B + live_B
-  done_B = state.done_B | ended_B | (count_B >= sampling.budget)
+  budget = state.own.budget_B if state.own else sampling.budget
+  done_B = state.done_B | ended_B | (count_B >= budget)
   return state._replace(
     clock=state.clock + 1,
     over=jnp.all(done_B),
@@ -185,7 +199,7 @@ def _record(
 
 
 def _begin(
-  sampling: Sampling, inputs: DecodeInputs, prompts: Prompts
+  sampling: Sampling, inputs: DecodeInputs, prompts: Prompts, own: Any = ()
 ) -> tuple[Context, DecodeState]:
   """Prefill, and the first token of every row; the state has no row caches yet."""
   arch, params, dtype = sampling.arch, inputs.params, sampling.dtype
@@ -223,6 +237,7 @@ def _begin(
     ),
     row_cache=cache,
     branch_B=branch_B,
+    own=own,
   )
   prompt_cache = decoding.layout(sampling.layout).prompt_cache(context.cache)
   drawn = _draw(sampling, logits_BV, inputs, state)
@@ -235,16 +250,31 @@ def _begin(
 
 
 def start(
-  sampling: Sampling, slots: int, inputs: DecodeInputs, prompts: Prompts
+  sampling: Sampling, slots: int, inputs: DecodeInputs, prompts: Prompts, own: Any = ()
 ) -> tuple[Context, DecodeState]:
   """Prefill, and the first token of every row. slots: of the row caches, in tokens."""
-  context, state = _begin(sampling, inputs, prompts)
+  context, state = _begin(sampling, inputs, prompts, own)
   P, dtype = prompts.length_P.shape[0], context.cache.k[0].dtype
   model = decoding.layout(sampling.layout)
   made = model.empty(sampling.arch, P, sampling.group_size, slots, dtype)
   if branched(state):
     made = model.place(made, state.row_cache, state.clock - 1, jnp.arange(P, dtype=jnp.int32))
   return context, state._replace(row_cache=made)
+
+
+def vacant(
+  sampling: Sampling, slots: int, inputs: DecodeInputs, prompts: Prompts, own: Any = ()
+) -> tuple[Context, DecodeState]:
+  """What `start` gives, with nobody in the slots, for `refill` to fill them; computes nothing."""
+
+  def zeros(x):
+    axes = ("batch", "kv_heads", None, None, None) if x.ndim > 3 else ("batch", None, None)
+    return constrain(jnp.zeros(x.shape, x.dtype), axes[: x.ndim])
+
+  shapes = jax.eval_shape(functools.partial(start, sampling, slots), inputs, prompts, own)
+  context, state = jax.tree.map(zeros, shapes)
+  ended = {"over": jnp.bool_(True), "done_B": jnp.ones_like(state.done_B)}
+  return context, state._replace(clock=jnp.int32(1), **ended)
 
 
 def refill(
@@ -254,15 +284,18 @@ def refill(
   source_P: jax.Array,
   context: Context,
   state: DecodeState,
+  own: Any = (),
 ) -> tuple[Context, DecodeState]:
   """Puts new prompts into slots whose rows have all ended; the other slots stay as they are.
 
-  prompts: padded to the length that the slots have. source_P: which of them slot p takes, or -1.
-  context, state: of the slots. The row caches need no clearing: a row attends to its newest count_B
-  tokens only, and what the slot's former rows wrote into the ring is older than that.
+  prompts: padded to at most the length that the slots have. source_P: which of them slot p takes,
+  or -1. context, state: of the slots. own: of the new rows, where `state` has one. The row caches
+  need no clearing: a row attends to its newest count_B tokens only, and what the slot's former rows
+  wrote into the ring is older than that.
   """
   G = sampling.group_size
-  fresh_context, fresh = _begin(sampling, inputs, prompts)
+  fresh_context, fresh = _begin(sampling, inputs, prompts, own)
+  fresh_context = resized(sampling, fresh_context, context.mask_PS.shape[1])
   taken_P, index_P = source_P >= 0, jnp.maximum(source_P, 0)
 
   def slots(old, new):
@@ -294,6 +327,7 @@ def refill(
     stop_B=rows(state.stop_B, fresh.stop_B),
     done_B=done_B,
     rollout=jax.tree.map(rows, state.rollout, fresh.rollout),
+    own=jax.tree.map(rows, state.own, fresh.own),
   )
   context = Context(
     jax.tree.map(caches, context.cache, fresh_context.cache),
@@ -305,6 +339,21 @@ def refill(
 
 def _slots(sampling: Sampling, state: DecodeState) -> int:
   return state.row_cache.v[0].shape[decoding.layout(sampling.layout).SLOTS]
+
+
+def resized(sampling: Sampling, context: Context, slots: int) -> Context:
+  """The context with room for `slots` tokens of each prompt: padded, or cut (all are shorter)."""
+
+  def to(array, axis):
+    array = jax.lax.slice_in_dim(array, 0, min(slots, array.shape[axis]), axis=axis)
+    widths = [(0, slots - array.shape[axis] if i == axis else 0) for i in range(array.ndim)]
+    return jnp.pad(array, widths)
+
+  if context.mask_PS.shape[1] == slots:
+    return context
+  axes = decoding.layout(sampling.layout).PROMPT_SLOTS
+  cache = (tuple(to(x, axis) for x in part) for part, axis in zip(context.cache, axes))
+  return Context(KVCache(*cache), to(context.mask_PS, 1), to(context.positions_PS, 1))
 
 
 def segment(

@@ -207,3 +207,20 @@ def test_float64_stays_float64():
       full, p = reference(z[row], top_p=0.7)
       np.testing.assert_allclose(logp[row], np.log(full[token[row]]), rtol=1e-12)
       assert p[token[row]] > 0
+
+
+def test_options_of_each_row_draw_as_options_of_all():
+  """Every option in one batch, a row each; greedy too."""
+  options = [*OPTIONS, {"temperature": 0.0}]
+  z = logits(B=1)
+  for u in (0.03, 0.4, 0.97):
+    alone = [draw(z, [u], **each) for each in options]
+    full = [{"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | each for each in options]
+    kinds = {"temperature": np.float32, "top_k": np.int32, "top_p": np.float32, "min_p": np.float32}
+    columns = [np.asarray([each[name] for each in full], kind) for name, kind in kinds.items()]
+    rows = np.repeat(z, len(options), axis=0)
+    token_B, logp_B = sampling.sample_each(
+      jnp.asarray(rows), jnp.full(len(options), u, jnp.float32), sampling.Options(*columns)
+    )
+    assert token_B.tolist() == [int(token[0]) for token, _ in alone]
+    np.testing.assert_allclose(logp_B, [float(logp[0]) for _, logp in alone], rtol=1e-6)
