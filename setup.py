@@ -29,11 +29,12 @@ REQUIRED = [
   "sacrebleu>=2.5",
   "nltk>=3.9",
   "httpx2>=2.0",  # the judge's and the teacher's requests
+  "starlette>=1.0,<2",  # `gtalign serve`
+  "uvicorn>=0.35,<1",
+  "prometheus_client>=0.21",
   "matplotlib>=3.9",
   "rich>=13",
   "xxhash>=3.4",  # digests of checkpoints
-  "starlette>=1.0",  # `gtalign serve`
-  "uvicorn>=0.35",
 ]
 EXTRAS = {
   "cpu": [],  # the default: plain jax already runs on CPU
@@ -53,6 +54,7 @@ EXTRAS = {
     "tensorboardX>=2.6",
     "playwright>=1.50",  # drives an installed Chromium; it needs to download none
     "axe-playwright-python>=0.1.4",
+    "openai>=2.0",  # the client that the server is tested with
   ],
   # torch is the reference implementation in tests/parity, never a dependency of the package.
   "parity": ["torch==2.13.0", "accelerate>=1.0"],  # transformers wants accelerate to read GGUF

@@ -29,6 +29,9 @@ GUARDED = {
   "gguf": {"models/"},
   "httpx2": {"endpoint/"},
   "transformers": {"data/prompts.py", "models/"},
+  "starlette": {"serve/"},
+  "uvicorn": {"serve/"},
+  "prometheus_client": {"serve/"},
   "matplotlib": {"report/charts.py", "evaluate/plots.py"},
 }
 FORBIDDEN = {"tensorflow", "torch"}

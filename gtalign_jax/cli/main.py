@@ -34,6 +34,7 @@ COMMANDS = {
   "eval": ("evaluate", "sample a policy on tasks and score it"),
   "compare": ("compare", "compare runs by user and LLM utility"),
   "steer": ("steer", "edit the payoffs inside a chain and continue from the edit"),
+  "serve": ("serve", "answer requests of OpenAI's clients with a policy"),
   "bench": ("bench", "measure the throughput of rollout and update on fixed work"),
   "plan": ("plan", "compile every program of a run for a TPU slice that is not there"),
   "export": ("export", "write a checkpoint as a Hugging Face directory, or push it to the hub"),

@@ -244,6 +244,14 @@ def _tokenize(
   return [np.asarray(ids, np.int32) for ids in found]
 
 
+def chat_ids(
+  chat: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, data_config: DataConfig
+) -> np.ndarray:
+  """Token ids of one chat as it is, int32. Raises BadInput where the model's chat template does."""
+  template = chat_template.of(tokenizer, data_config.template_arguments)
+  return _tokenize([chat], ["messages"], tokenizer, template)[0]
+
+
 def _contents(chat: Sequence[dict[str, str]]) -> list[str]:
   return [message["content"] for message in chat]
 

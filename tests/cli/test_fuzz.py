@@ -60,7 +60,11 @@ VALUES = [
 COUNTS = {
   "config": 500, "score": 300, "normalize": 300, "compare": 250, "generate": 200, "eval": 200,
   "synthesize": 80, "steer": 120, "export": 80, "bench": 80, "plan": 60, "train": 60, "sft": 40,
+<<<<<<< HEAD
   "prepare": 40, "show": 80,
+=======
+  "prepare": 40, "serve": 60,
+>>>>>>> ea0458f (gtalign serve: an OpenAI-compatible server over the rollout engine, with the price as a field)
 }  # fmt: skip
 
 
@@ -215,8 +219,8 @@ def arguments(command, parser, rng, pools):
       fixed += ["--data", pick(rows), sane("out.jsonl", outs), *overrides] if many else []
       fixed += [] if many else ["--question", sane("why?", TEXTS)]
       skip |= {"model", "pricing", "question", "data"}
-    case "bench":
-      fixed, skip = ["--model", model], skip | {"model"}
+    case "bench" | "serve":  # a host would be looked up
+      fixed, skip = ["--model", model], skip | {"model", "host"}
     case "export":
       fixed = ["--checkpoint", pick([*models, *rows]), "--out", pick([*outs, "new"])]
       skip |= {"checkpoint", "out"}
