@@ -60,11 +60,7 @@ VALUES = [
 COUNTS = {
   "config": 500, "score": 300, "normalize": 300, "compare": 250, "generate": 200, "eval": 200,
   "synthesize": 80, "steer": 120, "export": 80, "bench": 80, "plan": 60, "train": 60, "sft": 40,
-<<<<<<< HEAD
-  "prepare": 40, "show": 80,
-=======
-  "prepare": 40, "serve": 60,
->>>>>>> ea0458f (gtalign serve: an OpenAI-compatible server over the rollout engine, with the price as a field)
+  "prepare": 40, "show": 80, "serve": 60,
 }  # fmt: skip
 
 
