@@ -27,6 +27,7 @@ from gtalign_jax.serve.choice import Choice, Delta, Model
 from gtalign_jax.serve.desk import Desk, Full
 from gtalign_jax.serve.fields import Asked, Refused
 from gtalign_jax.serve.meters import Meters
+from gtalign_jax.serve.page import page
 
 log = logging.getLogger(__name__)
 MOST_BYTES = 1 << 20  # of a body: a prompt that fits no lane is refused before it is tokenised
@@ -54,6 +55,7 @@ class Service:
     routes = [
       Route("/v1/chat/completions", self._counted(self.chat), methods=["POST"]),
       Route("/v1/models", self._counted(self.models)),
+      Route("/", page),
       Route("/health", self.health),
       Route("/metrics", self.metrics),
     ]
