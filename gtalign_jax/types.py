@@ -24,6 +24,11 @@ Leaf = Any
 
 USER_TYPES = ("DQ", "VQ")
 ACTIONS = ("DA", "CQ", "AQ")
+POLICIES = (
+  "grpo",
+  "sft",
+  "base",
+)  # of a run, newest first: differences are what was added
 ACTION_WORDS = {"DA": "answer (DA)", "CQ": "ask (CQ)", "AQ": "answer + ask (AQ)"}
 ROLES = ("LLM", "user")
 CELLS = tuple(f"{user}_{action}" for user in USER_TYPES for action in ACTIONS)  # index 3*u + a

@@ -1,4 +1,4 @@
-"""`gtalign compare A.jsonl B.jsonl …`: runs against each other on (user, LLM) points."""
+"""`gtalign compare A.jsonl B.jsonl …`: runs against each other, prompt by prompt."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import argparse
 
 from gtalign_jax import files
 from gtalign_jax.cli import arguments
-from gtalign_jax.evaluate.compare import read_runs, table
+from gtalign_jax.evaluate import compare, compare_text
 from gtalign_jax.game.paired import compare_runs
 
 ARGUMENTS: arguments.Declared = {
-  "files": dict(nargs="+", help="scored rows (gtalign score, gtalign eval), one file per run"),
+  "files": dict(
+    nargs="+",
+    help="scored rows (gtalign score, gtalign eval), a file for each run; of a work directory "
+    "those of its newest policy",
+  ),
   "--epsilon": dict(
     type=float,
     default=0.05,
@@ -18,7 +22,8 @@ ARGUMENTS: arguments.Declared = {
     "of the range of both runs",
   ),
   "--bootstrap": dict(type=int, default=2000, help="resamples behind each interval"),
-  "--plots": dict(metavar="DIR", help="write a PNG of every pair of runs there"),
+  "--markdown": dict(metavar="FILE", help="write the tables there, with intervals for every pair"),
+  "--plots": dict(metavar="DIR", help="write pictures (PNG) there: fronts, sources, payoffs"),
 }
 
 
@@ -27,11 +32,16 @@ def run(args: argparse.Namespace) -> int:
   arguments.check(args, epsilon=0, bootstrap=1)
   if args.plots is not None:
     files.check_folder(args.plots, "--plots")
-  runs = read_runs(args.files)
+  if args.markdown is not None:
+    files.check_output(args.markdown, args.files)
+  lines = compare.read_rows(args.files)
+  runs = compare.of_rows(lines, args.files)
   comparison = compare_runs(runs, args.epsilon, args.bootstrap)
+  if args.markdown is not None:
+    files.replace(args.markdown, compare_text.markdown(comparison))
   if args.plots is not None:
-    from gtalign_jax.evaluate.plots import save_pairs  # deferred: matplotlib
+    from gtalign_jax.evaluate.pictures import save_comparison  # deferred: matplotlib
 
-    comparison["plots"] = [str(path) for path in save_pairs(runs, args.plots)]
-  arguments.show(args, f"{table(comparison)}\n", comparison, alone=True)
+    comparison["plots"] = [str(path) for path in save_comparison(runs, lines, args.plots)]
+  arguments.show(args, f"{compare_text.table(comparison)}\n", comparison, alone=True)
   return 0

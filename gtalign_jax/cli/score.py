@@ -10,6 +10,7 @@ from typing import Any
 from gtalign_jax import config, files, jsonl
 from gtalign_jax.cli import arguments
 from gtalign_jax.errors import BadInput
+from gtalign_jax.game import paired
 from gtalign_jax.rewards import judges, requests, score, tasks
 from gtalign_jax.rewards.calibrated import calibrated
 from gtalign_jax.rewards.reward import check_verdicts
@@ -28,9 +29,9 @@ CARRIED = (
 )  # fmt: skip
 # name in the line for people -> metric
 SHOWN = {
-  "welfare": "rewards/welfare/mean",
-  "user": "rewards/user/mean",
-  "llm": "rewards/llm/mean",
+  "W": "W",
+  "U": "rewards/user/mean",
+  "L": "rewards/llm/mean",
   "parsed": "chain/parse_rate",
   "without verdict": "judge/invalid_frac",
 }
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
   judge = judges.make(settings.judge, judges.beside(Path(args.output)))
   try:
     scored = calibrated(score.score_rows(rows, settings, judge, places), settings)
-    numbers = {"rows": len(rows)} | score.summarise(rows, scored) | judge.statistics()
+    told = [{"sample": row.get("sample")} | each for row, each in zip(rows, scored)]
+    numbers = {"rows": len(rows), "W": paired.welfare(told)}
+    numbers |= score.summarise(rows, scored) | judge.statistics()
   finally:
     judge.close()
   # of eval's rule: means of what a judge that is gone has left would lie. A null in the file is

@@ -1,82 +1,79 @@
-"""Scored rows as text for people, runs side by side.
+"""Scored rows of several runs, read from files and work directories.
 
-Pairing, means and intervals are in `game.paired`, which the report of a run uses as well.
+Pairing, means and intervals are in `game.paired`, which the report of a run uses as well; the text
+for people is in `compare_text`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
-from gtalign_jax.game.paired import LEVEL, ScoredRun, scored_run
+from gtalign_jax.game import paired
+from gtalign_jax.game.paired import ScoredRun
+from gtalign_jax.rewards import parts
+from gtalign_jax.types import POLICIES
 
 RESAMPLES = 2000  # of the intervals, prompts drawn with replacement
-# columns of the table of runs; the JSON has a few more
-SHOWN = (
-  "n", "welfare", "user", "llm", "min", "gap", "outcome", "answer", "answer_per_1k_tokens",
-  "response_token_frac", "parse",
-)  # fmt: skip
+Lines = Sequence[tuple[int, dict[str, Any]]]  # line number, row
+
+
+def scored(name: str, lines: Lines, path: str | Path) -> ScoredRun:
+  """The run, with the measures of the game that its rows carry.
+
+  Raises BadInput, naming file and line, where a column holds what no version has written.
+  """
+  for line, row in lines:
+    parts.check(row, f"{path}:{line}")
+  run = paired.scored_run(name, lines, path)
+  prompts: list[list[Mapping[str, Any]]] = [[] for _ in run.places]
+  for line, row in lines:
+    place = run.places.get(paired.key_of(row, f"{path}:{line}"))
+    # no verdict is not a verdict of 0: such rows count in nothing
+    if place is not None and None not in (row.get("user_reward"), row.get("llm_reward")):
+      prompts[place].append(row)
+  return run._replace(parts=parts.of_prompts(prompts))
+
+
+def rows_file(path: str | Path) -> Path:
+  """The file of rows that a user means: of a work directory that of its newest policy."""
+  path = Path(path)
+  if not path.is_dir():
+    return path
+  for policy in POLICIES:
+    if (found := path / "eval" / f"{policy}.jsonl").exists():
+      return found
+  raise BadInput(f"{path} holds no evaluated policy (eval/grpo.jsonl); give a file of scored rows")
+
+
+def names(paths: Sequence[str | Path]) -> list[str]:
+  """A name for each run: stem of the file, name of the directory; a repeated one gets ~2, ~3 …"""
+  found: list[str] = []
+  for path in map(Path, paths):
+    own, count = path.resolve().name if path.is_dir() else path.stem, 1
+    # a/eval.jsonl and b/eval.jsonl are two runs, and names are keys of the JSON
+    while (name := own if count == 1 else f"{own}~{count}") in found:
+      count += 1
+    found.append(name)
+  return found
 
 
 def read_run(path: str | Path, name: str | None = None) -> ScoredRun:
   """Reads rows with user_reward and llm_reward. Raises BadInput naming file and line."""
-  return scored_run(Path(path).stem if name is None else name, jsonl.read(path), path)
+  return scored(name or Path(path).stem, jsonl.read(path), path)
 
 
-def read_runs(paths: Sequence[str | Path]) -> list[ScoredRun]:
-  """Reads the files; a repeated stem gets ~2, ~3 … appended. Raises BadInput on fewer than two."""
+def read_rows(paths: Sequence[str | Path]) -> dict[str, Lines]:
+  """The rows of each run by its name. Raises BadInput on fewer than two."""
   if len(paths) < 2:
     raise BadInput(f"compare needs at least two files, got {len(paths)}")
-  names: list[str] = []
-  for path in paths:
-    stem, count = Path(path).stem, 1
-    # a/eval.jsonl and b/eval.jsonl are two runs, and names are keys of the JSON
-    while (name := stem if count == 1 else f"{stem}~{count}") in names:
-      count += 1
-    names.append(name)
-  return [read_run(path, name) for path, name in zip(paths, names)]
+  return {name: jsonl.read(rows_file(path)) for name, path in zip(names(paths), paths)}
 
 
-def table(comparison: dict) -> str:
-  """The result of `compare_runs` as text for people."""
-  blocks = [("all", comparison), *comparison["sources"].items()]
-  return "\n\n".join(_block(title, each, comparison["epsilon"]) for title, each in blocks)
-
-
-def _block(title: str, comparison: dict, epsilon: float) -> str:
-  """One section of the text: a table of runs, then lines per pair."""
-  rows = [["run", *SHOWN]]
-  rows += [[name, *(_cell(run[c]) for c in SHOWN)] for name, run in comparison["runs"].items()]
-  lines = [f"== {title}", *aligned(rows)]
-  for pair in comparison["pairs"]:
-    lines += ["", *_pair_lines(pair, epsilon)]
-  return "\n".join(lines)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-  """Lines of a table whose columns are as wide as they must be."""
-  widths = [max(map(len, column)) for column in zip(*rows)]
-  return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
-def _pair_lines(pair: dict, epsilon: float) -> list[str]:
-  lines = [
-    f"a = {pair['a']}, b = {pair['b']}: {pair['n_shared']} shared ids, "
-    f"{pair['n_dropped']} dropped for null rewards",
-  ]
-  for name in ("welfare", "parse"):
-    if name in pair["difference"]:
-      mean, low, high = (_cell(pair["difference"][name][key]) for key in ("mean", "low", "high"))
-      lines.append(f"  {name} a - b  {mean}, {LEVEL} % interval [{low}, {high}]")
-  for name in ("hypervolume", "coverage", "regret"):
-    title = f"coverage at {epsilon:g}" if name == "coverage" else name
-    lines.append(f"  {title}  a {_cell(pair[name]['a'])}  b {_cell(pair[name]['b'])}")
-  wins = "  ".join(f"{name} {count}" for name, count in pair["dominance"].items())
-  return [*lines, f"  dominance  {wins}"]
-
-
-def _cell(value: float | int | None) -> str:
-  """A number as tables show it; - where there is none."""
-  return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+def of_rows(found: Mapping[str, Lines], paths: Sequence[str | Path]) -> list[ScoredRun]:
+  """The runs of `read_rows`. Raises BadInput where a row is malformed."""
+  read = zip(found.items(), map(rows_file, paths), strict=True)
+  return [scored(name, lines, path) for (name, lines), path in read]

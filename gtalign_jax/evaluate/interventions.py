@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gtalign_jax.evaluate.compare import RESAMPLES, aligned
-from gtalign_jax.game import measures, paired, reward
+from gtalign_jax.evaluate.compare import RESAMPLES
+from gtalign_jax.evaluate.tables import aligned
+from gtalign_jax.game import measures, resampling, reward
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards.summary import intervened, prompt_of
 from gtalign_jax.types import ACTIONS, ROLES, USER_TYPES
@@ -97,7 +98,7 @@ def regret(rows: Sequence[Row], rewards: RewardConfig) -> dict[str, Any]:
       values.append(measures.regret([welfare_A] * len(group), taken).mean())
   out: dict[str, Any] = {"regret": None, "regret_interval": None, "regret_prompts": len(values)}
   if values:
-    mean = paired.bootstrap({"regret": np.array(values)}, RESAMPLES)["regret"]
+    mean = resampling.bootstrap({"regret": np.array(values)}, RESAMPLES)["regret"]
     out |= {"regret": mean["mean"], "regret_interval": [mean["low"], mean["high"]]}
   return out
 
@@ -108,9 +109,9 @@ def regret(rows: Sequence[Row], rewards: RewardConfig) -> dict[str, Any]:
 def _shares(parts: Mapping[str, dict[str, Any]]) -> str:
   grid = [["source", *SHARES, "chains", "prompts"]]
   for name, part in parts.items():
-    cells = ["{:.2f} [{:.2f}, {:.2f}]".format(part[s], *part[f"{s}_interval"]) for s in SHARES]
+    cells = [resampling.spanned(part[s], part[f"{s}_interval"], ".2f") for s in SHARES]
     counts = [str(part[key]) for key in ("n", "prompts")]
-    grid.append([name, *(cells if part["n"] else ["-"] * len(SHARES)), *counts])
+    grid.append([name, *cells, *counts])
   return "\n".join(["", *aligned(grid)]) + "\n"
 
 
@@ -127,5 +128,5 @@ def _worth(worth: Mapping[str, dict[str, dict[str, Any]]]) -> str:
 def _lost(lost: Mapping[str, Any]) -> str:
   if lost["regret"] is None:
     return "regret -: no prompt has a play of each action\n"
-  low, high = lost["regret_interval"]
-  return f"regret {lost['regret']:.3f} [{low:.3f}, {high:.3f}], {lost['regret_prompts']} prompts\n"
+  shown = resampling.spanned(lost["regret"], lost["regret_interval"])
+  return f"regret {shown}, {lost['regret_prompts']} prompts\n"

@@ -6,22 +6,24 @@ FORMULAS section 10. Means are over prompts, and their intervals draw prompts wi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from gtalign_jax.evaluate import interventions
-from gtalign_jax.evaluate.compare import RESAMPLES, aligned
+from gtalign_jax.evaluate import interventions, tables
+from gtalign_jax.evaluate.compare import RESAMPLES, scored
+from gtalign_jax.evaluate.tables import Part
 from gtalign_jax.game import paired, responses
+from gtalign_jax.game.resampling import bootstrap, ranged
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import summary
 from gtalign_jax.types import ACTIONS, USER_TYPES
 
 Row = dict[str, Any]
-Part = Mapping[str, Any]
 OUTCOMES = ("refused", "complied", "nothing")  # nothing: no response that could be read
-OF_SAMPLES = {"answer": "answer_reward", "welfare": "utility"}  # what best@k is of
+# what best@k is of; a completion's own welfare, whose mean is not W
+OF_SAMPLES = {"answer": "answer_reward", "utility": "utility"}
 # columns of the tables: title -> key
 WORTH = {
   "W": "welfare", "U": "user", "L": "llm", "min": "min", "outcome": "outcome", "answer": "answer",
@@ -42,7 +44,7 @@ def found(rows: Sequence[Row], rewards: RewardConfig, path: str) -> tuple[dict[s
   rows: of `gtalign eval`. path: of their file, for errors.
   """
   by_source = interventions.by_source(rows)
-  run = paired.scored_run(path, list(enumerate(rows, start=1)), path)
+  run = scored(path, list(enumerate(rows, start=1)), path)
   parts = {name: _summary(part, paired.restricted(run, name)) for name, part in by_source.items()}
   whole = parts | {"all": _summary(rows, run)}
   edits, said = interventions.found(rows, rewards)
@@ -51,16 +53,14 @@ def found(rows: Sequence[Row], rewards: RewardConfig, path: str) -> tuple[dict[s
     parts[name] |= {k: v for k, v in part.items() if k not in ("n", "prompts")}
     parts[name]["swaps"] = part["n"]
   lost = sum(not row["valid"] for row in rows)
-  tables = [
-    _table(
-      WORTH, whole, lambda part, key: _ranged(part, key) if key in WIDE else _number(part, key)
-    ),
-    _table(GAME, whole, _number),
+  grids = [
+    tables.grid("source", WORTH, whole, _shown),
+    tables.grid("source", GAME, whole, tables.number),
     _best(whole),
     _asked(parts),
     _harm(parts),
   ]
-  text = "\n".join(filter(None, tables)) + said
+  text = "\n".join(filter(None, map(tables.lines, grids))) + said
   if lost:
     text += f"{lost} of {len(rows)} completions have no verdict and count nowhere\n"
   return {"all": whole["all"], "sources": parts} | edits, text
@@ -86,7 +86,7 @@ def _summary(rows: Sequence[Row], run: paired.ScoredRun) -> dict[str, Any]:
 
 
 def _best_of(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
-  """{answer, welfare: {mean@G, best@2, …, best@G: {mean, low, high}}}; {} with one sample."""
+  """{answer, utility: {mean@G, best@2, …, best@G: {mean, low, high}}}; {} with one sample."""
   groups: dict[str, list[Row]] = {}
   for row in rows:
     groups.setdefault(summary.prompt_of(row["id"]), []).append(row)
@@ -101,7 +101,7 @@ def _best_of(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
       best_P = responses.best_of(values_PG, k)
       if not np.isnan(best_P).all():
         label = f"mean@{G}" if k == 1 else f"best@{k}"
-        drawn = paired.bootstrap({label: best_P[~np.isnan(best_P)]}, RESAMPLES)
+        drawn = bootstrap({label: best_P[~np.isnan(best_P)]}, RESAMPLES)
         out[name] |= drawn
   return out
 
@@ -142,61 +142,33 @@ def outcomes(rows: Sequence[Row]) -> dict[str, Any]:
 # ---------------------------------------------------------------- for people
 
 
-def _table(
-  columns: Mapping[str, str], parts: Mapping[str, Part], shown: Callable[[Part, str], str]
-) -> str:
-  """A line for each source; columns that no source has are left out."""
-  kept = {t: k for t, k in columns.items() if any(_there(part, k) for part in parts.values())}
-  grid = [["source", *kept]]
-  grid += [[name, *(shown(part, key) for key in kept.values())] for name, part in parts.items()]
-  return _lines(grid) if kept else ""
+def _shown(part: Part, key: str) -> str:
+  return tables.with_interval(part, key) if key in WIDE else tables.number(part, key)
 
 
-def _lines(grid: Sequence[Sequence[str]]) -> str:
-  """The table as text; nothing where it has a head alone."""
-  return "\n".join(aligned(grid)) + "\n" if len(grid) > 1 else ""
-
-
-def _there(part: Part, key: str) -> bool:
-  value = part.get(key)
-  return value is not None and not np.isnan(value)
-
-
-def _number(part: Part, key: str) -> str:
-  if not _there(part, key):
-    return "-"
-  value = part[key]
-  return str(value) if isinstance(value, int) else f"{value:.0f}" if value >= 10 else f"{value:.3f}"
-
-
-def _ranged(part: Part, key: str) -> str:
-  low, high = part.get(f"{key}_interval", (None, None))
-  return _number(part, key) + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
-
-
-def _best(parts: Mapping[str, Part]) -> str:
+def _best(parts: Mapping[str, Part]) -> tables.Grid:
   titles = {k: None for part in parts.values() for by_k in part["best"].values() for k in by_k}
   grid = [["source", "of", *titles]]
   for name, part in parts.items():
     for of, by_k in part["best"].items():
-      found = {k: "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**each) for k, each in by_k.items()}
+      found = {k: ranged(each) for k, each in by_k.items()}
       grid.append([name, of, *(found.get(title, "-") for title in titles)])
-  return _lines(grid)
+  return grid
 
 
-def _asked(parts: Mapping[str, Part]) -> str:
+def _asked(parts: Mapping[str, Part]) -> tables.Grid:
   grid = [["source", "label", *ACTIONS, "none"]]
   for name, part in parts.items():
     for label, count in part.get("asked", {}).items() if part["parse"] else ():
       grid.append([name, label, *map(str, count.values())])
-  return _lines(grid)
+  return grid
 
 
-def _harm(parts: Mapping[str, Part]) -> str:
+def _harm(parts: Mapping[str, Part]) -> tables.Grid:
   grid = [["source", "request", *OUTCOMES, "F1 of refusing"]]
   for name, part in parts.items():
     if "harm" in part:
       for kind in ("harmful", "benign"):
         counts = [str(part["harm"][kind][each]) for each in OUTCOMES]
-        grid.append([name, kind, *counts, _number(part["harm"], "f1")])
-  return _lines(grid)
+        grid.append([name, kind, *counts, tables.number(part["harm"], "f1")])
+  return grid

@@ -16,7 +16,7 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.evaluate import flips, partial
 from gtalign_jax.evaluate.compare import RESAMPLES
 from gtalign_jax.evaluate.offline import Job
-from gtalign_jax.game import demand, measures, paired, pricing
+from gtalign_jax.game import demand, measures, pricing, resampling
 from gtalign_jax.game.pricing import Pricing
 from gtalign_jax.progress import Advance
 from gtalign_jax.rollout import steer
@@ -144,7 +144,7 @@ def _behaviour(results: Sequence[Row], prefix: str) -> dict[str, Any]:
   shares = {each: did.count(each) / len(did) if did else None for each in (*ACTIONS, NONE)}
   lengths = [each[f"{prefix}response_tokens"] for each in results]
   known = np.array([each for each in lengths if each is not None], float)
-  mean = paired.bootstrap({"": known}, RESAMPLES)[""] if len(known) else None
+  mean = resampling.bootstrap({"": known}, RESAMPLES)[""] if len(known) else None
   return {
     "actions": shares,
     "actions_interval": {

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gtalign_jax.evaluate.compare import aligned
 from gtalign_jax.evaluate.steering import follows, holds
+from gtalign_jax.evaluate.tables import aligned
+from gtalign_jax.game.resampling import spanned
 from gtalign_jax.types import ACTIONS, CELLS
 
 RATES = ("follow", "carry", "hold")
@@ -43,16 +44,16 @@ def table(found: Mapping[str, Any], names: Sequence[str]) -> str:
   grid = [["", "changed", *RATES, *ACTIONS, "tokens"]]
   grid.append(["as written", *["-"] * (1 + len(RATES)), *_behaviour(found["as_written"])])
   for name, each in zip(names, found["policies"], strict=True):
-    rates = [_range(each[rate], each[f"{rate}_interval"]) for rate in RATES]
+    rates = [spanned(each[rate], each[f"{rate}_interval"], ".2f") for rate in RATES]
     grid.append([name, str(each["changed"]), *rates, *_behaviour(each)])
   lines = ["", *aligned(grid)]
-  rates = [f"{rate} {_range(found[rate], found[f'{rate}_interval'])}" for rate in RATES]
+  rates = [f"{rate} {spanned(found[rate], found[f'{rate}_interval'], '.2f')}" for rate in RATES]
   lines.append(
     f"all: {', '.join(rates)}; {found['n']} edits of {found['prompts']} prompts that "
     "the model might follow"
   )
   if found["elasticity"] is not None:
-    shown = _range(found["elasticity"], found["elasticity_interval"])
+    shown = spanned(found["elasticity"], found["elasticity_interval"], ".2f")
     lines.append(f"elasticity of the tokens {shown}, {found['elasticity_prompts']} prompts")
   if "flip" in found:
     lines += _flips(found["flip"])
@@ -69,21 +70,15 @@ def _flips(flip: Mapping[str, Any]) -> list[str]:
     )
     for name, words in (("policy", "the policy"), ("rule", "the rule on the policy's matrix")):
       of = each[name]
-      near = _range(of["within_one"], of["within_one_interval"])
+      near = spanned(of["within_one"], of["within_one_interval"], ".2f")
       steps = "" if of["steps"] is None else f", by {of['steps']:+.1f} steps"
       lines.append(f"  {words}: within one step {near}; {of['n']} flip{steps}")
   return lines
 
 
 def _behaviour(each: Mapping[str, Any]) -> list[str]:
-  shares = [_range(each["actions"][a], each["actions_interval"][a]) for a in ACTIONS]
-  return [*shares, _range(each["tokens"], each["tokens_interval"], 1)]
-
-
-def _range(value: float | None, interval: Sequence[float] | None, digits: int = 2) -> str:
-  if value is None or interval is None or value != value:  # NaN: nothing was there to count
-    return "-"
-  return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+  shares = [spanned(each["actions"][a], each["actions_interval"][a], ".2f") for a in ACTIONS]
+  return [*shares, spanned(each["tokens"], each["tokens_interval"], ".1f")]
 
 
 def matrices(result: Mapping[str, Any]) -> str:

@@ -15,9 +15,10 @@ from gtalign_jax.data import intents
 from gtalign_jax.data.prompts import Encoded
 from gtalign_jax.data.records import Record
 from gtalign_jax.evaluate import flips
-from gtalign_jax.evaluate.compare import RESAMPLES, aligned
+from gtalign_jax.evaluate.compare import RESAMPLES
 from gtalign_jax.evaluate.interventions import by_source
-from gtalign_jax.game import conditions, demand, measures, paired, pricing, responses, reward
+from gtalign_jax.evaluate.tables import aligned
+from gtalign_jax.game import conditions, demand, measures, pricing, resampling, responses, reward
 from gtalign_jax.game.conditions import Condition
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.types import ACTIONS
@@ -105,7 +106,7 @@ def _curve(
   out: dict[str, Any] = {"n": P, "points": []}
   if not P:
     return out
-  drawn = {name: [paired.bootstrap({name: mean_PV[:, v]}, RESAMPLES)[name] for v in range(V)]
+  drawn = {name: [resampling.bootstrap({name: mean_PV[:, v]}, RESAMPLES)[name] for v in range(V)]
            for name, mean_PV in table.mean.items()}  # fmt: skip
   for v, value in enumerate(sweep.values):
     point: dict[str, Any] = {sweep.name: value}
@@ -200,7 +201,7 @@ def _lines(source: str, part: Mapping[str, Any], name: str) -> str:
     cells += point.get("closed_form", {}).values()
     grid.append([source, f"{point[name]:g}", *(f"{each:.3f}" for each in cells)])
   shown = ", ".join(
-    "{} {:.2f} [{:.2f}, {:.2f}]".format(key, part[key], *part[f"{key}_interval"])
+    f"{key} {resampling.spanned(part[key], part[f'{key}_interval'], '.2f')}"
     for key in ("monotone", "moved", "elasticity")
     if part[key] is not None
   )

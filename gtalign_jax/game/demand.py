@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gtalign_jax.game.paired import LEVEL
+from gtalign_jax.game.resampling import FEWEST, LEVEL
 
 
 def elasticity(price_K: Sequence[float], tokens_NK: Any, resamples: int) -> dict[str, Any]:
@@ -16,8 +16,8 @@ def elasticity(price_K: Sequence[float], tokens_NK: Any, resamples: int) -> dict
   tokens_NK: of the response of prompt n at price k, NaN where there is none. Prices of 0 have no
   logarithm and are left out, as are prompts without a response at one of the others. -0.5: one per
   cent more on the price, half a per cent fewer tokens. The interval is a percentile bootstrap over
-  prompts. None with fewer than two different prices above 0 or without any prompt;
-  elasticity_prompts counts them.
+  prompts, NaN with fewer than FEWEST. None with fewer than two different prices above 0 or without
+  any prompt; elasticity_prompts counts them.
   """
   log_K = np.log([each for each in price_K if each > 0])
   tokens_NK = np.asarray(tokens_NK, np.float64).reshape(-1, len(price_K))
@@ -32,6 +32,7 @@ def elasticity(price_K: Sequence[float], tokens_NK: Any, resamples: int) -> dict
     mean_RK = np.concatenate([np.ones((1, count)), drawn_RN]) @ tokens_NK / count
     # rounded: tokens that never change have the elasticity 0, not -6e-16
     slope_R = np.round(np.log(mean_RK) @ centred_K / (centred_K**2).sum(), 12) + 0.0
-    low, high = np.percentile(slope_R[1:], [50 - LEVEL / 2, 50 + LEVEL / 2])
-    out = {"elasticity": float(slope_R[0]), "elasticity_interval": [float(low), float(high)]}
+    ends = np.percentile(slope_R[1:], [50 - LEVEL / 2, 50 + LEVEL / 2]).tolist()
+    interval = ends if count >= FEWEST else [np.nan, np.nan]
+    out = {"elasticity": float(slope_R[0]), "elasticity_interval": interval}
   return out | {"elasticity_prompts": count}

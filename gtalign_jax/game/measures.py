@@ -111,6 +111,9 @@ def _sums(values_NK: np.ndarray, of_N: np.ndarray, size: int) -> np.ndarray:
 class Calibration(NamedTuple):
   """error_R, order_R: by role, in the order of ROLES. score_N: c of each row, NaN without target.
 
+  off_NR, targets_N: of each row, the sum of |prediction - target| / 10, and how many targets it
+  had: error_R is the ratio of their sums.
+
   error: mean |prediction - target| / 10. order: share of pairs of actions of one sample that are
   predicted in the order in which they came out. score: 1 - mean ((prediction - target) / 10)^2,
   at least 0.
@@ -119,6 +122,8 @@ class Calibration(NamedTuple):
   error_R: np.ndarray
   order_R: np.ndarray
   score_N: np.ndarray
+  off_NR: np.ndarray
+  targets_N: np.ndarray
 
 
 def calibration(
@@ -175,6 +180,8 @@ def calibrate(
     error_R if has_NA.any() else np.full(len(ROLES), np.nan),
     _order(said_NAR, target_NAR, has_NA),
     np.where(has_NA.any(1), np.maximum(worth_N, 0.0), np.nan),
+    abs(off_NAR).sum(1),
+    has_NA.sum(1),
   )
 
 

@@ -1,8 +1,8 @@
-"""Scored runs against each other: rows paired by prompt, means, and paired bootstrap intervals.
+"""Scored runs against each other: rows paired by prompt, means, differences with intervals.
 
-The numbers of a pair of point clouds are those of `game.metrics`; here are pairing, data sources,
-efficiency and intervals. NumPy only, so that `gtalign compare` starts fast. Users: `evaluate/` for
-files of rows, `report/` for the policies of one run.
+The numbers of a pair of point clouds are those of `game.metrics`, intervals and tests those of
+`game.resampling`; here are pairing, data sources and efficiency. NumPy only, so that `gtalign
+compare` starts fast. Users: `evaluate/` for files of rows, `report/` for the policies of one run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +18,17 @@ import numpy as np
 
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
-from gtalign_jax.game import metrics
+from gtalign_jax.game import metrics, resampling
 
 # numbers of a row: the first two are required, those from the fourth on cannot be negative
 COLUMNS = (
   "user_reward", "llm_reward", "answer_reward", "completion_tokens", "response_tokens", "parsed",
   "outcome_welfare",
 )  # fmt: skip
-MEASURED = {"outcome": "outcome_welfare", "answer": "answer_reward", "parse": "parsed"}
-LEVEL = 95  # percent, of the bootstrap intervals
+MEASURED = {
+  "outcome": "outcome_welfare", "answer": "answer_reward", "parse": "parsed",
+  "completion_tokens": "completion_tokens",
+}  # fmt: skip
 
 
 class ScoredRun(NamedTuple):
@@ -34,7 +36,8 @@ class ScoredRun(NamedTuple):
 
   places: id -> its place in each array of `columns` (COLUMNS, NaN where absent). source:
   data_source per id, or None. seen: all ids, including those whose every row is null. counts: rows,
-  null_rows, averaged_ids (ids made of several rows).
+  null_rows, averaged_ids (ids made of several rows). parts: of measures that are no means over ids
+  (rewards/parts.py), as `resampling` has them.
   """
 
   name: str
@@ -43,6 +46,7 @@ class ScoredRun(NamedTuple):
   source: list[str | None]
   seen: frozenset[str]
   counts: dict[str, int]
+  parts: Mapping[str, np.ndarray] = {}
 
 
 def scored_run(
@@ -57,7 +61,7 @@ def scored_run(
   nulls, seen = 0, set()
   for line, row in rows:
     where = f"{path}:{line}"
-    key, values = _key(row, where), _values(row, where)
+    key, values = key_of(row, where), _values(row, where)
     seen.add(key)
     if math.isnan(values[0]) or math.isnan(values[1]):  # no verdict is not a verdict of 0
       nulls += 1
@@ -127,12 +131,14 @@ def shared_ids(a: ScoredRun, b: ScoredRun) -> list[str]:
 
 
 def _comparison(runs: Sequence[ScoredRun], epsilon: float, resamples: int) -> dict:
-  pairs = [(a, b, shared_ids(a, b)) for a, b in itertools.combinations(runs, 2)]
-  return {
-    "runs": {run.name: means(run) for run in runs},
-    # two runs that share prompts need not share any of one source
-    "pairs": [_pair(a, b, ids, epsilon, resamples) for a, b, ids in pairs if ids],
-  }
+  found = [(a, b, shared_ids(a, b)) for a, b in itertools.combinations(runs, 2)]
+  # two runs that share prompts need not share any of one source
+  pairs = [_pair(a, b, ids, epsilon, resamples) for a, b, ids in found if ids]
+  for name in {name for pair in pairs for name in pair["difference"]}:
+    asked = [pair["difference"][name] for pair in pairs if name in pair["difference"]]
+    for each, p in zip(asked, resampling.holm([each["p"] for each in asked])):
+      each["p_holm"] = p  # of the pairs of this measure
+  return {"runs": {run.name: means(run) for run in runs}, "pairs": pairs}
 
 
 def means(run: ScoredRun) -> dict[str, float | int | None]:
@@ -150,6 +156,7 @@ def means(run: ScoredRun) -> dict[str, float | int | None]:
     "response_token_frac": _ratio(run.columns["response_tokens"], tokens),
     "completion_tokens": _mean(tokens),
     "parse": _mean(run.columns["parsed"]),
+    **{k: None if math.isnan(v) else v for k, v in resampling.values(run.parts).items()},
     **run.counts,
   }
 
@@ -157,48 +164,32 @@ def means(run: ScoredRun) -> dict[str, float | int | None]:
 def _pair(
   a: ScoredRun, b: ScoredRun, ids: list[str], epsilon: float, resamples: int
 ) -> dict[str, Any]:
-  points_a, points_b = points(a, ids), points(b, ids)
-  per_a, per_b = (metrics.per_point(*each.T) for each in (points_a, points_b))
-  difference = {name: per_a[name] - per_b[name] for name in per_a}
-  parsed_a, parsed_b = (_column(run, "parsed", ids) for run in (a, b))
-  # one row that does not say whether it parsed makes the whole difference meaningless
-  if not np.isnan(parsed_a + parsed_b).any():
-    difference["parse"] = parsed_a - parsed_b
   return {
     "a": a.name,
     "b": b.name,
     "n_shared": len(ids),
     "n_dropped": len(a.seen & b.seen) - len(ids),  # in both files, but null in one of them
-    **metrics.compare(points_a, points_b, epsilon),
-    "difference": bootstrap(difference, resamples),
+    **metrics.compare(points(a, ids), points(b, ids), epsilon),
+    "difference": resampling.differences(measures(a, ids), measures(b, ids), resamples),
   }
+
+
+def measures(run: ScoredRun, ids: Sequence[str]) -> dict[str, np.ndarray]:
+  """Parts of all measures over `ids`; those of COLUMNS only where every id has them.
+
+  One row that does not say whether it parsed makes the whole difference meaningless.
+  """
+  whole = metrics.per_point(*points(run, ids).T)
+  columns = {name: _column(run, column, ids) for name, column in MEASURED.items()}
+  whole |= {name: each for name, each in columns.items() if not np.isnan(each).any()}
+  places = [run.places[each] for each in ids]
+  out = {name: resampling.of_values(each) for name, each in whole.items()}
+  return out | {name: each[places] for name, each in run.parts.items()}
 
 
 def intervals(run: ScoredRun, resamples: int) -> dict[str, dict[str, float]]:
-  """Mean and percentile interval over the prompts of one run, of each measure that all have."""
-  measures = metrics.per_point(*points(run).T)
-  for name, column in MEASURED.items():
-    if not np.isnan(run.columns[column]).any():
-      measures[name] = run.columns[column]
-  return bootstrap(measures, resamples)
-
-
-def bootstrap(difference: dict[str, np.ndarray], resamples: int) -> dict[str, dict[str, float]]:
-  """Percentile intervals of mean differences a - b, ids drawn with replacement in whole pairs."""
-  values_ND = np.stack(list(difference.values()), axis=1)
-  count = len(values_ND)
-  rng = np.random.default_rng(0)  # a fixed seed: the same files give the same intervals
-  drawn = np.empty((resamples, values_ND.shape[1]))
-  for each in range(resamples):  # counts instead of drawn rows: memory stays linear in N
-    times_N = np.bincount(rng.integers(count, size=count), minlength=count)
-    # one draw for all measures: their intervals then speak of the same resampled prompts
-    drawn[each] = times_N @ values_ND / count
-  low, high = np.percentile(drawn, [50 - LEVEL / 2, 50 + LEVEL / 2], axis=0)
-  means = values_ND.mean(axis=0)
-  return {
-    name: {"mean": float(means[i]), "low": float(low[i]), "high": float(high[i])}
-    for i, name in enumerate(difference)
-  }
+  """Mean and percentile interval over the prompts of one run, of each measure that it has."""
+  return resampling.intervals(measures(run, list(run.places)), resamples)
 
 
 def restricted(run: ScoredRun, source: str) -> ScoredRun:
@@ -207,10 +198,11 @@ def restricted(run: ScoredRun, source: str) -> ScoredRun:
   ids = list(run.places)
   places = {ids[place]: new for new, place in enumerate(keep)}
   columns = {name: values[keep] for name, values in run.columns.items()}
-  return ScoredRun(run.name, places, columns, [source] * len(keep), frozenset(places), {})
+  parts = {name: each[keep] for name, each in run.parts.items()}
+  return ScoredRun(run.name, places, columns, [source] * len(keep), frozenset(places), {}, parts)
 
 
-def _key(row: dict[str, Any], where: str) -> str:
+def key_of(row: Mapping[str, Any], where: str) -> str:
   """The id as strict JSON text, so that 1 and "1" differ; samples of one prompt share its id."""
   key = row.get("id")
   if key is None:

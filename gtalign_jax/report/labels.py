@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gtalign_jax.types import ACTION_WORDS as ACTION_WORDS
+from gtalign_jax.types import POLICIES
 
-ORDER = ("grpo", "sft", "base")  # newest first: differences read as what training added
 NAMES = {"base": "base", "sft": "SFT", "grpo": "GRPO"}
 # Legible on white and on near-black, and told apart by readers who see no red or green.
 TINTS = ("#8c96a3", "#3b8bd0", "#e07b39", "#8f6fc8", "#3aa38a", "#c4628f")
-COLOURS = dict(zip(("base", "sft", "grpo"), TINTS))
+COLOURS = dict(zip(reversed(POLICIES), TINTS))
 SPARE = TINTS[3:]  # for policies that another tool put under eval/
 TYPE_WORDS = {"DQ": "definite (DQ)", "VQ": "vague (VQ)"}
 # how a conversation ended, in the order of the columns of its table

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from gtalign_jax import config as configs
 from gtalign_jax import jsonl
 from gtalign_jax.errors import BadInput
-from gtalign_jax.game import paired
+from gtalign_jax.game import paired, resampling
 from gtalign_jax.game.metrics import per_point
-from gtalign_jax.report.labels import ORDER, label
+from gtalign_jax.report.labels import label
+from gtalign_jax.types import POLICIES
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def load(workdir: str | Path) -> Report:
   config = jsonl.read_object(workdir / "config.json")
   found = {path.stem: path for path in sorted(workdir.glob("eval/*.jsonl"))}
   # known policies by age, then what a user evaluated by hand
-  order = [*(name for name in ORDER if name in found), *(n for n in found if n not in ORDER)]
+  order = [*(n for n in POLICIES if n in found), *(n for n in found if n not in POLICIES)]
   lines, runs = {}, {}
   for name in order:
     try:
@@ -129,7 +130,6 @@ COLUMNS = (
   ("decision", "{:.3f}"), ("answer", "{:.3f}"), ("tokens", "{:.0f}"),
   ("prompts", "{}"), ("completions", "{}"),
 )  # fmt: skip
-FEWEST = 8  # prompts that a finding needs: fewer differ by which ones they happen to be
 
 
 def policies(report: Report) -> list[PolicyMeans]:
@@ -179,10 +179,10 @@ class Difference(NamedTuple):
 
   def _doubt(self, interval: Mapping[str, float], measure: str) -> str:
     """Why nothing is claimed of a measure; "" where something is."""
+    if self.prompts < resampling.FEWEST:
+      return f"No interval and no finding: these take {resampling.FEWEST} prompts or more."
     if interval["low"] <= 0 <= interval["high"]:
       return f"The interval includes zero: these prompts do not show a difference in {measure}."
-    if self.prompts < FEWEST:
-      return f"No finding: that takes {FEWEST} prompts or more."
     # whatever such a policy earns, it is not for playing the game
     if self.rates[0 if interval["mean"] > 0 else 1] == 0:
       return f"No finding in {measure}: not one chain of the larger side could be read."
@@ -195,17 +195,17 @@ class Difference(NamedTuple):
   @property
   def words(self) -> str:
     """The finding in a few sentences."""
-    gain, low, high = (self.welfare[key] for key in ("mean", "low", "high"))
-    text = (
-      f"{label(self.a)} against {label(self.b)}: W {gain:+.4f}, {paired.LEVEL} % paired "
-      f"bootstrap interval {low:+.4f} to {high:+.4f} over {self.prompts} held-out prompts. "
-      f"{self._claim(self.welfare, 'welfare')}"
-    )
-    if self.parse is None:
-      return text
-    gain, low, high = (self.parse[key] for key in ("mean", "low", "high"))
-    claim = self._claim(self.parse, "the parse rate")
-    return f"{text} Parse rate {gain:+.3f}, interval {low:+.3f} to {high:+.3f}. {claim}"
+    told = [self._told("W", self.welfare, "welfare")]
+    if self.parse is not None:
+      told.append(self._told("Parse rate", self.parse, "the parse rate"))
+    head = f"{label(self.a)} against {label(self.b)}, {self.prompts} held-out prompts: "
+    return head + " ".join(told)
+
+  def _told(self, title: str, interval: Mapping[str, float], measure: str) -> str:
+    gain, low, high = (interval[key] for key in ("mean", "low", "high"))
+    span = f", {resampling.LEVEL} % paired bootstrap interval {low:+.4f} to {high:+.4f}"
+    shown = span if self.prompts >= resampling.FEWEST else ""
+    return f"{title} {gain:+.4f}{shown}. {self._claim(interval, measure)}"
 
 
 def differences(report: Report) -> list[Difference]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from gtalign_jax.game import measures
+from gtalign_jax.rewards import parts
 from gtalign_jax.rewards.chain import ERRORS
 from gtalign_jax.rewards.conversation import ENDED
-from gtalign_jax.types import ACTIONS, ROLES, USER_TYPES, action_of
+from gtalign_jax.types import ACTIONS, ROLES, USER_TYPES
 
 PARTS = {
   "user": "user_reward",
@@ -88,19 +89,14 @@ def _conversations(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def intervened(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """`measures.intervention` of the rows that were edited (column `intervention`)."""
-  edited = [(prompt_of(row["id"]), row["intervention"]) for row in rows if row.get("intervention")]
+  edited = [(prompt_of(row["id"]), row) for row in rows if row.get("intervention")]
   number = {prompt: n for n, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in edited))}
-
-  held = [
-    (action_of(cell) == action_of(each["own"]), number[prompt])
-    for prompt, each in edited
-    if each["own"]  # what names no action has none to hold
-    for cell in each["placebo"]
-  ]
+  found = [(number[prompt], parts.edits(row)) for prompt, row in edited]
+  held = [(each, of) for of, edit in found for each in edit["hold"]]
   return measures.intervention(
-    [each["named"] == each["edited"] for _, each in edited],
-    [each["action"] == action_of(each["edited"]) for _, each in edited],
-    [number[prompt] for prompt, _ in edited],
+    [edit["follow"][0] for _, edit in found],
+    [edit["carry"][0] for _, edit in found],
+    [of for of, _ in found],
     [each for each, _ in held],
     [of for _, of in held],
   )
@@ -127,19 +123,11 @@ def _truth(valid: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _types(parsed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   """What chains and responses make of questions whose label says whether they are definite."""
-  definite, vague = (
-    [each for each in parsed if each.get("type_label") == name] for name in USER_TYPES
-  )
-  declaring = [each for each in definite + vague if each["user_type"]]
-  right = sum(each["user_type"] == each["type_label"] for each in declaring)
-  asked, answered = (
-    sum(each["action"] == name for each in part)
-    for name, part in zip(("CQ", "DA"), (definite, vague))
-  )
+  found = [parts.types(each) for each in parsed]
+  names = parts.types({})
   return {
-    "game/type_accuracy": _share(right, len(declaring)),
-    "game/over_clarified": _share(asked, len(definite)),
-    "game/under_clarified": _share(answered, len(vague)),
+    f"game/{name}": _share(*(sum(each[name][side] for each in found) for side in (0, 1)))
+    for name in names
   }
 
 
@@ -148,8 +136,7 @@ def _measures(parsed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   # get: rows that an older version has written lack the column
   games = [each for each in parsed if each.get("payoff")]
   rows, stated = matrices(games), [each["sums"] for each in games if each.get("sums")]
-  # paper mode calls rows without verdict valid; what they realised is nobody's judgement
-  judged = [each for each in games if each["judge_score"] is not None]
+  judged = [each for each in games if parts.judged(each)]
   found = calibrate(judged)
   out = {
     "game/distinct_frac": measures.distinct(rows),
@@ -210,18 +197,14 @@ def calibrate(judged: Sequence[Mapping[str, Any]]) -> measures.Calibration:
 
 def _utilities(judged: Sequence[Mapping[str, Any]]) -> np.ndarray:
   """utility_NR, (L, U) of scored rows."""
-  # L before rewards.llm_calibration: what a row predicts is no part of what actions are worth
-  pairs = [
-    (each.get("llm_uncalibrated", each["llm_reward"]), each["user_reward"]) for each in judged
-  ]
-  return np.array(pairs, np.float64).reshape(-1, len(ROLES))
+  return np.array([parts.utility(each) for each in judged], np.float64).reshape(-1, len(ROLES))
 
 
 def _index(names: Sequence[str], name: str | None) -> int:
   return -1 if name is None else names.index(name)
 
 
-def _share(count: int, of: int) -> float:
+def _share(count: float, of: float) -> float:
   return count / of if of else math.nan  # not 0: nothing was there to count
 
 
