@@ -54,7 +54,7 @@ def note(comparison: Mapping[str, Any]) -> str:
 
 def _block(title: str, comparison: Mapping[str, Any], epsilon: float) -> str:
   runs, pairs = comparison["runs"], comparison["pairs"]
-  lines = [f"== {title}", *tables.aligned(tables.grid("run", COLUMNS, runs, tables.number))]
+  lines = [f"== {title}", *tables.aligned(_runs(comparison))]
   if len(runs) == 2:
     return "\n".join([*lines, *(line for pair in pairs for line in _pair_lines(pair, epsilon))])
   # a letter for each run: names would make the columns too wide
@@ -125,16 +125,25 @@ def _pair_lines(pair: Mapping[str, Any], epsilon: float) -> list[str]:
   return [*lines, f"  dominance  {wins}"]
 
 
+def grids(
+  comparison: Mapping[str, Any],
+) -> tuple[Grid, list[tuple[str, Grid]], list[tuple[str, Grid]], list[str]]:
+  """All tables: the runs, those of each source, every pair by measure; and what is to be said."""
+  short = {name: name for name in comparison["runs"]}
+  sources = [(name, _runs(part)) for name, part in comparison["sources"].items()]
+  pairs = matrices(comparison, short, tables.signed)
+  return _runs(comparison), sources, pairs, note(comparison).split("\n")
+
+
 def markdown(comparison: Mapping[str, Any]) -> str:
   """The comparison as Markdown: the runs, every pair of them, and the runs by source."""
-  lines = ["# Comparison of runs", "", *_runs(comparison), "", note(comparison)]
-  short = {name: name for name in comparison["runs"]}
-  for head, grid in matrices(comparison, short, tables.signed):
+  runs, sources, pairs, notes = grids(comparison)
+  lines = ["# Comparison of runs", "", *tables.markdown(runs)]
+  lines += [line for each in notes for line in ("", each)]
+  for head, grid in [*pairs, *((f"Of {name}", grid) for name, grid in sources)]:
     lines += ["", f"## {head}", "", *tables.markdown(grid)]
-  for source, part in comparison["sources"].items():
-    lines += ["", f"## Of {source}", "", *_runs(part)]
   return "\n".join(lines) + "\n"
 
 
-def _runs(comparison: Mapping[str, Any]) -> list[str]:
-  return tables.markdown(tables.grid("run", COLUMNS, comparison["runs"], tables.number))
+def _runs(comparison: Mapping[str, Any]) -> Grid:
+  return tables.grid("run", COLUMNS, comparison["runs"], tables.number)

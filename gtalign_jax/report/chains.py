@@ -29,11 +29,13 @@ def samples(rows: Sequence[Row], mode: str) -> list[dict[str, Any]]:
   than three prompts have a chain that parses, others follow as they are, with the reason they were
   refused.
   """
-  found = []
-  for title, row in pick(rows):
-    reason = str(row.get("parse_error") or "") if row.get("parsed") is False else ""
-    found.append(head(title, row) | shown(row["completion"], mode, reason))
-  return found
+  return [head(title, row) | written(row, mode) for title, row in pick(rows)]
+
+
+def written(row: Row, mode: str) -> dict[str, Any]:
+  """The completion of a row as the page shows it; see `shown`."""
+  reason = str(row.get("parse_error") or "") if row.get("parsed") is False else ""
+  return shown(row["completion"], mode, reason)
 
 
 def readable(rows: Sequence[Row]) -> list[Row]:

@@ -7,7 +7,7 @@ import html
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gtalign_jax.game.metrics import front
+from gtalign_jax.looks import look
 from gtalign_jax.report.labels import ACTION_WORDS, ENDED_WORDS, TINTS, colour, label
 from gtalign_jax.report.results import Row, warnings
 from gtalign_jax.types import ACTIONS
@@ -192,8 +193,60 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
   return figure
 
 
+# of the report over several runs: a line for each run
+ACROSS = {
+  "Welfare W": "W", "Outcome welfare": "rewards/outcome/mean", "Answer": "rewards/answer/mean",
+  "Chains that can be read": "chain/parse_rate",
+  "Payoffs: variance by prompt (ICC)": "game/payoff_icc",
+  "Regret of the chosen action, in W": "game/regret",
+  "Completion length, tokens": "completions/mean_length",
+  "Entropy, nats a token": "entropy",
+}  # fmt: skip
+
+
+def across(metrics: Mapping[str, Sequence[Row]]) -> list[tuple[str, str]]:
+  """(title, SVG) of each panel of ACROSS that a run has numbers for; metrics: by run.
+
+  Lines: running means of the updates; marks: held-out prompts.
+  """
+  with _style():
+    drawn = [(title, _across(key, metrics)) for title, key in ACROSS.items()]
+    found = [(title, _svg(figure, title)) for title, figure in drawn if figure is not None]
+    return [("Runs", _svg(_key(list(metrics)), "Runs")), *found] if found else []
+
+
+def _across(key: str, metrics: Mapping[str, Sequence[Row]]) -> Figure | None:
+  figure = Figure(figsize=(4.2, 2.9), layout="constrained")
+  axes = figure.add_subplot()
+  for index, rows in enumerate(metrics.values()):
+    own = look(index)
+    step, value = series([row for row in rows if row["phase"] == "grpo"], key)
+    if len(step):
+      line: dict[str, Any] = dict(color=own.color, linestyle=own.linestyle, linewidth=1.6)
+      axes.plot(step, _running_mean(value), **line)
+      held_out = [r for r in rows if r["phase"] == "eval" and r.get("policy") == "grpo"]
+      axes.plot(*series(held_out, key), own.marker, color=own.color, markersize=5)
+  if not axes.lines:
+    return None
+  axes.set_xlabel("update", fontsize=8)
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+  axes.tick_params(length=0, labelsize=8)
+  return figure
+
+
+def _key(names: Sequence[str]) -> Figure:
+  """The legend of all panels as one of its own: in each it would hide the curves of many runs."""
+  figure = Figure(figsize=(4.2, max(2.9, 0.21 * len(names))))
+  axes = figure.add_subplot()
+  axes.set_axis_off()
+  for index, name in enumerate(names):
+    axes.plot([], [], label=label(name), markersize=6, **look(index)._asdict())
+  axes.legend(loc="center", fontsize=10, handlelength=3)
+  return figure
+
+
 def scatter(clouds: Mapping[str, np.ndarray]) -> str:
-  """(U, L) of every held-out prompt and policy, Pareto fronts as lines, means as diamonds.
+  """(U, L) of every held-out prompt and policy, Pareto fronts as lines, means as large marks.
 
   clouds: policy -> [N, 2] of (U, L).
   """
@@ -201,11 +254,14 @@ def scatter(clouds: Mapping[str, np.ndarray]) -> str:
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for index, (policy, cloud) in enumerate(clouds.items()):
-      tint = colour(policy, index)
-      axes.scatter(cloud[:, 0], cloud[:, 1], s=16, color=tint, alpha=0.45, linewidths=0)
-      axes.plot(*front(cloud).T, color=tint, linewidth=1.4, marker=".", markersize=5)
-      u, l = cloud.mean(axis=0)  # the only mark with a label: the legend shows diamonds
-      axes.plot(u, l, "D", color=tint, markersize=8, markeredgecolor=INK, label=label(policy))
+      tint, own, many = colour(policy, index), look(index), len(clouds) > 3
+      faint: dict[str, Any] = dict(s=9 if many else 16, alpha=0.2 if many else 0.45, linewidths=0)
+      axes.scatter(*cloud.T, color=tint, marker=own.marker, **faint)
+      line: dict[str, Any] = dict(color=tint, linestyle=own.linestyle, linewidth=1.4)
+      axes.plot(*front(cloud).T, marker=own.marker, markersize=4, **line)
+      mean: dict[str, Any] = dict(marker=own.marker, markersize=9, markeredgecolor=INK)
+      # the only mark with a label
+      axes.plot(*cloud.mean(axis=0), label=label(policy), **line, **mean)
     axes.set_xlabel("user utility U")
     axes.set_ylabel("LLM utility L")
     axes.tick_params(length=0)

@@ -58,8 +58,13 @@ def _sample(title: str, row: Row, mode: str) -> dict[str, Any]:
   return chains.head(title, row) | {
     "intent": str(intent.get("text", "")) if isinstance(intent, Mapping) else "",
     "ended": ENDED_WORDS.get(ended, ended),
-    "turns": [_turn(turn, mode) for turn in turns(row)],
+    "turns": shown_turns(row, mode),
   }
+
+
+def shown_turns(row: Row, mode: str) -> list[dict[str, Any]]:
+  """The turns of a conversation as the page shows them; [] where the row is none."""
+  return [_turn(turn, mode) for turn in turns(row)]
 
 
 def _turn(turn: Mapping[str, Any], mode: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gtalign_jax.looks import look
 from gtalign_jax.types import ACTION_WORDS as ACTION_WORDS
 from gtalign_jax.types import POLICIES
 
@@ -9,7 +10,6 @@ NAMES = {"base": "base", "sft": "SFT", "grpo": "GRPO"}
 # Legible on white and on near-black, and told apart by readers who see no red or green.
 TINTS = ("#8c96a3", "#3b8bd0", "#e07b39", "#8f6fc8", "#3aa38a", "#c4628f")
 COLOURS = dict(zip(reversed(POLICIES), TINTS))
-SPARE = TINTS[3:]  # for policies that another tool put under eval/
 TYPE_WORDS = {"DQ": "definite (DQ)", "VQ": "vague (VQ)"}
 # how a conversation ended, in the order of the columns of its table
 ENDED_WORDS = {
@@ -24,5 +24,5 @@ def label(policy: str) -> str:
 
 
 def colour(policy: str, index: int = 0) -> str:
-  """The colour of a policy in every chart; `index` picks one for a policy that has none."""
-  return COLOURS.get(policy, SPARE[index % len(SPARE)])
+  """The colour of a policy or run in every chart; `index` picks that of one that has none."""
+  return COLOURS.get(policy, look(index).color)

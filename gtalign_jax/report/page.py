@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jinja2
 
 from gtalign_jax import __version__, files
 from gtalign_jax import config as configs
 from gtalign_jax.game import paired
-from gtalign_jax.report import chains, charts, conversations, decides, measured, results
+from gtalign_jax.report import chains, charts, conversations, decides, measured, results, template
 from gtalign_jax.report.labels import ACTION_WORDS, colour, label
 from gtalign_jax.report.results import Report, Row
 from gtalign_jax.rewards import chain
@@ -32,9 +31,6 @@ PACKAGES = (
   "transformers", "tokenizers", "datasets", "tensorflow-datasets", "grain", "math-verify",
   "sacrebleu", "matplotlib", "libtpu",
 )  # fmt: skip
-# Control characters, as the signs that Unicode has for them; those above 127 have none.
-CONTROLS = {each: 0x2400 + each for each in range(32) if chr(each) not in "\t\n"}
-CONTROLS |= {127: 0x2421} | dict.fromkeys(range(128, 160), 0xFFFD)
 
 
 def write(workdir: str | Path) -> Path:
@@ -51,14 +47,7 @@ def write(workdir: str | Path) -> Path:
 
 def render(report: Report, devices: str = "") -> str:
   """The page. devices: what the run computes on, "" where that is not known."""
-  source = (Path(__file__).parent / "page.html").read_text("utf-8")
-  # whatever a model, a prompt or a config wrote is escaped where it enters the page
-  page = jinja2.Environment(autoescape=True).from_string(source)
-  text = page.render(_facts(report) | {"facts": _head(report, devices)})
-  # the template has none of its own; a browser would drop them, or act on them
-  text = text.translate(CONTROLS)
-  # lone surrogates that a model wrote have no UTF-8; browsers show &#55296; as a replacement mark
-  return text.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
+  return template.filled("page.html", _facts(report) | {"facts": _head(report, devices)})
 
 
 def _facts(report: Report) -> dict[str, Any]:
