@@ -246,6 +246,15 @@ def test_an_answer_is_stopped(server, chat, key):
   assert server[1].cancelled == before + 1
 
 
+def test_a_system_message_leads_the_conversation(server, chat):
+  chat.get_by_text("System message", exact=True).click()
+  chat.fill("#system", "Two people are meant if none is named.")
+  ask(chat)
+  over(chat)
+  lead = {"role": "system", "content": "Two people are meant if none is named."}
+  assert server[1].requests[-1]["messages"] == [lead, {"role": "user", "content": QUESTION}]
+
+
 def test_by_keyboard(server, chat):
   expect(chat.locator("#question")).to_be_focused()
   chat.keyboard.type("one")
@@ -257,12 +266,12 @@ def test_by_keyboard(server, chat):
   chat.select_option("#policy", "pay_per_token")
   chat.focus("#new")
   order = []
-  for _ in range(14):
+  for _ in range(15):
     chat.keyboard.press("Tab")
     order.append(chat.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert chat.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
   assert order == [
-    *["SUMMARY"] * 3, *["INPUT"] * 5, "again", "add", "policy", "price", "question", "send",
+    *["SUMMARY"] * 4, *["INPUT"] * 5, "again", "add", "policy", "price", "question", "send",
   ]  # fmt: skip
 
 
