@@ -84,11 +84,13 @@ def sampling_of(
 class Own(NamedTuple):
   """What rows of a server have of their own, in place of what `Sampling` says for all.
 
-  options: of their draws. budget_B: int32 new tokens, at most `Sampling.budget`.
+  options: of their draws. budget_B: int32 new tokens, at most `Sampling.budget`. begun_B: int32
+  tokens that they had when their draws began, which are numbered from there.
   """
 
   options: Options
   budget_B: Leaf
+  begun_B: Leaf
 
 
 class DecodeInputs(NamedTuple):
@@ -138,7 +140,8 @@ def _draw(
   row_B = (state.row_P[:, None] * G + jnp.arange(G, dtype=jnp.int32)).reshape(-1)
   if branched(state):  # branches are compared, so those of a prompt draw the same numbers
     row_B = jnp.repeat(state.row_P, G)
-  uniform_B = row_uniforms(inputs.key, inputs.step, row_B, state.count_B)
+  t_B = state.count_B - state.own.begun_B if state.own else state.count_B
+  uniform_B = row_uniforms(inputs.key, inputs.step, row_B, t_B)
   if state.own:
     return sample_each(logits_BV, uniform_B, state.own.options)
   return sample(
@@ -149,6 +152,13 @@ def _draw(
     top_p=sampling.top_p,
     min_p=sampling.min_p,
   )
+
+
+def draw(
+  sampling: Sampling, logits_BV: jax.Array, inputs: DecodeInputs, state: DecodeState
+) -> DecodeState:
+  """The state once every row has drawn its next token."""
+  return _record(sampling, state, _draw(sampling, logits_BV, inputs, state), inputs.stop_table)
 
 
 def branched(state: DecodeState) -> bool:
@@ -313,7 +323,7 @@ def refill(
 
   done_B = rows(state.done_B, fresh.done_B)
   if branched(state):
-    slot, model = (state.clock - 1) % _slots(sampling, state), decoding.layout(sampling.layout)
+    slot, model = (state.clock - 1) % slots_of(sampling, state), decoding.layout(sampling.layout)
     state = state._replace(
       branch_B=rows(state.branch_B, fresh.branch_B),
       row_cache=model.place(state.row_cache, fresh.row_cache, slot, source_P),
@@ -337,7 +347,8 @@ def refill(
   return context, state
 
 
-def _slots(sampling: Sampling, state: DecodeState) -> int:
+def slots_of(sampling: Sampling, state: DecodeState) -> int:
+  """Slots of the row caches."""
   return state.row_cache.v[0].shape[decoding.layout(sampling.layout).SLOTS]
 
 
@@ -368,7 +379,7 @@ def segment(
   min_free: so many slots whose rows have all ended are worth an end of the segment, too.
   """
   G, model = sampling.group_size, decoding.layout(sampling.layout)
-  end, slots = state.clock + sampling.segment, _slots(sampling, state)
+  end, slots = state.clock + sampling.segment, slots_of(sampling, state)
 
   def body(state: DecodeState) -> DecodeState:
     # the newest token enters the cache, then the next one is drawn

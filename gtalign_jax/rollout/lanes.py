@@ -23,9 +23,12 @@ from gtalign_jax.parallel.mesh import row_shards
 from gtalign_jax.parallel.programs import Program, Table
 from gtalign_jax.rollout import engine as engines
 from gtalign_jax.rollout import generate
+from gtalign_jax.rollout.amend import Amendment, amend
 from gtalign_jax.rollout.engine import Engine
 from gtalign_jax.rollout.generate import DecodeInputs, DecodeState, Own, Sampling
 from gtalign_jax.types import Context
+
+AMENDED = 256  # tokens that an amendment may add: payoffs have about 130
 
 
 class Asked(NamedTuple):
@@ -107,9 +110,27 @@ class Lanes:
       column("temperature", f32), column("top_k", np.int32), column("top_p", f32),
       column("min_p", f32),
     )  # fmt: skip
-    own = Own(options, column("budget", np.int32))
+    own = Own(options, column("budget", np.int32), np.zeros(width, np.int32))
     rows_of = sharding.rows(self.engine.programs.mesh)
     return distributed.to_device(own, jax.tree.map(lambda _: rows_of, own))
+
+  def amend(self, lane: int, head: Sequence[int], kept: int, number: int) -> bool:
+    """Row `lane`, still running, goes on from `head` instead of what it wrote.
+
+    kept: tokens that both begin with. number: of the draws from there on. False where `head` does
+    not fit, and nothing is done: a row of prompt and head does the same.
+    """
+    tail = head[kept:]
+    if not tail or len(tail) > AMENDED or len(head) >= self.engine.sampling.budget:
+      return False
+    tokens_M = np.zeros(AMENDED, np.int32)
+    tokens_M[: len(tail)] = tail
+    numbers = map(np.int32, (lane, kept, len(tail), number))
+    new = Amendment(next(numbers), next(numbers), tokens_M, *numbers)
+    self._state = self._program("amend")(
+      self._inputs, jax.tree.map(self._replicated, new), self._context, self._state
+    )
+    return True
 
   def run(self, min_free: int) -> None:
     """Decodes a segment, or until so many lanes are free; does not wait for it."""
@@ -170,8 +191,8 @@ def _own_of(mesh: Any, count: int) -> Own:
   def shape(dtype: Any) -> Any:
     return jax.ShapeDtypeStruct((count,), dtype, sharding=sharding.rows(mesh))
 
-  number = shape(jnp.float32)
-  return Own(Options(number, shape(jnp.int32), number, number), shape(jnp.int32))
+  number, count = shape(jnp.float32), shape(jnp.int32)
+  return Own(Options(number, count, number, number), count, count)
 
 
 def _vacant(engine: Engine, params: Any) -> Program:
@@ -206,12 +227,21 @@ def _decodes(engine: Engine, params: Any) -> Table:
   context, state = yield _vacant(engine, params)
   prepare = decoding.layout(engine.sampling.layout).prepare
   layers = yield Program(f"{engine.prefix}lane_layers", prepare, (params,))
-  inputs = engines.abstract_inputs(engine, params)._replace(layers=layers)
+  inputs = engines.abstract_inputs(engine, params)
+  scalar = engines.abstract_scalar(engine.programs.mesh)
+  tokens_M = engines.abstract_index(engine.programs.mesh, AMENDED)
+  state = yield Program(
+    f"{engine.prefix}lane_amend",
+    functools.partial(amend, engine.sampling),
+    (inputs, Amendment(scalar, scalar, tokens_M, scalar, scalar), context, state),
+    donated=(3,),
+  )
+  inputs = inputs._replace(layers=layers)
   for bucket in engine.buckets:
     state = yield Program(
       f"{engine.prefix}lane_decode",
       functools.partial(decode, engine.sampling, bucket),
-      (inputs, context, state, engines.abstract_scalar(engine.programs.mesh)),
+      (inputs, context, state, scalar),
       variant=(bucket,),
       donated=(2,),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +63,9 @@ class Choice:
     """Tokens of the completion so far."""
     return len(self._reader.ids) + self._ends
 
-  def _job(self, ids: np.ndarray, budget: int, part: str) -> Job:
+  def _job(
+    self, ids: np.ndarray, budget: int, part: str, head: Sequence[int] = (), kept: int = 0
+  ) -> Job:
     asked, loop, events = self._asked, asyncio.get_running_loop(), self._events
     number = zlib.crc32(f"{asked.seed}/{self.index}{part}".encode()) >> 1  # an int32
     sampled = (asked.temperature, asked.top_k, asked.top_p, asked.min_p)
@@ -71,7 +74,7 @@ class Choice:
       with contextlib.suppress(RuntimeError):  # the loop has ended, and its clients with it
         loop.call_soon_threadsafe(events.put_nowait, news)
 
-    return Job(lanes.Asked(ids, number, budget, *sampled), tell)
+    return Job(lanes.Asked(ids, number, budget, *sampled), tell, head, kept)
 
   async def deltas(self, desk: Desk) -> AsyncIterator[Delta]:
     """What the client gets, as it is written; the last one has `finish`. Raises Refused.
@@ -121,14 +124,15 @@ class Choice:
     self._edited = matrix
     if head == opening.ids:
       return False
-    desk.cancel(self.job)
     self._events = asyncio.Queue()  # what the row still wrote is not read
     self._reader.restart(head, spell(tokenizer, head))
     self._ends = 0
     if self._budget > len(head):
       prompt = np.asarray([*self._prompt, *head], np.int32)
-      self.job = self._job(prompt, self._budget - len(head), "/edited")
-      desk.submit([self.job], first=True)
+      same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(head, opening.ids))
+      kept = sum(1 for _ in same)
+      old, self.job = self.job, self._job(prompt, self._budget - len(head), "/edited", head, kept)
+      desk.go_on(old, self.job)
     return True
 
   def _read_opening(self) -> edit.Opening | None:

@@ -27,10 +27,16 @@ class News(NamedTuple):
 
 
 class Job:
-  """A row to sample. tell: called with its news, on the thread of the device."""
+  """A row to sample. tell: called with its news, on the thread of the device.
 
-  def __init__(self, asked: Asked, tell: Callable[[News], None]):
-    self.asked, self.tell = asked, tell
+  head: what its prompt ends with where it goes on from another job, which has written the first
+  `kept` tokens of it; only what follows the head is news.
+  """
+
+  def __init__(
+    self, asked: Asked, tell: Callable[[News], None], head: Sequence[int] = (), kept: int = 0
+  ):
+    self.asked, self.tell, self.head, self.kept = asked, tell, head, kept
     self.cancelled = False
     self.told = 0  # tokens
     self.since = time.monotonic()
@@ -53,22 +59,27 @@ class Desk:
     self.failure: str | None = None
     self._waiting: deque[Job] = deque()
     self._held: dict[int, Job] = {}  # lane -> its job
+    self._amended: list[tuple[Job, Job]] = []  # of `go_on`
     self._spent_s = 1.0  # a job in a lane, on average
     self._closing = False
     self._changed = threading.Condition()
     self._thread = threading.Thread(target=self._work, name="lanes", daemon=True)
     self._thread.start()
 
-  def submit(self, jobs: Sequence[Job], first: bool = False) -> None:
-    """Puts all jobs into the queue, or none: raises Full. first: goes on with what has begun."""
+  def submit(self, jobs: Sequence[Job]) -> None:
+    """Puts all jobs into the queue, or none: raises Full."""
     with self._changed:
       room = self.lanes.count - len(self._held) + self.most_waiting - len(self._waiting)
-      if not first and len(jobs) > room:
+      if len(jobs) > room:
         raise Full(max(1.0, self._spent_s * len(self._waiting) / self.lanes.count))
-      if self.failure is not None:
-        raise RuntimeError(self.failure)
-      (self._waiting.extendleft if first else self._waiting.extend)(jobs)
+      self._waiting.extend(jobs)
       self._count()
+      self._changed.notify()
+
+  def go_on(self, old: Job, new: Job) -> None:
+    """`new` goes on in the lane of `old`, from its head; in a free one where `old` has ended."""
+    with self._changed:
+      self._amended.append((old, new))
       self._changed.notify()
 
   def cancel(self, job: Job) -> None:
@@ -109,16 +120,30 @@ class Desk:
   def _take(self) -> bool:
     """Fills free lanes from the queue; waits while there is nothing to do. False: closed."""
     with self._changed:
-      while not self._waiting and not self._held:
+      while not (self._waiting or self._held or self._amended):
         if self._closing:
           return False
         self._changed.wait()
+      amended, self._amended = self._amended, []
+    elsewhere = [new for old, new in amended if not self._amend(old, new)]
+    with self._changed:
+      self._waiting.extendleft(elsewhere)
       empty = [lane for lane in range(self.lanes.count) if lane not in self._held]
       taken = {lane: self._waiting.popleft() for lane in empty[: len(self._waiting)]}
       self._held |= taken
       self._count()
     if taken:
       self.lanes.fill(list(taken), [job.asked for job in taken.values()])
+    return True
+
+  def _amend(self, old: Job, new: Job) -> bool:
+    """Lets `new` go on in the lane of `old`; False where that is not to be had."""
+    lane = next((lane for lane, job in self._held.items() if job is old), None)
+    old.cancelled = True
+    if lane is None or not self.lanes.amend(lane, new.head, new.kept, new.asked.number):
+      return False
+    self._held[lane] = new
+    new.told = len(new.head)
     return True
 
   def _publish(self) -> None:
@@ -130,7 +155,7 @@ class Desk:
       if job.cancelled or news.ended:
         over.append(lane)
       if not job.cancelled and (news.ids or news.ended):
-        if not job.told:
+        if not job.told and not job.head:
           self._meters.began(time.monotonic() - job.since, len(job.asked.ids))
         self._meters.tokens.labels("completion").inc(len(news.ids))
         job.told += len(news.ids)
@@ -146,7 +171,7 @@ class Desk:
   def _fail(self, reason: str) -> None:
     with self._changed:
       self.failure = reason
-      jobs = [*self._held.values(), *self._waiting]
+      jobs = [*self._held.values(), *self._waiting, *(new for _, new in self._amended)]
       self._held.clear()
       self._waiting.clear()
       self._count()

@@ -78,3 +78,47 @@ def test_budgets_are_of_each_row(lanes):
   assert out.done_B.all()
   length = len(alone(0)[0])
   assert out.count_B.tolist() == [1, min(length, 5), length]
+
+
+def lasting(lanes, ids, budget, count, **options):
+  """(number, what lane 1 writes) of a row that has no end within `count` tokens."""
+  for number in range(99):
+    lanes.fill([1], [Asked(np.asarray(ids, np.int32), number, budget, **options)])
+    for _ in range(3):
+      lanes.run(min_free=lanes.count + 1)
+    out = lanes.read()
+    lanes.free([1], out.done_B)
+    if out.count_B[1] >= count:
+      return number, out
+  raise AssertionError("every row ends at once")
+
+
+def test_an_amended_row_goes_on_as_from_its_new_prompt(lanes):
+  """It is cut off in the middle and goes on from other tokens; the others do not care."""
+  options = {"temperature": 1.3, "top_k": 20}
+  with programs.guarded():
+    first, before = lasting(lanes, IDS[5], 12, 7, **options)
+    head = [*before.tokens_BC[1, :4].tolist(), 20, 30, 40]
+    second, wanted = lasting(lanes, [*IDS[5], *head], 5, 4, **options)
+    lanes.fill([0, 1, 2], [asked(0), Asked(IDS[5], first, 12, **options), asked(2)])
+    for _ in range(3):
+      lanes.run(min_free=lanes.count + 1)
+    assert lanes.amend(1, head, 4, second)
+    for _ in range(5):
+      lanes.run(min_free=lanes.count + 1)
+    found = lanes.read()
+    lanes.free([0, 1, 2], found.done_B)
+  new = slice(7, 7 + wanted.count_B[1])
+  assert found.done_B.all() and found.count_B[1] == new.stop
+  assert found.tokens_BC[1, :7].tolist() == head
+  assert found.tokens_BC[1, new].tolist() == wanted.tokens_BC[1, : wanted.count_B[1]].tolist()
+  np.testing.assert_allclose(
+    found.logp_BC[1, new], wanted.logp_BC[1, : wanted.count_B[1]], atol=1e-5
+  )
+  for lane, index in ((0, 0), (2, 2)):
+    assert found.tokens_BC[lane, : found.count_B[lane]].tolist() == alone(index)[0].tolist()
+
+
+def test_what_an_amendment_cannot_hold_is_said(lanes):
+  assert not lanes.amend(0, list(range(12)), 4, 1)  # over the budget
+  assert not lanes.amend(0, [1, 2], 2, 1)  # nothing to add

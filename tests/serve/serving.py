@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+import time
 
 import numpy as np
 from scripted import tokenizer
@@ -49,10 +50,12 @@ class ScriptedLanes:
   A segment is eight tokens and waits for `gate`; asked: of every row, in order.
   """
 
-  def __init__(self, write, count=3, budget=900):
-    self.write, self.count, self.asked = write, count, []
+  def __init__(self, write, count=3, budget=900, segment_s=0.0):
+    self.write, self.count, self.segment_s, self.asked = write, count, segment_s, []
     self.gate = threading.Event()
     self.gate.set()
+    self.prompts, self._budgets = [()] * count, [0] * count
+    self.amended = 0
     self._rows = [np.zeros(0, np.int32)] * count
     self._at = np.zeros(count, np.int32)
     self._most = np.zeros(count, np.int32)
@@ -62,12 +65,25 @@ class ScriptedLanes:
     for lane, each in zip(lanes, asked, strict=True):
       self.asked.append(each)
       self._rows[lane] = np.asarray([*self.write(each.ids, each.number), 2], np.int32)
+      self.prompts[lane], self._budgets[lane] = each.ids, each.budget
       self._at[lane], self._most[lane] = 1, min(each.budget, len(self._rows[lane]))
       row = self._rows[lane][: self.tokens_BC.shape[1]]
       self.tokens_BC[lane, : len(row)] = row
 
+  def amend(self, lane, head, kept, number):
+    assert list(head[:kept]) == self.tokens_BC[lane, :kept].tolist() and kept < self._at[lane]
+    self.amended += 1
+    self._rows[lane] = np.asarray([*head, *self.write([*self.prompts[lane], *head], number), 2])
+    self._at[lane], self._most[lane] = (
+      len(head) + 1,
+      min(self._budgets[lane], len(self._rows[lane])),
+    )
+    self.tokens_BC[lane, : len(self._rows[lane])] = self._rows[lane]
+    return True
+
   def run(self, min_free):
     assert self.gate.wait(30)
+    time.sleep(self.segment_s)
     self._at = np.minimum(self._at + 8, self._most)
 
   def read(self):

@@ -203,8 +203,20 @@ MATRIX[0] = [[40, 40], [35, 30], [20, 20]]  # answering, unless the user pays fo
 
 @pytest.fixture(scope="module")
 def played():
+  """Edits go on in another lane: this one has ended when they come."""
   with serving(ScriptedLanes(write), model()) as (url, _):
     yield url
+
+
+def test_an_edit_goes_on_in_its_lane():
+  lanes = ScriptedLanes(write, segment_s=0.01)
+  with serving(lanes, model()) as (url, _):
+    for _ in range(20):  # on a machine that is busy, a row may have ended when its edit comes
+      answer = ask(url, extra={"pricing": "pay_per_token"})
+      assert answer.choices[0].message.content == SAID
+      if lanes.amended:
+        return
+  raise AssertionError("no edit went on in its lane")
 
 
 def test_the_response_alone_is_the_content(played):
