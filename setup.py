@@ -75,7 +75,7 @@ setup(
     "gtalign_jax": [
       "concierge_words.toml",
       "data/sample/*.jsonl",
-      "data/templates/*.txt",
+      "data/templates/*/*.txt",
       "report/*.html",
       "report/*.md",
       "serve/*.html",

@@ -31,6 +31,7 @@ from gtalign_jax.fields import PLACEMENT, divides, placed, settle
 from gtalign_jax.fields import Table as Table
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.sections import (
+  ChainConfig,
   CheckpointConfig,
   CriticConfig,
   DataConfig,
@@ -44,6 +45,7 @@ from gtalign_jax.sections import (
   SFTConfig,
   WatchConfig,
 )
+from gtalign_jax.types import BLOCKS, FORMS, has_payoff
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class Config:
   seed: int = 0  # of every draw of the run but those of prompts (data.seed)
   policy: PolicyConfig = field(default_factory=PolicyConfig)
   data: DataConfig = field(default_factory=DataConfig)
+  chain: ChainConfig = field(default_factory=ChainConfig)
   rollout: RolloutConfig = field(default_factory=RolloutConfig)
   rewards: RewardConfig = field(default_factory=RewardConfig)
   conversation: ConversationConfig = field(default_factory=ConversationConfig)
@@ -155,8 +158,23 @@ class Config:
         f"rollout.prompt_buckets={self.rollout.prompt_buckets}; add a bucket or lower the limit"
       )
 
-    if self.rollout.intervene and self.grpo.steps:
+    self._check_form()
+    if self.intervenes and self.grpo.steps:
       self._check_intervene()
+
+  def _check_form(self) -> None:
+    form, weights = self.chain.form, self.grpo.block_weights
+    if not self.has_payoff and self.rewards.mode == "paper":
+      raise BadInput(
+        f"chain.form={form!r}: rewards.mode='paper' gives nothing to a text without payoffs; use "
+        "corrected, or game"
+      )
+    idle = [b for b, w in zip(BLOCKS, weights) if b not in (*FORMS[form], "response") and w != 1]
+    if idle:
+      raise BadInput(
+        f"grpo.block_weights={weights}: chain.form={form!r} has no {' or '.join(idle)}, whose "
+        "weight must stay 1"
+      )
 
   def _check_intervene(self) -> None:
     share, prompts = self.rollout.intervene, self.grpo.prompts_per_step
@@ -178,6 +196,16 @@ class Config:
         f"rollout.max_new_tokens={longest} tokens, more than the largest of "
         f"rollout.prompt_buckets={self.rollout.prompt_buckets}; add a bucket of {longest}"
       )
+
+  @property
+  def has_payoff(self) -> bool:
+    """Whether chains hold a matrix. Keys that need one do nothing without (effects.py)."""
+    return has_payoff(self.chain.form)
+
+  @property
+  def intervenes(self) -> bool:
+    """Whether training edits payoffs."""
+    return self.has_payoff and self.rollout.intervene > 0
 
   @property
   def has_critic(self) -> bool:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from gtalign_jax.types import has_payoff
+
 Values = Mapping[str, Any]  # dotted key -> value, of a whole config
 
 
@@ -88,6 +90,14 @@ RULES = (
   Rule(
     ("conversation.user.persona", "conversation.user.max_words"), "conversation.user.kind",
     _is("conversation.user.kind", "http", "policy"), "take http or policy",
+  ),
+  # a preset may bring these along: whoever reads them asks for a matrix first
+  Rule(
+    (
+      "sft.counterfactual", "rollout.intervene", "eval.intervene_prompts",
+      "rewards.llm_calibration",
+    ),
+    "chain.form", lambda values: has_payoff(values["chain.form"]), "take game",
   ),
   # policy and data
   Rule(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gtalign_jax.endpoint_sections import JudgeConfig
 from gtalign_jax.errors import BadInput
 from gtalign_jax.fields import Table, at_least, at_most, band, fraction, one_of, positive, settle
+from gtalign_jax.types import has_payoff
 
 MODES = ("corrected", "paper")
 USER_WEIGHTS = ("user_answer", "user_length", "user_brief")  # keys of `RewardConfig`
@@ -106,6 +107,16 @@ class RewardConfig:
   def maximised(self) -> str:
     """Which of WELFARES the score is."""
     return self.welfare or WELFARE_OF[self.variant]
+
+  def in_form(self, form: str) -> RewardConfig:
+    """The weights for chains of `form` (FORMULAS 10): without a matrix, that of d is the answer's.
+
+    Nor is there anything to come true then. In corrected mode; the same config where nothing moves.
+    """
+    if has_payoff(form):
+      return self
+    answer = self.llm_answer + self.llm_decision
+    return replace(self, llm_answer=answer, llm_decision=0.0, llm_calibration=0.0)
 
   def _all_equal(self) -> bool:
     """Whether no completion can earn more than another, whatever it says."""

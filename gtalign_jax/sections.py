@@ -26,6 +26,7 @@ from gtalign_jax.fields import (
   positive,
   settle,
 )
+from gtalign_jax.types import FORMS, GAME
 
 DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "full", "dots", "names")  # what the backward pass computes again: models/decoder
@@ -124,6 +125,17 @@ class DataConfig:
         raise BadInput(
           f"data.template_arguments: {name!r} is no name that a chat template can take"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainConfig:
+  """What a completion is made of."""
+
+  form: str = GAME  # FORMS: four blocks; thinking and response; the bare response
+
+  def __post_init__(self):
+    settle("chain", self)
+    one_of("chain.form", self.form, tuple(FORMS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,14 @@ ACTION_WORDS = {"DA": "answer (DA)", "CQ": "ask (CQ)", "AQ": "answer + ask (AQ)"
 ROLES = ("LLM", "user")
 CELLS = tuple(f"{user}_{action}" for user in USER_TYPES for action in ACTIONS)  # index 3*u + a
 BLOCKS = ("thinking", "payoff", "analyze", "response")
+# the tags of each form of the chain (`chain.form`), in their order; none: the bare response
+FORMS = {"game": BLOCKS, "think": ("thinking", "response"), "none": ()}
+GAME = "game"  # the form with a matrix, and the default wherever a form can be said
+
+
+def has_payoff(form: str) -> bool:
+  """Whether chains of this form hold a matrix, and so a choice to speak of."""
+  return "payoff" in FORMS[form]
 
 
 def action_of(cell: str | None) -> str | None:

@@ -130,7 +130,8 @@ def test_the_prompts_of_each_have_tasks_and_chains(name):
   records = {split: sources.load(config.data, split) for split in ("train", "test")}
   preflight.check_records(records, config.rewards)
   for record in records["train"][:: max(len(records["train"]) // 12, 1)]:
-    assert chain.parse(labels.chain(record, config.seed, config)).format
+    text = labels.chain(record, config.seed, config)
+    assert chain.parse(text, form=config.chain.form).format
 
 
 @pytest.mark.parametrize("name", LARGE)

@@ -70,6 +70,7 @@ OFF = {
   "endpoint.model": "",
   "rewards.user_length": 0.0, "rewards.llm_length": 0.0, "rewards.user_brief": 0.0,
   "data.condition": "none", "conversation.turns": 1, "conversation.user.kind": "rule",
+  "chain.form": "think",
 }  # fmt: skip
 ADVANTAGE_OFF = {
   ("grpo.gdpo_weights",): "grpo", ("critic.*",): "grpo", ("grpo.resample_rounds",): "gae",

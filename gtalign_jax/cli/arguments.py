@@ -9,7 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gtalign_jax import config, files, hints, jsonl, translate
+from gtalign_jax import config, files, hints, jsonl, translate, types
+from gtalign_jax.config import Config
 from gtalign_jax.errors import BadInput
 
 # runs/lr=1e-4/out.jsonl is a path: what stands before its sign is no key
@@ -33,6 +34,10 @@ SHARED: Declared = {
     default="{}",
     metavar="JSON",
     help='of the model\'s chat template, e.g. {"enable_thinking": false}',
+  ),
+  "--form": dict(
+    choices=tuple(types.FORMS),
+    help="of the chain: four blocks, thinking and response, the bare response (default: game)",
   ),
   "--json": dict(action="store_true", help="print one JSON object as the last line of stdout"),
 }
@@ -113,6 +118,14 @@ def only(overrides: Sequence[str], allowed: Sequence[str], command: str) -> None
       if key not in known or key in allowed or key.startswith(sections):
         continue
       raise BadInput(f"{each}: gtalign {command} reads only {', '.join(allowed)}; leave it out")
+
+
+def needs_payoff(config: Config, what: str) -> None:
+  """Raises BadInput where chains hold no payoffs, which `what` edits."""
+  if not config.has_payoff:
+    raise BadInput(
+      f"chain.form={config.chain.form!r}: {what} edits payoffs, and such chains hold none; use game"
+    )
 
 
 def sweep(text: str, names: Sequence[str]) -> tuple[str, tuple[float, ...]]:

@@ -34,7 +34,7 @@ KEYS = {
 # what an evaluation reads of a config; rollout.temperature and rollout.group_size are training's
 DATA = (
   "data.root", "data.sources", "data.template", "data.eval_split", "data.condition",
-  "data.condition_alphas", "data.condition_policies", "data.seed",
+  "data.condition_alphas", "data.condition_policies", "data.seed", "chain.form",
 )  # fmt: skip
 READ = (
   *DATA, "data.template_arguments", "data.max_prompt_tokens",
@@ -141,6 +141,9 @@ def run(args: argparse.Namespace) -> int:
     *overrides,
   ]
   config = configs.override(base or offline.config_for(args.model or ""), written)
+  for flag in ("intervene", "force"):
+    if getattr(args, flag):
+      arguments.needs_payoff(config, f"--{flag}")
   config = generate.at_once(args, config)
   # without a config, all prompts unless a number is given
   limited = file or "eval.prompts" in [*given, *(each.partition("=")[0] for each in overrides)]

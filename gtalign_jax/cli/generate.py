@@ -24,6 +24,7 @@ SAMPLING: arguments.Declared = {
   ),
   "--dtype": dict(choices=sections.DTYPES, help="of the model (default: float32)"),
   "--template": dict(choices=sections.TEMPLATES, help="(default: compact)"),
+  "--form": {},
 }
 DEFAULTS = {"--group-size": 1, "--temperature": 1.0, "--seed": 0, "--template": "compact"}
 ARGUMENTS: arguments.Declared = {
@@ -42,6 +43,7 @@ KEYS = {
   "max_new_tokens": "rollout.max_new_tokens",
   "dtype": "policy.dtype",
   "template": "data.template",
+  "form": "chain.form",
 }
 
 

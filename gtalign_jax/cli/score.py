@@ -48,6 +48,7 @@ ARGUMENTS: arguments.Declared = {
     help="what the score is: cobb_douglas (the default), user, llm, linear; with --mode paper "
     "also pareto",
   ),
+  "--form": {},
   "--judge": dict(
     default="rule",
     metavar="rule|http|recorded:FILE",
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
   """Scores a file. Writes nothing where a row is malformed (BadInput) or the judge is gone."""
   # rows may be conversations, and then patience counts
   base = config.vary(config.Config(), {"conversation.turns": 2})
-  settings = config.override(base, _overrides(args)).rewards
+  found = config.override(base, _overrides(args))
+  settings, form = found.rewards, found.chain.form
   requests.policy(settings)  # a bad policy file is told before a judge is asked
   files.check_output(args.output, [args.input, settings.judge.log])
   lines = jsonl.read(args.input)
@@ -79,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
   # after the rows: a bad line must not cost a verdict
   judge = judges.make(settings.judge, judges.beside(Path(args.output)))
   try:
-    scored = calibrated(score.score_rows(rows, settings, judge, places), settings)
+    scored = score.score_rows(rows, settings, judge, places, form)
+    scored = calibrated(scored, settings.in_form(form))
     told = [{"sample": row.get("sample")} | each for row, each in zip(rows, scored)]
     numbers = {"rows": len(rows), "W": paired.welfare(told)}
     numbers |= score.summarise(rows, scored) | judge.statistics()
@@ -115,4 +118,5 @@ def _overrides(args: argparse.Namespace) -> list[str]:
   flags = [f"mode={args.mode}", f"variant={args.variant}", f"judge.kind={kind}"]
   if log:
     flags.append(f"judge.log={log}")
-  return [*(f"rewards.{each}" for each in flags), *given]
+  form = [f"chain.form={args.form}"] if args.form else []
+  return [*(f"rewards.{each}" for each in flags), *form, *given]

@@ -23,8 +23,8 @@ SWEPT = "pay_per_token"  # the policy whose price --sweep moves, where none is n
 KEYS = {**generate.KEYS, "data": "data.root", "split": "data.eval_split", "seed": "seed"}
 # keys of a config that sampling an opening and going on from it read
 READ = (
-  "mesh.", "data.sources", "data.seed", "data.max_prompt_tokens", "rollout.prompt_buckets",
-  "rollout.segment", "rollout.top_k", "rollout.top_p", "rollout.min_p",
+  "mesh.", "chain.form", "data.sources", "data.seed", "data.max_prompt_tokens",
+  "rollout.prompt_buckets", "rollout.segment", "rollout.top_k", "rollout.top_p", "rollout.min_p",
 )  # fmt: skip
 
 ARGUMENTS: arguments.Declared = {
@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
   tries = args.tries or (TRIES if temperature > 0 else 1)
   asked = steering.plan(policies, tries, prices)
   config = configs.override(configs.vary(offline.config_for(args.model), given), overrides)
+  arguments.needs_payoff(config, "gtalign steer")
   config = generate.at_once(args, config)
   options = offline.Options(1, temperature, config.seed)
   if args.question is not None:

@@ -12,7 +12,8 @@ from gtalign_jax.cli import arguments
 from gtalign_jax.config import Config
 from gtalign_jax.data.records import Record
 
-READ = ("workdir", "seed", "data.", "teacher.", "rewards.")  # of the config; labels need no limits
+# of the config; labels need no limits
+READ = ("workdir", "seed", "chain.", "data.", "teacher.", "rewards.")
 
 
 ARGUMENTS: arguments.Declared = {
@@ -80,4 +81,5 @@ def _teach(config: Config, args: argparse.Namespace) -> dict[str, Any]:
 
   records, out = _records(config, args.limit), Path(args.output)
   with progress("teacher") as advance:
-    return teacher.distil(records, config.teacher, config.rewards, out, advance, args.overwrite)
+    given = records, config.teacher, config.rewards, out, advance, args.overwrite
+    return teacher.distil(*given, form=config.chain.form)

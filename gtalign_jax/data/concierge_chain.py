@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gtalign_jax.concierge_words import KINDS, Kind
-from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES
+from gtalign_jax.types import ACTIONS, CELLS, FORMS, GAME, USER_TYPES
 
 # Tenths of payoff at which the written scale ends: two such numbers still have a sum of one digit.
 MOST = 49
@@ -40,16 +40,20 @@ class Case(NamedTuple):
 
 
 class Chain(NamedTuple):
-  """The blocks of one chain, in their order; payoff is JSON."""
+  """The blocks of one chain of the form game, in their order; payoff is JSON."""
 
   thinking: str
   payoff: str
   analyze: str
   response: str
 
-  def text(self) -> str:
-    """The completion. No white space between blocks: tokens cost time."""
-    return "".join(f"<{tag}>{text}</{tag}>" for tag, text in zip(self._fields, self))
+  def text(self, form: str = GAME) -> str:
+    """The completion, what `form` has of it. No white space between blocks: tokens cost time."""
+    return "".join(f"<{b}>{getattr(self, b)}</{b}>" for b in FORMS[form]) or self.response
+
+  def reasoning(self, form: str = GAME) -> int:
+    """Characters of thinking and analyze, as far as `form` has them."""
+    return sum(len(getattr(self, b)) for b in FORMS[form] if b in ("thinking", "analyze"))
 
 
 def case(extra_info: dict[str, Any]) -> Case:

@@ -21,7 +21,7 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.game import conditions, pricing, reward
 from gtalign_jax.game import payoff as matrices
 from gtalign_jax.reward_section import RewardConfig
-from gtalign_jax.types import ACTIONS
+from gtalign_jax.types import ACTIONS, GAME
 
 Count = Callable[[str], float]
 _LETTER = re.compile(r"\S")
@@ -42,23 +42,31 @@ def true_payoffs(
   *,
   turns: int | None = None,
   tokens: Count | None = None,
+  form: str | None = None,
 ) -> np.ndarray:
   """Expected utilities [A, R] in [0, 1] of an assistant that writes perfectly, by first action.
 
   config: a Config, or its section `rewards`; paper mode knows neither patience nor prices. turns:
   K, by default `conversation.turns` of a Config, and 2 with a section alone. tokens: counts those
-  of a text, for prices per token; by default one for four characters. The chains are those of
+  of a text, for prices per token; by default one for four characters. form: by default
+  `chain.form` of a Config, and game with a section alone. The chains are those of
   `speak`, so that format and d (in paper mode what stands in its place) are 1. A condition of the
   record counts. Expectations are over what the user means.
   """
-  return _solve(record, chains.case(record.extra_info), config, turns, tokens)[:, :2].copy()
+  case, form = chains.case(record.extra_info), _form(config) if form is None else form
+  return _solve(record, case, config, turns, tokens, form)[:, :2].copy()
+
+
+def _form(config: Config | RewardConfig) -> str:
+  return config.chain.form if isinstance(config, Config) else GAME
 
 
 def true_score(
   record: Record, config: Config | RewardConfig, *, turns: int | None = None
 ) -> np.ndarray:
   """Expected score [A] of each first action, which is what training maximises; as above."""
-  return _solve(record, chains.case(record.extra_info), config, turns)[:, 2].copy()
+  case = chains.case(record.extra_info)
+  return _solve(record, case, config, turns, form=_form(config))[:, 2].copy()
 
 
 def best_action(
@@ -102,7 +110,8 @@ def matrix(
   """The honest matrix: int tenths of payoff [U, A, R].
 
   The row of the record's own type holds its true payoffs, the other row those of the same request
-  with the open slot named (DQ) or left out (VQ).
+  with the open slot named (DQ) or left out (VQ). Of the form game, whatever form is written: so
+  that perfect speakers of all forms do the same.
   """
   case = chains.case(record.extra_info)
   full = {case.kind.open: case.kind.default} | case.slots
@@ -130,7 +139,8 @@ def speak(
   *,
   turns: int | None = None,
 ) -> str:
-  """The completion of an assistant that writes perfectly: the honest matrix, and `action`.
+  """The completion of an assistant that writes perfectly: the honest matrix, and `action`; of it
+  what the form of a Config has.
 
   action None: the choice of that matrix; where another one is given, the two change places in the
   row, for what is named is done. reply: what the user said to an earlier turn; its value of the
@@ -145,7 +155,7 @@ def speak(
   best = ACTIONS.index(_choice(tenths_UAR, case))
   act = best if action is None else ACTIONS.index(action)
   tenths_UAR[u, [act, best]] = tenths_UAR[u, [best, act]]
-  return chains.write(case, act, tenths_UAR).text()
+  return chains.write(case, act, tenths_UAR).text(_form(config))
 
 
 def _solve(
@@ -154,6 +164,7 @@ def _solve(
   config: Config | RewardConfig,
   turns: int | None,
   tokens: Count | None = None,
+  form: str = GAME,
 ) -> np.ndarray:
   """Expected (L, U, score) of each action, [A, 3]; not to be written to."""
   rewards = config.rewards if isinstance(config, Config) else config
@@ -165,7 +176,8 @@ def _solve(
   condition = conditions.of(record.extra_info, record.id)
   policy = conditions.prices(condition, rewards.pricing)
   alone = case.kind, tuple(slots.items()), case.lacking, record.extra_info["q"]
-  return _solved(*alone, rewards, policy, condition.alpha, turns, tokens or _four_characters)
+  count = tokens or _four_characters
+  return _solved(*alone, rewards, policy, condition.alpha, turns, count, form)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -179,10 +191,12 @@ def _solved(
   alpha: float | None,
   turns: int,
   tokens: Count,
+  form: str,
 ) -> np.ndarray:
+  rewards = rewards.in_form(form)
   ways = list(_ways(Case(kind, dict(slots), lacking), q, turns))
   request = _request(ways, rewards, policy, alpha, tokens)
-  found = reward.terms(_features(ways), rewards, rewards.mode, rewards.variant, request)
+  found = reward.terms(_features(ways, form), rewards, rewards.mode, rewards.variant, request)
   total_AC = np.zeros((len(ACTIONS), 3))
   values_BC = np.stack([found.llm, found.user, found.score], axis=-1)
   weight_B = np.array([way.probability for way in ways])
@@ -214,7 +228,7 @@ def _ways(case: Case, q: float, turns: int) -> Iterator[_Way]:
       yield _Way(both, probability, reward.UNDONE, (first[both], last))
 
 
-def _features(ways: list[_Way]) -> reward.Features:
+def _features(ways: list[_Way], form: str) -> reward.Features:
   def column(values: Iterator[float]) -> Any:
     return np.fromiter(values, float, len(ways))
 
@@ -224,8 +238,8 @@ def _features(ways: list[_Way]) -> reward.Features:
     answer_llm=credit_B,
     # the words are English, which white space divides
     response_words=column(len(way.chains[-1].response.split()) for way in ways),
-    completion_words=column(sum(len(c.text().split()) for c in way.chains) for way in ways),
-    brief_chars=column(sum(len(c.thinking) + len(c.analyze) for c in way.chains) for way in ways),
+    completion_words=column(sum(len(c.text(form).split()) for c in way.chains) for way in ways),
+    brief_chars=column(sum(c.reasoning(form) for c in way.chains) for way in ways),
     format=column(1.0 for _ in ways),
     decision=column(1.0 for _ in ways),
     pareto=1.0,

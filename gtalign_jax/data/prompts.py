@@ -15,6 +15,7 @@ from gtalign_jax.data.chat_template import ChatTemplate
 from gtalign_jax.data.records import Record
 from gtalign_jax.errors import BadInput
 from gtalign_jax.sections import DataConfig
+from gtalign_jax.types import GAME, has_payoff
 
 if TYPE_CHECKING:
   from transformers import PreTrainedTokenizerBase
@@ -46,14 +47,16 @@ def encode(
   tokenizer: PreTrainedTokenizerBase,
   data_config: DataConfig,
   every_condition: bool = False,
+  form: str = GAME,
 ) -> Encoded:
   """Applies `data.template` and the tokenizer's chat template, generation prompt included.
 
   Prompts over `data.max_prompt_tokens` are left out, never cut; `compact` first clips earlier turns
   of the assistant. Each prompt has the condition drawn for it; every_condition: under all others it
-  is in `choices` as well, and is left out where it does not fit under one of them. Raises BadInput
-  where no prompt is left, `released` has no prompt to release, or the chat template does not do
-  with a record or with `data.template_arguments`.
+  is in `choices` as well, and is left out where it does not fit under one of them. form: of the
+  chain that the template asks for. Raises BadInput where no prompt is left, `released` has no
+  prompt to release or one that asks for another form, or the chat template does not do with a
+  record or with `data.template_arguments`.
   """
   if data_config.template == "released" and not data_config.root:
     raise BadInput(
@@ -68,7 +71,7 @@ def encode(
     versions = [[conditions.conditioned(record, each) for record in records] for each in grid]
   else:
     versions = [[conditions.conditioned(each, grid[k]) for each, k in zip(records, drawn)]]
-  found = [_fitting(version, tokenizer, data_config) for version in versions]
+  found = [_fitting(version, tokenizer, data_config, form) for version in versions]
   # as in the source: the order of a run must not depend on who was clipped
   order = [i for i in range(len(records)) if all(i in fits for fits in found)]
   count = len(records) - len(order)
@@ -88,7 +91,10 @@ def encode(
 
 
 def _fitting(
-  records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, data_config: DataConfig
+  records: Sequence[Record],
+  tokenizer: PreTrainedTokenizerBase,
+  data_config: DataConfig,
+  form: str,
 ) -> dict[int, np.ndarray]:
   """Index -> token ids of the records that fit."""
   template, limit = data_config.template, data_config.max_prompt_tokens
@@ -97,7 +103,7 @@ def _fitting(
   lengths: dict[int, int] = {}
   for clip in CLIPS if template == "compact" else CLIPS[:1]:
     tried = [i for i, each in enumerate(records) if i not in fits and _changes(each, clip)]
-    chats = [messages(records[i], template, clip) for i in tried]  # those that did not fit yet
+    chats = [messages(records[i], template, clip, form) for i in tried]  # which did not fit yet
     names = [records[i].id for i in tried]
     for i, ids in zip(tried, _tokenize(chats, names, tokenizer, model_template)):
       lengths[i] = len(ids)
@@ -117,6 +123,7 @@ def continued(
   said: Sequence[Sequence[dict[str, str]]],
   tokenizer: PreTrainedTokenizerBase,
   data_config: DataConfig,
+  form: str = GAME,
 ) -> list[np.ndarray]:
   """Token ids of what later turns of a conversation read, int32; none is left out for its length.
 
@@ -128,8 +135,9 @@ def continued(
   template = chat_template.of(tokenizer, data_config.template_arguments)
   chats = []
   for record, more in zip(records, said, strict=True):
-    clip = next(clip for clip in CLIPS if _fits(record, tokenizer, data_config, template, clip))
-    chats.append([*messages(record, data_config.template, clip), *more])
+    fits = functools.partial(_fits, record, tokenizer, data_config, template, form)
+    clip = next(clip for clip in CLIPS if fits(clip))
+    chats.append([*messages(record, data_config.template, clip, form), *more])
   return _tokenize(chats, [record.id for record in records], tokenizer, template)
 
 
@@ -138,12 +146,13 @@ def _fits(
   tokenizer: PreTrainedTokenizerBase,
   data_config: DataConfig,
   template: ChatTemplate,
+  form: str,
   clip: int | None,
 ) -> bool:
   """Whether the prompt of `record` fits when it is clipped so; True where clipping is no help."""
   if data_config.template != "compact" or clip == CLIPS[-1] or not _changes(record, CLIPS[-1]):
     return True
-  chat = messages(record, data_config.template, clip)
+  chat = messages(record, data_config.template, clip, form)
   return (
     len(_tokenize([chat], [record.id], tokenizer, template)[0]) <= data_config.max_prompt_tokens
   )
@@ -157,8 +166,10 @@ def _changes(record: Record, clip: int | None) -> bool:
   return any(turn["role"] == "assistant" and len(turn["content"]) > clip for turn in past)
 
 
-def messages(record: Record, template: str, clip: int | None = None) -> list[dict[str, str]]:
-  """The chat that the policy sees.
+def messages(
+  record: Record, template: str, clip: int | None = None, form: str = GAME
+) -> list[dict[str, str]]:
+  """The chat that the policy sees, which asks for chains of `form`.
 
   released: the prompt field as it is (records without ground truth hold no instructions: `full`),
   with what the record's condition says at the end of the system turn.
@@ -168,11 +179,16 @@ def messages(record: Record, template: str, clip: int | None = None) -> list[dic
   if template == "released":
     # the released rows carry instructions and label together; a row without label has neither
     if record.ground_truth is not None:
+      if not has_payoff(form) and _is_instructed(record):
+        raise BadInput(
+          f"data.template='released': the prompt of {record.id!r} asks for payoffs, and "
+          f"chain.form={form!r} has none; use compact or full"
+        )
       return _with_condition(record)
     template = "full"
   own, turns = conversation(record)
   # the condition last: what all prompts begin with is computed once
-  parts = [template_text(template), *own, conditions.sentence(record)]
+  parts = [template_text(template, form), *own, conditions.sentence(record)]
   system = "\n\n".join(part for part in parts if part)
   question = turns[-1]["content"]
   if len(turns) > 1:
@@ -203,17 +219,21 @@ def conversation(record: Record) -> tuple[list[str], list[dict[str, str]]]:
   if history:
     return [], [dict(turn) for turn in history if turn["role"] != "system"]
   whole = record.extra_info.get("single_turn_prompt")
-  instructed = any("<payoff>" in message["content"] for message in record.messages)
-  if instructed and isinstance(whole, str) and whole:
+  if _is_instructed(record) and isinstance(whole, str) and whole:
     return [], [{"role": "user", "content": whole}]
   system = [m["content"] for m in record.messages if m["role"] == "system"]
   return system, [dict(m) for m in record.messages if m["role"] != "system"]
 
 
+def _is_instructed(record: Record) -> bool:
+  """Whether the prompt itself asks for the four blocks, as released ones do."""
+  return any("<payoff>" in message["content"] for message in record.messages)
+
+
 @functools.cache
-def template_text(name: str) -> str:
-  """The instructions of template `name`."""
-  return (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8").strip()
+def template_text(name: str, form: str = GAME) -> str:
+  """The instructions of template `name` for chains of `form`."""
+  return (TEMPLATES / form / f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
 def _spoken(turn: dict[str, str], clip: int | None) -> str:

@@ -74,9 +74,10 @@ class Job:
     policy = models.load(config.model, dtype=config.policy.dtype, mesh=self.mesh)
     self.params, self.tokenizer = policy.params, policy.tokenizer
     self._stack = contextlib.ExitStack()
-    self.environment = Environment(config.rewards, data=config.data)
+    form = config.chain.form
+    self.environment = Environment(config.rewards, data=config.data, form=form)
     if scored:
-      met = environment(config.rewards, config.conversation, config.data, verdicts)
+      met = environment(config.rewards, config.conversation, config.data, verdicts, form=form)
       self.environment = self._stack.enter_context(met)
     ends = () if options.ignore_eos else policy.eos_ids
     stops = () if options.ignore_eos else config.rollout.stop
@@ -108,7 +109,8 @@ class Job:
 
   def encode(self, records: Sequence[Record]) -> prompts.Encoded:
     """Tokenises; over-long prompts are left out with a warning that counts them."""
-    encoded = prompts.encode(records, self.tokenizer, self.config.data)
+    config = self.config
+    encoded = prompts.encode(records, self.tokenizer, config.data, form=config.chain.form)
     if encoded.left_out:
       limit = self.config.data.max_prompt_tokens
       log.warning("left out %d of %d prompts over %d tokens", encoded.left_out, len(records), limit)

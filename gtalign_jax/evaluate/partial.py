@@ -31,7 +31,7 @@ from gtalign_jax.rewards import requests
 
 log = logging.getLogger(__name__)
 # keys of the config that rows depend on; which prompts they chose, the prompts themselves say
-_READ = ("policy.dtype", "data.template", "rollout.")
+_READ = ("policy.dtype", "data.template", "chain.", "rollout.")
 _MET = ("rewards.", "conversation.", "data.seed")  # of scored rows; the seed draws what users mean
 PROMPTS = "the prompts"  # a name that every first line has
 _SAMPLED = ("rollout.group_size", "rollout.temperature")  # of training: a job has its own

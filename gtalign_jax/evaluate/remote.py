@@ -42,7 +42,8 @@ class Job:
       raise BadInput("--endpoint: one process asks it; start the command without GTALIGN_PROCESSES")
     self.config, self.options = config, options
     with contextlib.ExitStack() as stack:
-      met = environment(config.rewards, config.conversation, config.data, verdicts)
+      form = config.chain.form
+      met = environment(config.rewards, config.conversation, config.data, verdicts, form=form)
       self.environment = stack.enter_context(met)
       self._endpoint, self._loop = Endpoint(config.endpoint), Loop()
       stack.callback(lambda: self._loop.close(self._endpoint.close()))
@@ -91,7 +92,7 @@ class Job:
         f"endpoint.base_url={self.config.endpoint.base_url!r} {what}; what was finished is kept, "
         "and the same command goes on from there"
       )
-    return [_row(reply) for reply in replies if reply]
+    return [_row(reply, self.environment.form) for reply in replies if reply]
 
   async def _all(self, asked: Sequence[tuple[Chat, int]]) -> list[Reply | None]:
     greedy = not self.config.endpoint.temperature
@@ -113,16 +114,15 @@ class Job:
     return [task.result() for task in tasks]
 
 
-def _row(reply: Reply) -> dict[str, Any]:
+def _row(reply: Reply, form: str) -> dict[str, Any]:
   """What a row says of a completion, as `rollout.text.written` does.
 
   finish_reason: stop, length, or why there is no text. Where the endpoint counts no tokens, words
   are counted; a response's tokens are its share of the completion's, by words.
   """
   text = spoken(reply.text)
-  row = uncounted(text)
   fault = {"": "stop", "truncated": "length"}.get(reply.fault, reply.fault)
-  row |= {"finish_reason": fault, "prompt_tokens": reply.prompt_tokens}
+  row = uncounted(text, form, fault) | {"prompt_tokens": reply.prompt_tokens}
   if reply.completion_tokens:
     share = row["response_tokens"] / max(row["completion_tokens"], 1)
     row["response_tokens"] = round(reply.completion_tokens * share)

@@ -59,7 +59,7 @@ def _facts(report: Report, policy: Policy, repository: str) -> dict[str, Any]:
   config = report.config
   section = {key: config.get(key) or {} for key in ("data", "rewards", "rollout", "chain")}
   found, form = base(report), section["chain"].get("form", "game")
-  rewards = section["rewards"]
+  rewards, (columns, rows) = section["rewards"], results.grid(results.policies(report))
   return {
     "metadata": _metadata(report, policy),
     "title": repository.partition("/")[2] or "A GTAlign policy",
@@ -67,8 +67,8 @@ def _facts(report: Report, policy: Policy, repository: str) -> dict[str, Any]:
     "subject": f"[{found}](https://huggingface.co/{found})" if found else "A language model",
     "form": form,
     "facts": _table(report, policy),
-    "columns": [head for head, _ in results.COLUMNS],
-    "rows": [[_plain(each) for each in results.cells(one)] for one in results.policies(report)],
+    "columns": columns,
+    "rows": [[_plain(each) for each in row] for row in rows],
     "differences": [_plain(each.words) for each in results.differences(report)],
     "caveat": _caveat(report, policy),
     **_asked(section["data"], form),
@@ -172,10 +172,8 @@ def _caveat(report: Report, policy: Policy) -> str:
 def _asked(data: Row, form: str) -> dict[str, str]:
   """How the policy is asked: a sentence, and the system prompt where there is one."""
   template = data.get("template", "")
-  if form != "game":
-    return {"asked": f"It was trained with the instructions of `chain.form={form}`.", "system": ""}
   try:
-    system = prompts.template_text(template)
+    system = prompts.template_text(template, form)
   except OSError:  # released: each prompt brings its own
     told = "Its prompts hold their own instructions, those of the released GTAlign data: `SYSTEM`."
     return {"asked": told, "system": ""}

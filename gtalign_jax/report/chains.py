@@ -11,7 +11,7 @@ from gtalign_jax.game import conditions, payoff
 from gtalign_jax.report.labels import TYPE_WORDS
 from gtalign_jax.report.results import Row
 from gtalign_jax.rewards import chain, features
-from gtalign_jax.types import BLOCKS, USER_TYPES
+from gtalign_jax.types import BLOCKS, FORMS, GAME, USER_TYPES, has_payoff
 
 SCORES = (
   ("W", "utility"), ("U", "user_reward"), ("L", "llm_reward"), ("answer", "answer_reward"),
@@ -35,7 +35,13 @@ def samples(rows: Sequence[Row], mode: str) -> list[dict[str, Any]]:
 def written(row: Row, mode: str) -> dict[str, Any]:
   """The completion of a row as the page shows it; see `shown`."""
   reason = str(row.get("parse_error") or "") if row.get("parsed") is False else ""
-  return shown(row["completion"], mode, reason)
+  return shown(row["completion"], mode, reason, form_of(row))
+
+
+def form_of(row: Row) -> str:
+  """The form of a row's chains (`chain.form`)."""
+  form = row.get("form")
+  return form if form in tuple(FORMS) else GAME
 
 
 def readable(rows: Sequence[Row]) -> list[Row]:
@@ -85,16 +91,19 @@ def _question(row: Row) -> str:
   return str(prompt or "")
 
 
-def shown(completion: str, mode: str, refused: str = "") -> dict[str, Any]:
+def shown(completion: str, mode: str, refused: str = "", form: str = GAME) -> dict[str, Any]:
   """A completion as the page shows it: blocks and `matrix`, or `refused` and the whole text.
 
-  refused: why the run did not take a chain that reads well, "" where it did.
+  refused: why the run did not take a chain that reads well, "" where it did. matrix: None in forms
+  that have none.
   """
-  read = chain.parse(completion, mode)
-  if refused or read.payoff is None:
+  read, plays = chain.parse(completion, mode, form), has_payoff(form)
+  if refused or (read.payoff is None if plays else read.error):
     reason = read.error or refused or "no reason given"
     return {"refused": reason, "completion": completion.strip()}
   texts = {key: (getattr(read, key) or "").strip() for key in BLOCKS if key != "payoff"}
+  if read.payoff is None:
+    return texts | {"matrix": None}
   return texts | {
     "matrix": matrix(read.payoff, named_cell(read), features.user_type(texts["thinking"]))
   }

@@ -188,7 +188,8 @@ def _panel(panel: Panel, metrics: Sequence[Row]) -> Figure | None:
   axes.set_xlabel("warm-start update" if panel.phase == "sft" else "update", fontsize=8)
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))  # no update 2.5
   axes.tick_params(length=0, labelsize=8)
-  if len(axes.get_legend_handles_labels()[0]) > 1:  # one line is named by the title
+  # one line is named by the title, unless that names more
+  if len(panel.lines) > 1 or len(axes.get_legend_handles_labels()[0]) > 1:
     axes.legend(fontsize=7.5, loc="best", handlelength=1.4)
   return figure
 
@@ -269,8 +270,8 @@ def scatter(clouds: Mapping[str, np.ndarray]) -> str:
     return _svg(figure, "User and LLM utility of each policy")
 
 
-def actions(shares: Mapping[str, Mapping[str, float]]) -> str:
-  """Share of completions that name each action. shares: policy -> action or "none" -> fraction."""
+def actions(shares: Mapping[str, Mapping[str, float]], title: str) -> str:
+  """Share of completions by action. shares: policy -> action or "none" -> fraction."""
   names = (*ACTIONS, "none")
   with _style():
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
@@ -282,11 +283,11 @@ def actions(shares: Mapping[str, Mapping[str, float]]) -> str:
       height = [share.get(name, 0.0) for name in names]
       bars = axes.bar(place, height, width * 0.92, color=colour(policy, index), label=label(policy))
       axes.bar_label(bars, [f"{100 * each:.0f}" for each in height], fontsize=7.5, padding=1)
-    axes.set_xticks(range(len(names)), [*ACTION_WORDS.values(), "no cell named"])
+    axes.set_xticks(range(len(names)), [*ACTION_WORDS.values(), "none of them"])
     axes.set_ylabel("share of completions, %")
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
     axes.grid(axis="x", visible=False)
     axes.tick_params(length=0)
     axes.set_ylim(top=1.15 * max(0.1, axes.dataLim.ymax))  # room for the legend above the bars
     axes.legend(loc="upper center", ncols=len(shares))
-    return _svg(figure, "Action named by the chain, share of completions")
+    return _svg(figure, f"{title}, share of completions")

@@ -64,15 +64,16 @@ def _sample(title: str, row: Row, mode: str) -> dict[str, Any]:
 
 def shown_turns(row: Row, mode: str) -> list[dict[str, Any]]:
   """The turns of a conversation as the page shows them; [] where the row is none."""
-  return [_turn(turn, mode) for turn in turns(row)]
+  return [_turn(turn, mode, chains.form_of(row)) for turn in turns(row)]
 
 
-def _turn(turn: Mapping[str, Any], mode: str) -> dict[str, Any]:
+def _turn(turn: Mapping[str, Any], mode: str, form: str) -> dict[str, Any]:
   """A turn of the assistant as its chain, one of the user as `said`."""
   if turn.get("role") != "assistant":
     return {"said": turn["content"].strip()}
   # null where the rollout could read no response; a response may stand in a chain that is refused
   said = turn.get("response", "")
-  found = chains.shown(turn["completion"], mode, "" if said is not None else "no response")
+  refused = "" if said is not None else "no response"
+  found = chains.shown(turn["completion"], mode, refused, form)
   did = ACTION_WORDS.get(str(turn.get("action")))
   return {"response": said} | found | {"action": f": {did}" if did else ""}

@@ -12,7 +12,7 @@ from gtalign_jax.report import chains
 from gtalign_jax.report.results import Row
 from gtalign_jax.rewards import summary
 from gtalign_jax.rewards.games import array
-from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES
+from gtalign_jax.types import ACTIONS, CELLS, USER_TYPES, has_payoff
 
 NEEDED = {"payoff", "user_type", "action"}  # columns that rows of other tools and versions lack
 
@@ -22,7 +22,7 @@ def games(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
   [] where nobody played one: parsed, with a verdict, a type and an action.
   """
-  judged = [row for row in rows if row.keys() >= NEEDED and row["payoff"] and _has_verdict(row)]
+  judged = [row for row in rows if row.keys() >= NEEDED and _is_read(row) and _has_verdict(row)]
   sources = sorted({str(row.get("data_source", "")) for row in judged})
   found = [_game("All prompts", judged)]
   if len(sources) > 1:
@@ -31,18 +31,23 @@ def games(rows: Sequence[Row]) -> list[dict[str, Any]]:
   return [game for game in found if game["n"]]
 
 
+def _is_read(row: Row) -> bool:
+  return bool(row["payoff"] if has_payoff(chains.form_of(row)) else row.get("parsed"))
+
+
 def _has_verdict(row: Row) -> bool:
   # paper mode calls rows without one valid
   return bool(row.get("valid", True)) and row.get("judge_score") is not None
 
 
 def _game(title: str, rows: Sequence[Row]) -> dict[str, Any]:
-  """rows: with a matrix and a verdict. n: those of them that played one of the six cells."""
+  """rows: read, with a verdict. n: those of them that played one of the six cells."""
   played = summary.realised(rows)
   empty = [cell for cell, n in zip(CELLS, played.n_UA.flat) if not n]
   notes = [f"No completion: {', '.join(empty)}."] if empty else []
-  imagined_UAR = summary.matrices(rows).payoff_NUAR.mean(axis=0) if rows else played.mean_UAR
-  found, tables = {"measured": played.mean_UAR, "imagined": imagined_UAR}, []
+  found, tables = {"measured": played.mean_UAR}, []
+  if rows and all(row["payoff"] for row in rows):
+    found["imagined"] = summary.matrices(rows).payoff_NUAR.mean(axis=0)
   if rows and all("true_payoffs" in row for row in rows):
     notes.append(
       "True: the known payoffs of these requests, for an assistant that writes perfectly."

@@ -22,7 +22,7 @@ from gtalign_jax.report.labels import ACTION_WORDS, colour, label
 from gtalign_jax.report.results import Report, Row
 from gtalign_jax.rewards import chain
 from gtalign_jax.rewards.tasks import accuracy
-from gtalign_jax.types import ACTIONS
+from gtalign_jax.types import ACTIONS, has_payoff
 
 PACKAGE = Path(__file__).parent.parent
 # whose versions a reader needs to repeat the run
@@ -56,11 +56,13 @@ def _facts(report: Report) -> dict[str, Any]:
   newest = next(iter(report.rows.values()), [])
   single = [row for row in newest if not conversations.turns(row)]
   talks = conversations.samples(newest, mode)
+  columns, rows = results.grid(policies)
   spent = {name: value for name, value in report.seconds.items() if value > 0}
   return {
     "name": report.workdir.name,
-    "columns": [head for head, _ in results.COLUMNS],
-    "policies": [results.cells(each) for each in policies],
+    "columns": columns,
+    "policies": rows,
+    "plays": any(has_payoff(chains.form_of(row)) for row in newest or report.trained),
     "tints": [colour(each.name, index) for index, each in enumerate(policies)],
     "rules": _rules(report),
     "differences": results.differences(report),
@@ -160,7 +162,9 @@ def _game(report: Report) -> list[tuple[str, str]]:
     found.append(("User and LLM utility, one point a prompt", svg))
   shares = {name: action_shares(report.rows[name], _mode(report)) for name in oldest_first}
   if shares := {name: each for name, each in shares.items() if each}:
-    found.append(("Action named by the chain", charts.actions(shares)))
+    of = [chains.form_of(row) for rows in report.rows.values() for row in rows[:1]]
+    title = "Action named by the chain" if any(map(has_payoff, of)) else "Action of the response"
+    found.append((title, charts.actions(shares, title)))
   return found
 
 
@@ -173,12 +177,19 @@ def _mode(report: Report) -> str:
 def action_shares(rows: Sequence[Row], mode: str = "strict") -> dict[str, float]:
   """Share of completions whose chain names a cell of each action; "none" where it names no cell.
 
-  mode: how chains are read, strict or paper. {} where no row has a completion.
+  Of chains without a matrix, of those whose response does it. mode: how chains are read, strict or
+  paper. {} where no row has a completion.
   """
-  # what the analysis says, not what the response does: the choice of the chain itself
-  cells = [chains.named_cell(chain.parse(row["completion"], mode)) for row in chains.readable(rows)]
-  named = ["none" if cell is None else ACTIONS[cell % len(ACTIONS)] for cell in cells]
+  named = [_action(row, mode) for row in chains.readable(rows)]
   return {name: named.count(name) / len(named) for name in (*ACTIONS, "none") if named}
+
+
+def _action(row: Row, mode: str) -> str:
+  if not has_payoff(chains.form_of(row)):
+    return row["action"] if row.get("action") in ACTIONS else "none"
+  # what the analysis says, not what the response does: the choice of the chain itself
+  cell = chains.named_cell(chain.parse(row["completion"], mode))
+  return "none" if cell is None else ACTIONS[cell % len(ACTIONS)]
 
 
 def _note(report: Report) -> str:

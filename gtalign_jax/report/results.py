@@ -159,6 +159,16 @@ def cells(policy: PolicyMeans) -> list[str]:
   return ["-" if value is None else form.format(value) for value, (_, form) in zip(shown, COLUMNS)]
 
 
+def grid(policies: Sequence[PolicyMeans]) -> tuple[list[str], list[list[str]]]:
+  """(head, rows) of the table of policies; no decision where nobody has one to take."""
+  heads = [head for head, _ in COLUMNS]
+  kept = [
+    at for at, head in enumerate(heads) if head != "decision" or any(each[at] for each in policies)
+  ]
+  rows = [cells(each) for each in policies]
+  return [heads[at] for at in kept], [[row[at] for at in kept] for row in rows]
+
+
 class Difference(NamedTuple):
   """How policy `a` differs from `b`: interval of the mean paired difference a - b in each measure.
 
@@ -231,13 +241,13 @@ def warnings(metrics: Sequence[Row]) -> list[tuple[int, str]]:
 def table(workdir: str | Path) -> str:
   """The result of a run for the terminal: policies, findings, where the time went, the report."""
   report = load(workdir)
-  grid = [[head for head, _ in COLUMNS], *map(cells, policies(report))]
-  widths = [max(map(len, column)) for column in zip(*grid)]
+  head, rows = grid(policies(report))
+  widths = [max(map(len, column)) for column in zip(head, *rows)]
   lines = ["held-out prompts"]  # then names to the left, numbers to the right
-  for row in grid:
+  for row in [head, *rows]:
     first, rest = row[0].ljust(widths[0]), [c.rjust(w) for c, w in zip(row[1:], widths[1:])]
     lines.append("  ".join(["", first, *rest]).rstrip())
-  if len(grid) == 1:
+  if not rows:
     lines.append("  no policy was evaluated")
   lines += ["", *(each.words for each in differences(report))]
   lines += [f"warning at update {step}: {text}" for step, text in warnings(report.metrics)]

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from gtalign_jax.types import BLOCKS, CELLS, ROLES
+from gtalign_jax.types import CELLS, FORMS, GAME, ROLES
 
 ERRORS = (
   "missing_block",  # a block is absent, or has nothing in it
-  "block_order",  # all four are there, but not one after the other in order
+  "block_order",  # all are there, but not one after the other in order
   "repeated_block",  # a tag occurs more than once
-  "stray_text",  # something other than white space outside the blocks, or a special token
+  "stray_text",  # text outside the blocks, a special token; in a bare response, a tag
   "payoff_syntax",  # the payoff block is no JSON object
   "payoff_keys",  # … has other keys than the six cells and two roles, or a key twice
   "payoff_value",  # … holds something that is not a finite number
-  "truncated",  # the text breaks off inside a block
+  "truncated",  # the text breaks off inside a block, or a bare response at the end of the budget
 )
-TAGS = tuple((f"<{block}>", f"</{block}>") for block in BLOCKS)
+TAGS_OF = {form: tuple((f"<{b}>", f"</{b}>") for b in names) for form, names in FORMS.items()}
+TAGS = TAGS_OF[GAME]
 
 Span = tuple[int, int]
 # twelve, cell by cell in the order of `types.CELLS`, LLM before user. Floats in the strict reading;

@@ -18,12 +18,12 @@ ENDED = ("answered", "left", "unreadable", "turns", "invalid")
 
 
 class Conversation(NamedTuple):
-  """later: (completion, control tokens) of the assistant's turns after the first.
+  """later: the assistant's turns after the first, with the columns of a completion.
 
   ended: one of ENDED. meant: the user's intent, None where the record has none.
   """
 
-  later: tuple[tuple[str, int], ...]
+  later: tuple[Mapping[str, Any], ...]
   ended: str
   meant: dict[str, Any] | None
 
@@ -46,15 +46,15 @@ def of(row: Mapping[str, Any], mode: str, place: str) -> Conversation | None:
     raise BadInput(f"{place}: turns={_shown(turns)} must be a list of turns, or null")
   for at, turn in enumerate(turns):
     _check_turn(turn, SPEAKERS[at % 2], f"{place}: turns[{at}]")
-  said = [(turn["completion"], turn.get("control_tokens") or 0) for turn in turns[::2]]
-  if said[0][0] != row.get("completion"):
+  said = tuple(turns[::2])
+  if said[0]["completion"] != row.get("completion"):
     raise BadInput(f"{place}: turns[0].completion must be the completion of the row")
   count = row.get("n_turns")
   if count is not None and not (_is_count(count) and count == len(said)):
     raise BadInput(f"{place}: n_turns={_shown(count)} must be {len(said)}, as turns has them")
   if row.get("ended") not in ENDED:
     raise BadInput(f"{place}: ended={_shown(row.get('ended'))} must be one of {', '.join(ENDED)}")
-  return Conversation(tuple(said[1:]), row["ended"], _intent(row, place))
+  return Conversation(said[1:], row["ended"], _intent(row, place))
 
 
 def _check_turn(turn: Any, role: str, where: str) -> None:

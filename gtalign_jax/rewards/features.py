@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from gtalign_jax.types import CELLS, USER_TYPES
@@ -79,6 +80,6 @@ def action(response: str, cell: int, cq_max_words: int, aq_min_words: int) -> in
   return 1 if bare else 2 if answers else -1
 
 
-def brief_chars(thinking: str | None, analyze: str | None) -> float:
-  """Characters of thinking + analyze; NaN unless both blocks exist and are not empty."""
-  return float(len(thinking) + len(analyze)) if thinking and analyze else float("nan")
+def brief_chars(*reasoning: str | None) -> float:
+  """Characters of the blocks of reasoning; NaN unless all of them exist and are not empty."""
+  return float(sum(len(each or "") for each in reasoning)) if all(reasoning) else math.nan

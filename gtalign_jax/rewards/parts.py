@@ -29,7 +29,7 @@ def types(parsed: Row) -> dict[str, Share]:
   """Of a row that parses: what chain and response make of a question whose label is known."""
   label, declared, action = (parsed.get(key) for key in ("type_label", "user_type", "action"))
   return {
-    "type_accuracy": (float(label == declared), float(bool(label and declared))),
+    "type_accuracy": _one(label == declared, bool(label and declared)),
     "over_clarified": _one(action == "CQ", label == "DQ"),
     "under_clarified": _one(action == "DA", label == "VQ"),
   }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gtalign_jax import jsonl
@@ -14,7 +15,9 @@ from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, conversation, features, tasks
 from gtalign_jax.rewards.blocks import Numbers, Span
 from gtalign_jax.rewards.tasks.base import Task, example_of
-from gtalign_jax.types import ACTIONS
+from gtalign_jax.types import ACTIONS, BLOCKS, FORMS, GAME, has_payoff
+
+REASONING = ("thinking", "analyze")  # the blocks whose brevity the user is paid for
 
 
 class Reading(NamedTuple):
@@ -69,21 +72,28 @@ def read(
   config: RewardConfig,
   place: str,
   words: Callable[[str], int] = features.words,
+  form: str = GAME,
 ) -> Reading:
   """Reads one row. words: counts those of a text.
 
-  Raises BadInput, naming `place`, where the row itself is malformed.
+  Raises BadInput, naming `place`, where the row itself is malformed, or says that it is of another
+  form.
   """
   text = row.get("completion")
   if not isinstance(text, str):
     raise BadInput(f"{place}: completion={str(text)[:40]!r} must be text")
+  said = row.get("form")
+  if said != form and said in tuple(FORMS):  # foreign rows may mean something else by the name
+    raise BadInput(f"{place}: form={said!r}, but it is read as {form!r}; give chain.form={said}")
   # before the text is looked at: whether a label is missing must not depend on what was sampled
   function = tasks.known(row, config.tasks, config.mode, place)
   talk = conversation.of(row, config.mode, place)
-  found, response = _chain(text, row.get("control_tokens"), config, words)
+  answers = functools.partial(tasks.answers, function, row.get("extra_info"))
+  rules = config, words, form, answers
+  found, response = _chain(row, *rules)
   action = found.action
   if talk:
-    later = [_chain(*each, config, words) for each in talk.later]
+    later = [_chain(each, *rules) for each in talk.later]
     found = _whole(found, tuple(each for each, _ in later), talk.ended)
     response = [response, *(said for _, said in later)][-1]
   failed = found.ended == "invalid"  # the user gave no answer: nobody knows what the talk was worth
@@ -104,14 +114,23 @@ def read(
 
 
 def _chain(
-  text: str, control_tokens: Any, config: RewardConfig, words: Callable[[str], int]
+  turn: Mapping[str, Any],
+  config: RewardConfig,
+  words: Callable[[str], int],
+  form: str,
+  answers: Callable[[str], bool],
 ) -> tuple[Reading, str | None]:
   """One completion, and its response; the reading lacks what only the row says."""
-  found = chain.blocks(text, "paper" if config.mode == "paper" else "strict")
+  text, cut = turn["completion"], turn.get("finish_reason") == "length"
+  found = chain.blocks(text, "paper" if config.mode == "paper" else "strict", form, cut)
   # a special token inside a chain spells like text, but ends or begins a turn for whoever reads ids
-  if config.mode != "paper" and found.error is None and control_tokens:
+  if config.mode != "paper" and found.error is None and turn.get("control_tokens"):
     found = found._replace(numbers=None, format=0, error="stray_text")
-  thinking, _, analyze, response = (chain.contents(text, span) for span in found.spans)
+  texts = {block: chain.contents(text, span) for block, span in zip(BLOCKS, found.spans)}
+  thinking, analyze, response = (texts[each] for each in (*REASONING, "response"))
+  reasoning = [texts[each] for each in REASONING if each in FORMS[form]]
+  # who writes no reasoning is brief, but not by saying nothing
+  briefly = bool(reasoning) or response is not None
   # blocks that occur once are read even where the chain fails: a broken payoff costs no answer
   cell = features.named_cell(analyze or "")
   limits = config.cq_max_words, config.aq_min_words
@@ -120,14 +139,21 @@ def _chain(
     response_words=words(response or ""),
     response_chars=len(response or ""),
     completion_words=words(text),
-    brief_chars=features.brief_chars(thinking, analyze),
+    brief_chars=features.brief_chars(*reasoning) if briefly else math.nan,
     cell=cell,
     user_type=features.user_type(thinking or ""),
     # no response does nothing; one that asks nothing answers
-    action=-1 if response is None else features.action(response, cell, *limits),
+    action=-1 if response is None else did(response, cell, form, answers, *limits),
     sums=features.stated_sums(analyze or ""),
   )
   return reading, response
+
+
+def did(response: str, cell: int, form: str, answers: Callable[[str], bool], *limits: int) -> int:
+  """`features.action`, and where chains name no cell, what the task sees stands for it."""
+  if not has_payoff(form) and answers(response):
+    cell = ACTIONS.index("AQ")
+  return features.action(response, cell, *limits)
 
 
 def _whole(first: Reading, later: tuple[Reading, ...], ended: str) -> Reading:

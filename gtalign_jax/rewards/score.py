@@ -18,10 +18,12 @@ from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.rewards.read import Reading, read
 from gtalign_jax.rewards.summary import summarise
 from gtalign_jax.rewards.tasks.base import NOTHING, Answer
-from gtalign_jax.types import Array
+from gtalign_jax.types import GAME, Array, has_payoff
 
 __all__ = ["score_rows", "summarise"]
 
+# columns of what chains decide by their matrix: None in forms that have none
+DECIDED = ("payoff_reward", "decision", "choice", "carried_out")
 NO_VERDICT = Answer(math.nan, math.nan, math.nan)
 
 
@@ -30,6 +32,7 @@ def score_rows(
   config: RewardConfig,
   judge: Judge,
   places: Sequence[str] | None = None,
+  form: str = GAME,
 ) -> list[dict[str, Any]]:
   """Scores rows {"id", "data_source", "completion", "ground_truth", "extra_info", …}, in order.
 
@@ -41,14 +44,15 @@ def score_rows(
   column. A row with `turns` is a conversation (conversation.py): its last response is judged, it
   has the columns n_turns and ended, and what is said of an action or a matrix is said of the first
   turn. A row with `true_payoffs` has the columns of truth.py. places: how errors name each row.
+  form: of the chains; another than game is a column as well, and DECIDED are None without a matrix.
   Raises BadInput for a malformed row, an unknown data_source, or a label that its task does not
   know.
   """
   if not rows:
     return []
-  paper_mode = config.mode == "paper"
+  paper_mode, config = config.mode == "paper", config.in_form(form)
   places = places or [f"row {row.get('id')!r}" for row in rows]
-  readings = [_read(row, config, place) for row, place in zip(rows, places, strict=True)]
+  readings = [_read(row, config, place, form) for row, place in zip(rows, places, strict=True)]
   # the published reward knows no true payoffs, and its rows may hold anything
   true = [None if paper_mode else truth.of(*each) for each in zip(rows, places)]
   request = requests.of(rows, readings, config, places)  # a bad row must not cost verdicts
@@ -65,8 +69,11 @@ def score_rows(
   outcome = reward.outcome(features, config, request.patience_BR)
   numbers = array([*terms, decision, choice, carried_out, outcome]).T.tolist()
   known = truth.columns(true, readings, config)
+  of_form: dict[str, Any] = {} if form == GAME else {"form": form}
+  of_form |= {} if has_payoff(form) else dict.fromkeys(DECIDED)
   scored = [
     _columns(*each)
+    | of_form
     | requests.columns(readings[at])
     | {"judge_score": verdict}
     | games.facts(at, readings[at])
@@ -76,10 +83,10 @@ def score_rows(
   return [paper.columns(each) for each in scored] if paper_mode else scored
 
 
-def _read(row: dict[str, Any], config: RewardConfig, place: str) -> Reading:
+def _read(row: dict[str, Any], config: RewardConfig, place: str, form: str) -> Reading:
   if config.mode == "paper":
     return paper.reread(read(row, config, place, paper.words), row, config, place)
-  return read(row, config, place)
+  return read(row, config, place, form=form)
 
 
 def _verdicts(readings: Sequence[Reading], judge: Judge) -> list[float | None]:

@@ -12,7 +12,7 @@ from gtalign_jax.game import measures
 from gtalign_jax.rewards import parts
 from gtalign_jax.rewards.chain import ERRORS
 from gtalign_jax.rewards.conversation import ENDED
-from gtalign_jax.types import ACTIONS, ROLES, USER_TYPES
+from gtalign_jax.types import ACTIONS, FORMS, GAME, ROLES, USER_TYPES, has_payoff
 
 PARTS = {
   "user": "user_reward",
@@ -34,7 +34,7 @@ def summarise(
   the parsed rows that name a cell, dilemma_frac and equilibrium_gap of the parsed rows; those of
   `_measures` look at the rows of a prompt together (id `<prompt>#<sample>`). NaN where nothing is
   left to average; names of conversations, of edits, of realised payoffs and of a known truth are
-  there only where rows have some.
+  there only where rows have some, and names of the matrix only where the form of the chain has one.
   """
   out = means(scored)
   sources = [row["data_source"] for row in rows]
@@ -46,12 +46,16 @@ def summarise(
 
 def means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   """`summarise` of one source, or of all as one."""
-  # three denominators: a row without verdict counts nowhere, one without a matrix has no game, and
-  # one that names no cell no action
+  form = next((each.get("form", GAME) for each in scored), GAME)  # rows have one form
+  plays = has_payoff(form)
+  # a row without verdict counts nowhere, and one without a matrix has no game
   valid = [each for each in scored if each["valid"]]
   parsed = [each for each in valid if each["parsed"]]
-  naming = [each for each in parsed if each["named_cell"]]
-  out = {f"rewards/{part}/mean": _mean(valid, key) for part, key in PARTS.items()}
+  out = {
+    f"rewards/{part}/mean": _mean(valid, key)
+    for part, key in PARTS.items()
+    if plays or part != "decision"
+  }
   if any("calibration" in each for each in scored):
     out["rewards/calibration/mean"] = _mean(valid, "calibration")
   if any("outcome_welfare" in each for each in scored):  # corrected mode, of this version
@@ -59,9 +63,25 @@ def means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   out["judge/invalid_frac"] = _share(len(scored) - len(valid), len(scored))
   out["chain/parse_rate"] = _share(len(parsed), len(valid))
   for reason in ERRORS:
-    failed = sum(each["parse_error"] == reason for each in valid)
-    out[f"chain/fail/{reason}"] = _share(failed, len(valid))
-  if any("choice" in each for each in scored):  # corrected mode
+    if plays or not reason.startswith("payoff"):
+      failed = sum(each["parse_error"] == reason for each in valid)
+      out[f"chain/fail/{reason}"] = _share(failed, len(valid))
+  if plays:
+    out |= _decisions(valid, parsed, any("choice" in each for each in scored))
+  out |= _conversations(scored) | _interventions(scored)
+  out |= _truth(valid, plays) | _types(parsed, "thinking" in FORMS[form])
+  # paper mode calls rows without verdict valid; what they realised is nobody's judgement
+  judged = [each for each in parsed if each.get("judge_score") is not None]
+  return out | (_measures(parsed, judged) if plays else _realised(judged))
+
+
+def _decisions(
+  valid: Sequence[Mapping[str, Any]], parsed: Sequence[Mapping[str, Any]], corrected: bool
+) -> dict[str, float]:
+  """What chains choose by their matrix."""
+  naming = [each for each in parsed if each["named_cell"]]  # one that names no cell has no action
+  out = {}
+  if corrected:
     out["game/choice_consistent"] = _share(sum(each["choice"] == 1 for each in valid), len(valid))
     out["game/carried_out"] = _mean(valid, "carried_out")
   for action in ACTIONS:
@@ -71,8 +91,7 @@ def means(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   out["game/pareto_frac"] = _share(sum(bool(each["pareto"]) for each in naming), len(naming))
   out["game/dilemma_frac"] = _share(sum(bool(each["dilemma"]) for each in parsed), len(parsed))
   out["game/equilibrium_gap"] = _mean(parsed, "equilibrium_gap")
-  out |= _conversations(scored) | _interventions(scored)
-  return out | _truth(valid) | _types(parsed) | _measures(parsed)
+  return out
 
 
 def _conversations(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -110,33 +129,37 @@ def _interventions(scored: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   return {f"game/{name}": found[name] for name in ("follow", "carry", "hold", "effect")}
 
 
-def _truth(valid: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _truth(valid: Sequence[Mapping[str, Any]], plays: bool) -> dict[str, float]:
   """Of the rows whose game has a known solution; {} without any."""
   known = [each for each in valid if "regret" in each]
   if not known:
     return {}
   out = {"game/regret": _mean(known, "regret")}
-  for role in map(str.lower, ROLES):
+  for role in map(str.lower, ROLES) if plays else ():
     out[f"game/true_calibration_error/{role}"] = _mean(known, f"true_error_{role}")
   return out
 
 
-def _types(parsed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """What chains and responses make of questions whose label says whether they are definite."""
+def _types(parsed: Sequence[Mapping[str, Any]], declares: bool) -> dict[str, float]:
+  """What chains and responses make of questions whose label says whether they are definite.
+
+  declares: whether chains have a block that says the type.
+  """
   found = [parts.types(each) for each in parsed]
-  names = parts.types({})
+  names = [name for name in parts.types({}) if declares or name != "type_accuracy"]
   return {
     f"game/{name}": _share(*(sum(each[name][side] for each in found) for side in (0, 1)))
     for name in names
   }
 
 
-def _measures(parsed: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """Collapse and calibration of the matrices (game/measures.py)."""
+def _measures(
+  parsed: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+  """Collapse and calibration of the matrices (game/measures.py). judged: those with a verdict."""
   # get: rows that an older version has written lack the column
-  games = [each for each in parsed if each.get("payoff")]
+  games, judged = ([each for each in part if each.get("payoff")] for part in (parsed, judged))
   rows, stated = matrices(games), [each["sums"] for each in games if each.get("sums")]
-  judged = [each for each in games if parts.judged(each)]
   found = calibrate(judged)
   out = {
     "game/distinct_frac": measures.distinct(rows),

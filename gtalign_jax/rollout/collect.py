@@ -88,7 +88,7 @@ def collect(
     for b, (row,) in zip(going, found, strict=True):
       rows[b] = row
   if environment.judge is not None:
-    rows = calibrated(rows, environment.rewards)
+    rows = calibrated(rows, environment.rewards.in_form(environment.form))
   return Experience(
     prompts=ids,
     rollout=rollout,
@@ -181,9 +181,10 @@ def heard(
   for each in mine:
     head = turn.heads[each.prompt] if turn.heads else ()
     read = len(turn.ids[each.prompt]) - len(head)
-    texts = written(engine.tokenizer, read, each.rollout, engine.sampling.eos_ids, head)
+    eos_ids, form = engine.sampling.eos_ids, environment.form
+    texts = written(engine.tokenizer, read, each.rollout, eos_ids, head, form)
     for before, text in zip(turn.before[each.prompt], texts, strict=True):
-      rows.append(talk.spoken(before, text, environment.rewards))
+      rows.append(talk.spoken(before, text, environment.rewards, form))
       records.append(turn.records[each.prompt])
   try:
     rows = _met(rows, records, environment, lambda *them: _too_long(engine, environment, *them))
@@ -207,7 +208,9 @@ def _met(
   if environment.user is not None:
     rows = talk.answered(rows, records, environment, too_long)
   over = [i for i, row in enumerate(rows) if talk.is_over(row)]
-  scored = score.score_rows([rows[i] for i in over], environment.rewards, environment.judge)
+  ended = [rows[i] for i in over]
+  given = environment.rewards, environment.judge
+  scored = score.score_rows(ended, *given, form=environment.form)
   for i, more in zip(over, scored, strict=True):
     rows[i] = rows[i] | more
   return rows
@@ -218,7 +221,7 @@ def _contexts(
 ) -> list[np.ndarray]:
   """What the next turn of each conversation reads, as token ids."""
   said = [talk.said(row) for row in rows]
-  return prompts.continued(records, said, engine.tokenizer, environment.data)
+  return prompts.continued(records, said, engine.tokenizer, environment.data, environment.form)
 
 
 def _too_long(
@@ -293,7 +296,7 @@ def play(
     for i, each in enumerate(records)
   ]
   played = [intents.given(record, seed, None, K) for record in read]
-  with talk.environment(*sections, None, speak) as environment:
+  with talk.environment(*sections, None, speak, form=config.chain.form) as environment:
     return converse(assistant, played, environment)
 
 
@@ -301,12 +304,12 @@ def converse(
   assistant: Assistant, records: Sequence[Record], environment: Environment, samples: int = 1
 ) -> list[Row]:
   """`play` in an environment that is there, `samples` conversations for each record, in order."""
-  rewards, data = environment.rewards, environment.data
+  rewards, data, form = environment.rewards, environment.data, environment.form
   played = [record for record in records for _ in range(samples)]
   rows = [row for record in records for row in talk.opened(record, samples, environment)]
   for _ in range(environment.conversation.turns):
     going = [i for i, row in enumerate(rows) if "completion" not in row or not talk.is_over(row)]
-    own = [prompts.messages(played[i], data.template) for i in going]
+    own = [prompts.messages(played[i], data.template, form=form) for i in going]
     chats = [[*chat, *talk.said(rows[i])] for i, chat in zip(going, own, strict=True)]
     said = assistant(chats) if chats else []
     if len(said) != len(chats):
@@ -315,12 +318,12 @@ def converse(
         "give one for each"
       )
     for i, each in zip(going, said, strict=True):
-      each = uncounted(each) if isinstance(each, str) else each
-      rows[i] = talk.spoken(rows[i], each, rewards)
+      each = uncounted(each, form) if isinstance(each, str) else each
+      rows[i] = talk.spoken(rows[i], each, rewards, form)
     new = _met([rows[i] for i in going], [played[i] for i in going], environment)
     for i, row in zip(going, new, strict=True):
       rows[i] = row
-  return calibrated(rows, rewards)
+  return calibrated(rows, rewards.in_form(form))
 
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:

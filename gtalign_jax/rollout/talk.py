@@ -16,10 +16,10 @@ from gtalign_jax.conversation_section import ConversationConfig
 from gtalign_jax.data import concierge, intents, prompts
 from gtalign_jax.data.records import Record
 from gtalign_jax.reward_section import RewardConfig
-from gtalign_jax.rewards import chain, features, judges
+from gtalign_jax.rewards import chain, features, judges, read, tasks
 from gtalign_jax.rewards.judges.base import Judge
 from gtalign_jax.sections import DataConfig
-from gtalign_jax.types import ACTIONS
+from gtalign_jax.types import ACTIONS, GAME
 from gtalign_jax.users.base import LEFT, Ending, Talk, User
 from gtalign_jax.users.policy import Speak
 
@@ -37,7 +37,7 @@ class Environment(NamedTuple):
   """What a response meets: the reward, its judge (None: rows are not scored), and the user.
 
   user: None where nobody answers back, which is where conversations have one turn. data: how
-  later turns are worded, and the seed of the user's private intent.
+  later turns are worded, and the seed of the user's private intent. form: of the chains.
   """
 
   rewards: RewardConfig
@@ -45,6 +45,7 @@ class Environment(NamedTuple):
   user: User | None = None
   conversation: ConversationConfig = ConversationConfig()
   data: DataConfig = DataConfig()
+  form: str = GAME
 
   def statistics(self) -> dict[str, float]:
     """Metrics of judge and user since the last call."""
@@ -59,6 +60,8 @@ def environment(
   data: DataConfig,
   folder: Path | None,
   speak: Speak | None = None,
+  *,
+  form: str = GAME,
 ) -> Iterator[Environment]:
   """The environment of a run or a job, closed at the end.
 
@@ -71,7 +74,7 @@ def environment(
     if conversation.turns > 1:
       user = users.connect(conversation.user, folder, speak)
       stack.callback(user.close)
-    yield Environment(rewards, judge, user, conversation, data)
+    yield Environment(rewards, judge, user, conversation, data, form)
 
 
 def opened(record: Record, samples: int, environment: Environment) -> list[Row]:
@@ -80,16 +83,18 @@ def opened(record: Record, samples: int, environment: Environment) -> list[Row]:
   Where they have one turn, they are plain rows of one completion. The record has its intent. The
   true payoffs stand in the row where the game's solution is known and the row will be scored.
   """
-  turns = environment.conversation.turns
+  turns, form = environment.conversation.turns, environment.form
   row: Row = {
     "data_source": record.data_source,
     "prompt": list(record.messages),
     "ground_truth": record.ground_truth,
     "extra_info": record.extra_info,
   }
+  if form != GAME:
+    row["form"] = form
   scored = environment.judge is not None and environment.rewards.mode == "corrected"
   if scored and record.data_source == concierge.SOURCE:
-    known = concierge.true_payoffs(record, environment.rewards, turns=turns)
+    known = concierge.true_payoffs(record, environment.rewards, turns=turns, form=form)
     row["true_payoffs"] = known.tolist()
   if turns > 1:
     intent = record.extra_info.get(intents.KEY)
@@ -102,7 +107,7 @@ def is_over(row: Row) -> bool:
   return row.get("ended", "answered") is not None
 
 
-def spoken(row: Row, written: Row, config: RewardConfig) -> Row:
+def spoken(row: Row, written: Row, config: RewardConfig, form: str = GAME) -> Row:
   """The conversation after the assistant's next turn. written: of `text.written`.
 
   Its columns are those of the first turn, whose matrix is the game that is played; counts of tokens
@@ -110,7 +115,8 @@ def spoken(row: Row, written: Row, config: RewardConfig) -> Row:
   """
   if "turns" not in row:
     return row | written
-  did = decided(written["completion"], config)
+  text, cut = written["completion"], written["finish_reason"] == "length"
+  did = decided(text, config, form, cut, lambda response: _answers(row, response, config))
   turn = {
     "role": "assistant",
     "response": did.response,
@@ -127,6 +133,11 @@ def spoken(row: Row, written: Row, config: RewardConfig) -> Row:
   return row | first | counts | talk
 
 
+def _answers(row: Row, response: str, config: RewardConfig) -> bool:
+  task = tasks.find(row["data_source"], config.tasks)
+  return tasks.answers(task, row["extra_info"], response)
+
+
 class Decision(NamedTuple):
   """What one chain decides. cell: that it names, action: that its response does; -1 for none."""
 
@@ -135,13 +146,23 @@ class Decision(NamedTuple):
   response: str | None
 
 
-def decided(completion: str, config: RewardConfig) -> Decision:
-  """Read from the blocks that occur once, also where the text is no chain."""
-  spans = chain.blocks(completion).spans
+def decided(
+  completion: str,
+  config: RewardConfig,
+  form: str = GAME,
+  cut: bool = False,
+  answers: Callable[[str], bool] = lambda response: False,
+) -> Decision:
+  """Read from the blocks that occur once, also where the text is no chain.
+
+  cut: as in `chain.blocks`. answers: what the task sees in a response, for chains without cells.
+  """
+  spans = chain.blocks(completion, form=form, cut=cut).spans
   analyze, response = (chain.contents(completion, span) for span in spans[2:])
   cell, action = features.named_cell(analyze or ""), -1
   if response is not None:
-    action = features.action(response, cell, config.cq_max_words, config.aq_min_words)
+    limits = config.cq_max_words, config.aq_min_words
+    action = read.did(response, cell, form, answers, *limits)
   return Decision(cell, action, response)
 
 

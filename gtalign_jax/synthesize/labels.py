@@ -1,6 +1,7 @@
 """SFT chains from labels: type and payoffs follow from the record, all else from the payoffs.
 
-A chain parses strictly and its decision score is 1, whatever the record holds (FORMULAS 3).
+A chain parses strictly and its decision score is 1, whatever the record holds (FORMULAS 3). Forms
+other than game keep those of its blocks that they have, so all start from the same responses.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from gtalign_jax.data.records import Record
 from gtalign_jax.game import edits
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.synthesize import payoffs, replies
-from gtalign_jax.types import ACTIONS, USER_TYPES
+from gtalign_jax.types import ACTIONS, GAME, USER_TYPES
 from gtalign_jax.users.role import TEXTS
 
 
@@ -28,8 +29,8 @@ class Later(NamedTuple):
 def chain(record: Record, seed: int, config: Config | None = None) -> str:
   """One completion for the record, a pure function of its content, its id and `seed`.
 
-  config: what true payoffs are computed by, and `rewards.pricing`; None: the default reward, and
-  two turns.
+  config: what true payoffs are computed by, `rewards.pricing` and `chain.form`; None: the default
+  reward, and two turns.
   """
   if record.data_source == concierge.SOURCE:
     # the honest matrix, and what it decides (FORMULAS 13)
@@ -44,7 +45,7 @@ def chain(record: Record, seed: int, config: Config | None = None) -> str:
     concierge_chain.numbers(tenths_UAR),
     concierge_chain.analysis(tenths_UAR, u, action),
     replies.response(case, action),
-  ).text()
+  ).text(config.chain.form if config else GAME)
 
 
 def later(record: Record, seed: int, config: Config | None = None) -> Later | None:

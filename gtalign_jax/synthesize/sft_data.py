@@ -16,9 +16,11 @@ from gtalign_jax.data.plain import plain
 from gtalign_jax.data.records import Record, from_row
 from gtalign_jax.errors import BadInput
 from gtalign_jax.models.vocabulary import spell
+from gtalign_jax.rewards import chain
 from gtalign_jax.rollout.edit import STOP
 from gtalign_jax.sections import DataConfig, SFTConfig
 from gtalign_jax.synthesize import counterfactual, labels, requests
+from gtalign_jax.types import GAME, has_payoff
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -38,26 +40,28 @@ def examples(
   Chains come from the file `sft.data`, else from the labels of `encoded`, and of its requests with
   the other type (requests.py). Completions end with the
   tokenizer's EOS, or where sampling does not end at that, with the first of `eos_ids`. config: of
-  the run, for chains whose payoffs follow from it (concierge), and for second turns (labels.later)
-  where conversations have them. The last pairs, a share `sft.counterfactual` of all, continue other
-  payoffs (counterfactual.py), which belong to their prompt. Left out: pairs over `sft.max_tokens`,
-  and rows whose prompt is over `data.max_prompt_tokens`. Raises BadInput on a malformed file.
+  the run, for the form of the chains, for those whose payoffs follow from it (concierge), and for
+  second turns (labels.later) where conversations have them. The last pairs, a share
+  `sft.counterfactual` of all, continue other payoffs (counterfactual.py), which belong to their
+  prompt. Left out: pairs over `sft.max_tokens`, and rows whose prompt is over
+  `data.max_prompt_tokens`. Raises BadInput on a malformed file.
   """
   later: list[tuple[Record, labels.Later]] = []
+  form = config.chain.form if config else GAME
   if sft_config.data:
-    encoded, texts = _from_file(Path(sft_config.data), tokenizer, data_config)
+    encoded, texts = _from_file(Path(sft_config.data), tokenizer, data_config, form)
   else:
-    encoded = _of_both_types(encoded, tokenizer, data_config, seed)
+    encoded = _of_both_types(encoded, tokenizer, data_config, seed, form)
     texts = [labels.chain(record, seed, config) for record in encoded.records]  # those that fit
     if config and config.conversation.turns > 1:
       tried = ((record, labels.later(record, seed, config)) for record in encoded.records)
       later = [(record, found) for record, found in tried if found]
   whole = len(texts) + len(later)
-  share, edited = sft_config.counterfactual, []
+  share, edited = sft_config.counterfactual if has_payoff(form) else 0.0, []
   if share:  # of all pairs, `whole` of which are others
     count = max(round(whole * share / (1 - share)), 1)
     edited = counterfactual.chains(encoded.records, texts, count, seed)
-  asked = [*encoded.ids, *_contexts(later, tokenizer, data_config)]
+  asked = [*encoded.ids, *_contexts(later, tokenizer, data_config, form)]
   asked += [encoded.ids[each.of] for each in edited]
   texts += [each.chain for _, each in later] + [each.text for each in edited]
   end = tokenizer.eos_token_id
@@ -73,14 +77,14 @@ def examples(
 
 
 def _of_both_types(
-  encoded: prompts.Encoded, tokenizer: Any, data_config: DataConfig, seed: int
+  encoded: prompts.Encoded, tokenizer: Any, data_config: DataConfig, seed: int, form: str
 ) -> prompts.Encoded:
   """The prompts, and behind them those of the same labels with the other type, where they fit."""
   found = [other for record in encoded.records if (other := requests.other(record, seed))]
   if not found or data_config.template == "released":  # whose instructions are in the request
     return encoded
   # one that fits goes with them: of prompts that are all too long, there would be an error
-  more = prompts.encode([encoded.records[0], *found], tokenizer, data_config)
+  more = prompts.encode([encoded.records[0], *found], tokenizer, data_config, form=form)
   records, ids = [*encoded.records, *more.records[1:]], [*encoded.ids, *more.ids[1:]]
   return encoded._replace(records=records, ids=ids)
 
@@ -97,17 +101,20 @@ def _after_payoffs(pair: Pair, tokenizer: Any) -> Pair:
 
 
 def _contexts(
-  later: Sequence[tuple[Record, labels.Later]], tokenizer: Any, data_config: DataConfig
+  later: Sequence[tuple[Record, labels.Later]],
+  tokenizer: Any,
+  data_config: DataConfig,
+  form: str,
 ) -> list[np.ndarray]:
   """What the policy reads before each later turn."""
-  records = [record for record, _ in later]
-  return prompts.continued(records, [found.said for _, found in later], tokenizer, data_config)
+  records, said = [record for record, _ in later], [found.said for _, found in later]
+  return prompts.continued(records, said, tokenizer, data_config, form)
 
 
-def check(sft_config: SFTConfig) -> None:
+def check(sft_config: SFTConfig, form: str = GAME) -> None:
   """Raises BadInput where `sft.data` cannot be read, or has nothing for `sft.counterfactual`."""
   texts = [text for _, text in rows(sft_config.data)]
-  if sft_config.counterfactual:
+  if sft_config.counterfactual and has_payoff(form):
     counterfactual.usable(texts)
 
 
@@ -131,11 +138,12 @@ def rows(path: str | Path) -> list[tuple[Record, str]]:
 
 
 def _from_file(
-  path: Path, tokenizer: Any, data_config: DataConfig
+  path: Path, tokenizer: Any, data_config: DataConfig, form: str
 ) -> tuple[prompts.Encoded, list[str]]:
-  """Prompts in the run's own template, with the chain of each prompt that fits."""
+  """Prompts in the run's own template, with the chain, in `form`, of each prompt that fits."""
   found = rows(path)
   # the position as id, because a file may hold several chains of one prompt
   numbered = [record._replace(id=str(index)) for index, (record, _) in enumerate(found)]
-  encoded = prompts.encode(numbered, tokenizer, data_config)
-  return encoded, [found[int(record.id)][1] for record in encoded.records]
+  encoded = prompts.encode(numbered, tokenizer, data_config, form=form)
+  texts = (found[int(record.id)][1] for record in encoded.records)
+  return encoded, [chain.in_form(text, form) for text in texts]

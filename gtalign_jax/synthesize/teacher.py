@@ -7,11 +7,12 @@ Every answer goes to `OUT.jsonl.part` at once, so a run that was stopped continu
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,11 +25,13 @@ from gtalign_jax.endpoint_sections import TeacherConfig
 from gtalign_jax.errors import BadInput, RunFailure
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.synthesize import check
+from gtalign_jax.types import GAME
 
 if TYPE_CHECKING:
   from gtalign_jax.endpoint.client import Endpoint
 
 log = logging.getLogger(__name__)
+Chat = list[dict[str, str]]
 
 
 def row(record: Record, completion: str) -> dict[str, Any]:
@@ -43,6 +46,7 @@ def distil(
   out: Path,
   on_done: Callable[[int, int], None] = lambda done, total: None,
   overwrite: bool = False,
+  form: str = GAME,
 ) -> dict[str, Any]:
   """Writes one fit chain per record to `out`; returns counts.
 
@@ -52,7 +56,8 @@ def distil(
   to another job, or the endpoint cannot be asked; RunFailure where the endpoint refuses every
   request, some got no answer, or no chain was fit.
   """
-  part, job = out.with_name(out.name + ".part"), _job(records, teacher)
+  asked = {record.id: prompts.messages(record, "full", form=form) for record in records}
+  part, job = out.with_name(out.name + ".part"), _job(asked, teacher)
   if finished.is_done(out, json.dumps(job), overwrite):  # hours of paid answers
     log.info("%s is finished; nothing to do", out)
     fit_before = len(jsonl.read(out))
@@ -68,7 +73,9 @@ def distil(
     endpoint = Endpoint(teacher)  # first: a start that fails leaves no part file behind
     jsonl.write(part, [job, *answers.values()])
     with part.open("a", encoding="utf-8") as file:
-      failed = _ask(wanted, endpoint, teacher, limits, file, answers, len(records), on_done)
+      fault = functools.partial(check.fault, limits=limits, form=form)
+      chats = {record.id: asked[record.id] for record in wanted}
+      failed = _ask(chats, endpoint, teacher, fault, file, answers, len(records), on_done)
   by_id = {record.id: record for record in records}  # in the order of the prompts
   fit = {i: each["completion"] for i, each in answers.items() if each["fault"] is None}
   kept = [row(record, fit[i]) for i, record in by_id.items() if i in fit]
@@ -89,12 +96,12 @@ def distil(
   return counts
 
 
-def _job(records: Sequence[Record], teacher: TeacherConfig) -> dict[str, Any]:
-  """What answers in a part file depend on."""
+def _job(asked: Mapping[str, Chat], teacher: TeacherConfig) -> dict[str, Any]:
+  """What answers in a part file depend on. asked: by id."""
   # not the sampling settings: chains of another temperature are as good; nor the address
-  asked = json.dumps([[record.id, prompts.messages(record, "full")] for record in records])
-  digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
-  return {"model": teacher.model, "prompts": len(records), "digest": digest}
+  text = json.dumps(list(asked.items()))
+  digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+  return {"model": teacher.model, "prompts": len(asked), "digest": digest}
 
 
 def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -108,16 +115,16 @@ def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _ask(
-  records: Sequence[Record],
+  asked: Mapping[str, Chat],
   endpoint: Endpoint,
   teacher: TeacherConfig,
-  limits: RewardConfig,
+  fault_of: Callable[[str], str | None],
   file: TextIO,
   answers: dict[str, dict[str, Any]],
   total: int,
   on_done: Callable[[int, int], None],
 ) -> int:
-  """Asks for every record and writes each answer down; returns how many got none."""
+  """Puts every chat and writes each answer down; returns how many got none."""
   loop = Loop()
   refused: list[dict[str, Any]] = []
 
@@ -127,18 +134,16 @@ def _ask(
     file.flush()  # each answer was paid for
     on_done(len(answers), total)
 
-  async def one(record: Record) -> bool:
+  async def one(record_id: str, chat: Chat) -> bool:
     async with endpoint.places:  # all tasks exist at once; this bounds the open requests
       reply = await endpoint.ask(
-        prompts.messages(record, "full"),
-        lambda text: check.fault(spoken(text), limits) is None,
-        samples=teacher.tries,
+        chat, lambda text: fault_of(spoken(text)) is None, samples=teacher.tries
       )
     if reply is None:
       return False
     text = spoken(reply.text)
-    fault = reply.fault or check.fault(text, limits)
-    answer = {"id": record.id, "fault": fault, "completion": None if fault else text}
+    fault = reply.fault or fault_of(text)
+    answer = {"id": record_id, "fault": fault, "completion": None if fault else text}
     if reply.fault.startswith("http_"):
       refused.append(answer)
     else:
@@ -148,7 +153,7 @@ def _ask(
   async def everyone() -> int:
     try:
       async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(record)) for record in records]
+        tasks = [group.create_task(one(*each)) for each in asked.items()]
     except ExceptionGroup as failed:  # the first request at fault has cancelled the others
       raise failed.exceptions[0] from None
     return sum(not task.result() for task in tasks)

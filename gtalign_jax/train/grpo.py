@@ -51,7 +51,7 @@ def steps(
     experience = reward(experience, config.rewards, f"step {step + 1}")
     experience = resample(experience, setup, services, engine, params, step, log)
     del params  # the update needs the room
-    experience = on_mesh(select(experience, recipe), engine)
+    experience = on_mesh(select(experience, recipe), engine, config.chain.form)
     experience = score(state, experience, recipe, compiled, log)
     experience = advantages(experience, recipe, compiled)
     state, metrics = update(state, experience, recipe, compiled, step, log)

@@ -206,7 +206,7 @@ def check_contents(config: Config, records: Records) -> dict[str, str]:
   def look() -> None:
     ahead = checkpoint.committed(Path(config.workdir))["sft"] < config.sft.steps
     if config.sft.data and ahead:
-      sft_data.check(config.sft)
+      sft_data.check(config.sft, config.chain.form)
     found.update(contents.read(config, records, chains=ahead))
     contents.check(config.workdir, found)
 

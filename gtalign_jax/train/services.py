@@ -50,7 +50,7 @@ def opened(
   evaluator = evaluation_engine(setup, programs)
   with contextlib.ExitStack() as stack:
     met = stack.enter_context(
-      environment(config.rewards, config.conversation, config.data, workdir)
+      environment(config.rewards, config.conversation, config.data, workdir, form=config.chain.form)
     )
     writer = metrics.Writer(
       workdir, config.log, main=main, settings=public(config), watch=config.watch

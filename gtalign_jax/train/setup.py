@@ -80,13 +80,14 @@ def load(
     frozen, names = policy.params, lora.logical_axes(policy.config, config.policy)
     params = lora.init(policy.config, jax.random.key(config.seed), config.policy)
     params = jax.device_put(params, sharding.tree_shardings(mesh, names))
+  train = config.data.train_split
   encoded = {
-    split: prompts.encode(part, policy.tokenizer, config.data, split == config.data.train_split)
+    split: prompts.encode(part, policy.tokenizer, config.data, split == train, config.chain.form)
     for split, part in found.items()
   }
   preflight.check_prompts(encoded, config.data)
   if config.grpo.steps:  # weights of sources without prompts: now, not at the first step
-    batches.shares(encoded[config.data.train_split], config.data)
+    batches.shares(encoded[train], config.data)
   held_out = batches.held_out(
     encoded[config.data.eval_split], config.eval.prompts, config.data.seed
   )
@@ -107,8 +108,8 @@ def load(
     fixed=Fixed(frozen),
     shardings=sharding.tree_shardings(mesh, names),
     stop_table=stopping(config.rollout.stop),
-    opening_table=stopping(_opening_stops(config)) if config.rollout.intervene else None,
-    train_set=encoded[config.data.train_split],
+    opening_table=stopping(_opening_stops(config)) if config.intervenes else None,
+    train_set=encoded[train],
     test_set=held_out,
     train_key=train_key,
     eval_key=eval_key,
@@ -198,8 +199,8 @@ def training_engine(setup: Setup, programs: Executables, layout: str = "") -> En
   slots = config.rollout.prompts_at_once or config.grpo.prompts_per_step
   prompts = config.grpo.prompts_per_step
   engine = _engine(setup, programs, slots, layout, prompts=prompts)
-  table, share = setup.opening_table, config.rollout.intervene
-  return with_openings(engine, share, prompts, table, _buckets(config))
+  share = config.rollout.intervene if config.intervenes else 0.0
+  return with_openings(engine, share, prompts, setup.opening_table, _buckets(config))
 
 
 def _buckets(config: Config) -> tuple[int, ...]:
@@ -232,6 +233,8 @@ def heads_engine(setup: Setup, programs: Executables, layout: str = "") -> Engin
 
 def heads(config: Config) -> int:
   """Edited openings of an evaluation at most."""
+  if not config.has_payoff:
+    return 0
   return intervene.HEADS * config.eval.intervene_prompts * config.eval.group_size
 
 

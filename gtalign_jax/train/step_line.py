@@ -54,7 +54,9 @@ def matrix(metrics: Mapping[str, Any]) -> str:
   cells = _cells(MATRIX, metrics)
   errors = [metrics[key] for key in ERRORS if metrics.get(key) is not None]
   cells += [f"calib {sum(errors) / len(errors):.2f}"] if errors else []
-  return "  ".join(["matrix", *cells]) if cells else ""
+  # chains of another form may say a type, but hold no matrix
+  name = "matrix" if "game/payoff_icc" in metrics else "chain"
+  return "  ".join([name, *cells]) if cells else ""
 
 
 def _cells(shown: Sequence[tuple[str, str, str]], metrics: Mapping[str, Any]) -> list[str]:

@@ -59,6 +59,16 @@ def attention(task: TaskFunction) -> float:
   return task.attention if isinstance(task, Builtin) else 1.0
 
 
+def answers(task: TaskFunction, extra: Any, response: str) -> bool:
+  """Whether the task sees an answer in a response that asks; False where it cannot tell.
+
+  For chains that name no cell: the words alone do not tell an answer from what leads to a question.
+  """
+  if not (isinstance(task, Builtin) and isinstance(extra, Mapping)):
+    return False
+  return task.answers(response, extra)
+
+
 def check_label(row: Mapping[str, Any], where: str) -> None:
   """A label that is given to a built-in source is one that it knows. Raises BadInput.
 

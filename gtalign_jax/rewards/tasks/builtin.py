@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ class Builtin:
   any text. truth: the label as the judge sees it. label_for: who reads the ground truth: the
   "judge", the "credit" too, or "nobody". types: beginnings of labels that say of the question that
   it is definite (DQ), or vague (VQ). attention: factor on the user's terms where the first response
-  is AQ. meaning: the task in its place where a conversation's user means one of several readings.
+  is AQ. answers: whether a response that asks answers too, by the row's extra_info. meaning: the
+  task in its place where a conversation's user means one of several readings.
   """
 
   kind: str
@@ -45,6 +46,7 @@ class Builtin:
   label_for: str = "judge"
   types: tuple[str, ...] = ()
   attention: float = 1.0
+  answers: Callable[[str, Mapping[str, Any]], bool] = lambda response, extra: False
   meaning: Builtin | None = None
 
   def __call__(self, example: Example) -> Task:
@@ -132,6 +134,11 @@ def _slots(example: Example) -> str:
       "of gtalign generate and eval bring it"
     )
   return concierge.truth((str(slot), str(value)) for slot, value in slots.items())
+
+
+def _names_slots(response: str, extra: Mapping[str, Any]) -> bool:
+  slots = extra.get("slots")  # that the request names
+  return isinstance(slots, Mapping) and concierge.answers(response, slots)
 
 
 def _concierge(verdict: float, example: Example) -> Answer:
@@ -231,6 +238,7 @@ TASKS: dict[str, Builtin] = {
     truth=_slots,
     types=("complete", "lacking"),
     attention=ATTENTION,
+    answers=_names_slots,
   ),
   # every request is an attack; its ground truth is what the attacker wishes for, not a label
   "advbench": _ATTACK,
