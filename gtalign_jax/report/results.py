@@ -163,7 +163,9 @@ def grid(policies: Sequence[PolicyMeans]) -> tuple[list[str], list[list[str]]]:
   """(head, rows) of the table of policies; no decision where nobody has one to take."""
   heads = [head for head, _ in COLUMNS]
   kept = [
-    at for at, head in enumerate(heads) if head != "decision" or any(each[at] for each in policies)
+    at
+    for at, head in enumerate(heads)
+    if head != "decision" or any(each[at] is not None for each in policies)
   ]
   rows = [cells(each) for each in policies]
   return [heads[at] for at in kept], [[row[at] for at in kept] for row in rows]
