@@ -1,5 +1,6 @@
 """The openai client against a server: chat, streams, the game, errors, and clients that go away."""
 
+import contextlib
 import json
 import random
 import socket
@@ -16,14 +17,18 @@ from sampler_cases import engine, policy
 from scripted import encode, opening, rest, tenths, tokenizer
 from serving import OPTIONS, ScriptedLanes, model, serving
 
+from gtalign_jax import users
 from gtalign_jax.cli.main import main
+from gtalign_jax.endpoint_sections import JudgeConfig, UserConfig
 from gtalign_jax.errors import RunFailure
 from gtalign_jax.game import payoff, pricing
 from gtalign_jax.parallel import sharding
-from gtalign_jax.rewards import chain
+from gtalign_jax.rewards import chain, judges
+from gtalign_jax.rewards.judges.base import BINARY, Question
 from gtalign_jax.rollout import edit
 from gtalign_jax.rollout.lanes import Lanes
 from gtalign_jax.types import CELLS
+from gtalign_jax.users.base import Said, Talk
 
 HELLO = [{"role": "user", "content": "number 7: hello, 日本 🎉"}]
 SAID = "Which number do you mean?"
@@ -259,6 +264,27 @@ def test_what_is_no_chain_is_served_as_text():
     message = ask(url, extra={"game": True, "pricing": "free"}).choices[0].message
   assert message.content == "Just a text, 日本."
   assert message.game["parse_error"] and message.game["payoff"] is None
+
+
+def test_judge_and_user_of_another_run():
+  """Their questions come with no instructions of ours, and the response alone is their answer."""
+
+  def answer(ids, number):
+    text = tokenizer().decode(ids)
+    said = f"VERDICT: {int('It is 4.' in text)}" if "Right?" in text else "For 4."
+    return encode(f"{opening(MATRIX)}<analyze>DQ_DA</analyze><response>{said}</response>")
+
+  asked = [
+    Question(str(n), "math", "2+2?", "4", f"It is {n}.", BINARY, "{asked} {response} Right?")
+    for n in (3, 4, 5)
+  ]
+  with serving(ScriptedLanes(answer), model(longest=4000), OPTIONS._replace(queue=99)) as (url, _):
+    at = {"kind": "http", "base_url": f"{url}/v1", "model": "tiny"}
+    with contextlib.closing(judges.make(JudgeConfig(**at), None)) as judge:
+      assert judge.judge(asked) == [0.0, 1.0, 0.0]
+    with contextlib.closing(users.connect(UserConfig(**at), None)) as user:
+      said = [*HELLO, {"role": "assistant", "content": "For how many people?"}]
+      assert user.replies([Talk("q", "concierge", None, said, 1)]) == [Said("For 4.")]
 
 
 # ---------------------------------------------------------------- errors, and the end
