@@ -9,6 +9,7 @@ import sys
 from gtalign_jax import config as configs
 from gtalign_jax.cli import arguments, generate
 from gtalign_jax.errors import BadInput
+from gtalign_jax.types import has_payoff
 
 ROUND = 64  # tokens: padded lengths are multiples of this
 SHORTEST = 256  # padded length, tokens: most requests, with the instructions of compact
@@ -28,6 +29,7 @@ ARGUMENTS: arguments.Declared = {
     action="append", metavar="ORIGIN", help="page elsewhere that may ask, e.g. https://a.b"
   ),
   **{flag: generate.SAMPLING[flag] for flag in ("--dtype", "--template")},
+  "--form": {},
   "--template-arguments": {},
 }
 KEYS = {**generate.KEYS, "max_prompt_tokens": "data.max_prompt_tokens"}
@@ -51,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
   for origin in args.cors or ():
     if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
       raise BadInput(f"--cors {origin!r}: must be scheme and host, such as https://a.b, or *")
+  if args.pricing and args.form and not has_payoff(args.form):
+    raise BadInput(
+      f"--pricing: chains of --form={args.form} hold no payoffs; leave one of them out"
+    )
   from gtalign_jax.evaluate import offline
   from gtalign_jax.game import pricing
 

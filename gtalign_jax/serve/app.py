@@ -28,6 +28,7 @@ from gtalign_jax.serve.desk import Desk, Full
 from gtalign_jax.serve.fields import Asked, Refused
 from gtalign_jax.serve.meters import Meters
 from gtalign_jax.serve.page import page
+from gtalign_jax.types import has_payoff
 
 log = logging.getLogger(__name__)
 MOST_BYTES = 1 << 20  # of a body: a prompt that fits no lane is refused before it is tokenised
@@ -98,7 +99,10 @@ class Service:
       raise Refused(
         f"no model {asked.model[:80]!r}; {known}", "model", status=404, code="model_not_found"
       )
-    ids = prompt.encode(asked.messages, self.model.tokenizer, self._data)
+    form = self.model.form
+    if asked.pricing is not None and not has_payoff(form):
+      raise Refused(f"chains of the form {form!r} hold no payoffs; leave pricing out", "pricing")
+    ids = prompt.encode(asked.messages, self.model.tokenizer, self._data, form)
     self._check_size(len(ids), asked)
     choices = [Choice(self.model, asked, index, ids) for index in range(asked.n)]
     try:

@@ -19,11 +19,14 @@ from gtalign_jax.rollout import edit, lanes
 from gtalign_jax.serve.desk import Desk, Job, News
 from gtalign_jax.serve.fields import Asked, Refused
 from gtalign_jax.serve.reader import Reader, Token
-from gtalign_jax.types import CELLS, ROLES, USER_TYPES
+from gtalign_jax.types import CELLS, GAME, ROLES, USER_TYPES
 
 
 class Model(NamedTuple):
-  """What is served. pieces, spaced: of `Reader`. longest: tokens of a prompt; budget: new ones."""
+  """What is served.
+
+  pieces, spaced, form: as in `Reader`. longest: tokens of a prompt. budget: of new ones.
+  """
 
   name: str
   tokenizer: Any
@@ -32,6 +35,7 @@ class Model(NamedTuple):
   eos_ids: tuple[int, ...]
   longest: int
   budget: int
+  form: str = GAME
 
 
 class Delta(NamedTuple):
@@ -49,7 +53,7 @@ class Choice:
   def __init__(self, model: Model, asked: Asked, index: int, prompt: np.ndarray):
     self.model, self.index, self._asked, self._prompt = model, index, asked, prompt
     self._budget = asked.budget or model.budget
-    self._reader = Reader(model.pieces, asked.stop, model.spaced)
+    self._reader = Reader(model.pieces, asked.stop, model.spaced, model.form)
     self._edits = asked.pricing is not None  # whether an edit is still to come
     self._opening: edit.Opening | None = None
     self._edited: Any = None  # the matrix after the edit
@@ -153,7 +157,7 @@ class Choice:
 
   def _game(self, final: bool) -> dict[str, Any]:
     text, policy, opening = self._reader.text, self._asked.pricing, self._read_opening()
-    found = chain.parse(text)
+    found = chain.parse(text, form=self.model.form)
     error = found.error
     if error is None and not control_ids(self.model.tokenizer).isdisjoint(self._reader.ids):
       error = "stray_text"

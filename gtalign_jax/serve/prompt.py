@@ -15,7 +15,7 @@ from gtalign_jax.serve.fields import Refused
 Messages = Sequence[dict[str, str]]
 
 
-def chat(messages: Messages, template: str) -> list[dict[str, str]]:
+def chat(messages: Messages, template: str, form: str) -> list[dict[str, str]]:
   """The chat that the policy sees: `data.template` as system turn, the request's own after it.
 
   Later turns stay turns, as in `prompts.continued`. Messages that bring the instructions of a chain
@@ -24,14 +24,14 @@ def chat(messages: Messages, template: str) -> list[dict[str, str]]:
   own = [each["content"] for each in messages if each["role"] == "system"]
   if template == "released" or any("<payoff>" in text for text in own):
     return list(messages)
-  system = "\n\n".join([prompts.template_text(template), *own])
+  system = "\n\n".join([prompts.template_text(template, form), *own])
   rest = [each for each in messages if each["role"] != "system"]
   return [{"role": "system", "content": system}, *rest]
 
 
-def encode(messages: Messages, tokenizer: Any, data: DataConfig) -> np.ndarray:
+def encode(messages: Messages, tokenizer: Any, data: DataConfig, form: str) -> np.ndarray:
   """Token ids of a request, int32. Raises Refused where the model's chat template does."""
   try:
-    return prompts.chat_ids(chat(messages, data.template), tokenizer, data)
+    return prompts.chat_ids(chat(messages, data.template, form), tokenizer, data)
   except BadInput as error:
     raise Refused(str(error), "messages") from None

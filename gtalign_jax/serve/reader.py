@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gtalign_jax.rewards import chain
+from gtalign_jax.types import FORMS, GAME
 
 OPEN, CLOSE = chain.TAGS[-1]
 FIRST = chain.TAGS[0][0]
@@ -30,16 +31,19 @@ class Reader:
   """Reads one completion.
 
   pieces: bytes of every token id (stop.token_bytes). stops: the client's. spaced: whether the
-  tokenizer writes a space before the first word, which is none of the text.
+  tokenizer writes a space before the first word, which is none of the text. form: of the chain.
   """
 
-  def __init__(self, pieces: Sequence[bytes], stops: Sequence[str], spaced: bool = False):
-    self._pieces, self._stops, self._spaced = pieces, stops, spaced
+  def __init__(
+    self, pieces: Sequence[bytes], stops: Sequence[str], spaced: bool = False, form: str = GAME
+  ):
+    self._pieces, self._stops, self._spaced, self._form = pieces, stops, spaced, form
     self.ids: list[int] = []
     self.tokens: list[Token] = []  # those that were sampled since the last restart
     self.text = ""
     self.stopped = False  # at a stop string of the client's
-    self._whole: bool | None = None  # whether the whole text is content; None: not known yet
+    # whether the whole text is content; None: not known yet
+    self._whole: bool | None = None if FORMS[form] else True
     self._start = self._shown = 0  # characters: where content begins, and up to where it was given
     self._given = 0  # tokens that `entries` has handed over
     self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
@@ -66,7 +70,7 @@ class Reader:
       return ""
     end = self._end(final)
     empty = not self._whole and end <= self._start and not self.stopped
-    if final and empty and chain.parse(self.text).error:
+    if final and empty and chain.blocks(self.text, form=self._form).error:
       self._whole, self._start, self._shown = True, 0, 0  # an empty response: the text, then
       end = self._end(final)
     new = self.text[self._shown : end]
@@ -81,7 +85,7 @@ class Reader:
     if not (begun.startswith(FIRST) or FIRST.startswith(begun)):
       self._whole = True
     elif at >= 0:
-      self._whole = chain.parse(self.text[:at] + REST).error is not None
+      self._whole = chain.blocks(self.text[:at] + REST, form=self._form).error is not None
       self._start = self._shown = 0 if self._whole else at + len(OPEN)
     elif final:
       self._whole = True

@@ -86,6 +86,7 @@ def model_of(config: Config, job: offline.Job) -> Model:
     eos_ids=sampling.eos_ids,
     longest=config.data.max_prompt_tokens,
     budget=sampling.budget,
+    form=config.chain.form,
   )
 
 

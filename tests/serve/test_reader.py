@@ -13,9 +13,9 @@ SAID = "Which number do you mean?"
 CHAIN = opening(tenths(0)) + rest(1)  # SAID is its response
 
 
-def content(text, stops=(), cuts=()):
+def content(text, stops=(), cuts=(), **form):
   """The parts of the content of a text in byte tokens that is pushed in pieces."""
-  reader, parts = Reader(BYTES, stops), []
+  reader, parts = Reader(BYTES, stops, **form), []
   ids = list(text.encode())
   for begin, end in zip([0, *cuts], [*cuts, len(ids)], strict=True):
     reader.push(ids[begin:end], [-1.0] * (end - begin))
@@ -79,6 +79,13 @@ def test_what_is_no_chain_is_text(text, seen):
 )
 def test_stop_strings_are_exact_across_tokens(text, stops, seen, cuts):
   assert "".join(content(text, stops, cuts)) == seen
+
+
+def test_other_forms():
+  thought = f"<thinking>{SAID}</thinking><response> yes</response>"
+  assert content(thought, cuts=[len(thought) - 11], form="think") == ["yes", "", ""]
+  assert "".join(content(thought)) == thought  # in the form game it is none
+  assert content("<thinking>x", cuts=[4], form="none") == ["<thi", "nking>x", ""]
 
 
 def test_tokens_of_the_content():

@@ -287,6 +287,17 @@ def test_judge_and_user_of_another_run():
       assert user.replies([Talk("q", "concierge", None, said, 1)]) == [Said("For 4.")]
 
 
+def test_a_chain_without_payoffs_has_no_price():
+  lanes = ScriptedLanes(lambda ids, number: encode("<thinking>t</thinking><response>r</response>"))
+  with serving(lanes, model(form="think")) as (url, _):
+    message = ask(url, extra={"game": True}).choices[0].message
+    assert message.content == "r"
+    assert (message.game["thinking"], message.game["parse_error"]) == ("t", None)
+    with pytest.raises(openai.BadRequestError) as caught:
+      ask(url, extra={"pricing": "free"})
+    assert caught.value.param == "pricing"
+
+
 # ---------------------------------------------------------------- errors, and the end
 
 
@@ -395,6 +406,7 @@ def test_a_failed_device_ends_the_server():
     (["--port", "70000"], 2, "--port=70000"),
     (["--cors", "a.b"], 2, "--cors 'a.b'"),
     (["--pricing", "fre"], 2, "did you mean free"),
+    (["--pricing", "free", "--form", "think"], 2, "--form=think hold no payoffs"),
     (["--api-key-env", "NOT_SET_ANYWHERE"], 2, "NOT_SET_ANYWHERE"),
     (["--max-rows", "0"], 2, "--max-rows=0"),
     (["--host", "no.such.host.invalid"], 1, "cannot serve at no.such.host.invalid"),
