@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from gtalign_jax import address
 from gtalign_jax.errors import BadInput, RunFailure, first_line
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _failure(name: str, api: HfApi, error: Exception) -> BadInput | RunFailure:
   said = said.replace(str(api.token), "***")
   head = f"--push {name}:"
   if not isinstance(cause, HfHubHTTPError):
-    return RunFailure(f"{head} {api.endpoint} failed to answer ({said}); nothing was pushed")
+    return RunFailure(f"{head} {address.masked(api.endpoint)}: {said}; nothing was pushed")
   match cause.response.status_code:
     case 401:
       return BadInput(f"{head} the hub does not know the token of {TOKEN}; make a new one")
