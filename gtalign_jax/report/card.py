@@ -20,6 +20,7 @@ from gtalign_jax.report.labels import label
 from gtalign_jax.report.page import commit
 from gtalign_jax.report.results import Report, Row
 from gtalign_jax.rewards.tasks import accuracy
+from gtalign_jax.types import GAME
 
 # What the base models of the configs say of themselves; of others, a folder's own card is asked.
 _LICENCES: dict[str, dict[str, str]] = {
@@ -58,7 +59,7 @@ def _facts(report: Report, policy: Policy, repository: str) -> dict[str, Any]:
   """What the template shows, by the names that it has there."""
   config = report.config
   section = {key: config.get(key) or {} for key in ("data", "rewards", "rollout", "chain")}
-  found, form = base(report), section["chain"].get("form", "game")
+  found, form = base(report), section["chain"].get("form", GAME)
   rewards, (columns, rows) = section["rewards"], results.grid(results.policies(report))
   return {
     "metadata": _metadata(report, policy),

@@ -17,6 +17,7 @@ from gtalign_jax import hub as hubs
 from gtalign_jax import models
 from gtalign_jax.cli import main as cli
 from gtalign_jax.config import Config, PolicyConfig, as_dict, override
+from gtalign_jax.data import prompts
 from gtalign_jax.models import export, lora
 from gtalign_jax.report import card, results
 from gtalign_jax.train import checkpoint
@@ -85,8 +86,8 @@ def test_the_card_says_what_was_measured_and_nothing_private(workdir, tmp_path, 
   )
   assert {"gtalign", "grpo", "arxiv:2510.08872"} <= set(metadata["tags"])
   assert "base_model" not in metadata and "license" not in metadata  # neither is known
-  for policy in results.policies(results.load(workdir)):
-    assert f"| {' | '.join(results.cells(policy))} |" in words
+  for row in results.grid(results.policies(results.load(workdir)))[1]:
+    assert f"| {' | '.join(row)} |" in words
   assert "95 % paired bootstrap interval" in words and "not evaluated" not in words
   for told in ("<payoff>", "gtalign steer", "Answer in exactly four blocks", "answer 0.5",
     "a judge that is a model", "40 steps of GRPO"):  # fmt: skip
@@ -134,6 +135,23 @@ def test_base_and_licence_as_far_as_they_are_known(tmp_path):
   for local in ("runs/sft", "/home/bob/x", "./a/b", "a.gguf", ""):
     (tmp_path / "runs" / "sft").mkdir(parents=True, exist_ok=True)
     assert "base_model" not in said(local)
+
+
+@pytest.mark.parametrize(
+  "form, there, absent",
+  [
+    ("game", ["<analyze>", "## Steering"], ["goes to the answer"]),
+    ("think", ["no payoff matrix", "`<thinking>…</thinking><response>…"], ["<payoff>", "Steering"]),
+    ("none", ["no payoff matrix", "goes to the answer"], ["<payoff>", "<thinking>", "Steering"]),
+  ],
+)
+def test_the_card_knows_the_form_of_the_chain(tmp_path, form, there, absent):
+  report = results.load(make(tmp_path / "run"))
+  report.config["chain"] = {"form": form}
+  words = card.text(report, card.Policy("grpo", 40))
+  assert prompts.template_text("compact", form) in words
+  assert not [each for each in there if each not in words]
+  assert not [each for each in absent if each in words]
 
 
 def test_odd_sources_and_templates_leave_a_sound_card(tmp_path):
