@@ -179,6 +179,19 @@ def test_the_closed_form_is_what_a_perfect_speaker_of_the_form_earns(form):
       assert history[0] == concierge.response(record, action)
 
 
+def test_without_a_named_cell_an_answer_is_told_from_a_preamble_by_its_slots():
+  """Both are a few words and one question."""
+  for record in concierge.records("test", 40):
+    more = {"data_source": "concierge", "ground_truth": record.ground_truth, "verdict": 1.0}
+    did = {
+      action: row("none", concierge.response(record, action), extra_info=record.extra_info, **more)
+      for action in ACTIONS
+    }
+    assert {action: got["action"] for action, got in did.items()} == {a: a for a in ACTIONS}
+  polite = "I can help you with that one. Which year do you mean?"
+  assert row("none", polite, extra_info=record.extra_info, **more)["action"] == "CQ"
+
+
 # ---------------------------------------------------------------- what is measured
 
 

@@ -19,25 +19,26 @@ RECORDS = [each for each in concierge.records("test", 400) if "lacking" in each.
 PRICES = Sweep("price", (0.0, 0.08, 0.16, 0.24))
 
 
-def script(records, choose):
+def script(records, choose, config=CONFIG):
   """An assistant that speaks perfectly and takes `choose(record)`, the record with its condition."""
-  by_prompt = {json.dumps(prompts.messages(each, "compact")): each for each in records}
+  form = config.chain.form
+  by_prompt = {json.dumps(prompts.messages(r, "compact", form=form)): r for r in records}
 
   def complete(chat):
     record = by_prompt.get(json.dumps(chat[:2]))
     if record is None:  # whether the endpoint is there
       return "ok"
     replied = [each["content"] for each in chat[2:] if each["role"] == "user"]
-    return concierge.speak(record, "DA" if replied else choose(record), CONFIG, *replied)
+    return concierge.speak(record, "DA" if replied else choose(record), config, *replied)
 
   return complete
 
 
-def swept(its, choose):
-  records = its.records(RECORDS, CONFIG.data.seed, 2)
-  complete = script(records, choose)
-  rows = play(lambda chats: [complete(chat) for chat in chats], records, CONFIG, 0)
-  return sweep.found(rows, its, CONFIG.rewards)
+def swept(its, choose, config=CONFIG):
+  records = its.records(RECORDS, config.data.seed, 2)
+  complete = script(records, choose, config)
+  rows = play(lambda chats: [complete(chat) for chat in chats], records, config, 0)
+  return sweep.found(rows, its, config.rewards)
 
 
 def best(record):
@@ -63,6 +64,15 @@ def test_a_policy_that_reads_the_price_flips_where_the_closed_form_does(tmp_path
   assert "asking to answering at 0." in text and "within one step 1.00" in text
   plots.save_responses(tmp_path / "x.png", "price", got["sweep"]["sources"])
   assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_response_needs_no_matrix_to_move():
+  bare = vary(CONFIG, {"chain.form": "none"})
+  got, _ = swept(PRICES, lambda record: concierge.best_action(record, bare), bare)
+  part = got["sweep"]["all"]
+  assert part["moved"] > 0.2 and part["flip"]["within_one"] == 1.0
+  for point in part["points"]:
+    assert point["closed_form"] == {a: pytest.approx(point["actions"][a]) for a in ACTIONS}
 
 
 def test_a_policy_that_never_looks_does_not_move():
