@@ -33,6 +33,7 @@ ACTION_WORDS = {"DA": "answer (DA)", "CQ": "ask (CQ)", "AQ": "answer + ask (AQ)"
 ROLES = ("LLM", "user")
 CELLS = tuple(f"{user}_{action}" for user in USER_TYPES for action in ACTIONS)  # index 3*u + a
 BLOCKS = ("thinking", "payoff", "analyze", "response")
+REASONING = ("thinking", "analyze")  # the blocks whose brevity the user is paid for
 # the tags of each form of the chain (`chain.form`), in their order; none: the bare response
 FORMS = {"game": BLOCKS, "think": ("thinking", "response"), "none": ()}
 GAME = "game"  # the form with a matrix, and the default wherever a form can be said

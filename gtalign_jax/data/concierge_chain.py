@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gtalign_jax.concierge_words import KINDS, Kind
-from gtalign_jax.types import ACTIONS, CELLS, FORMS, GAME, USER_TYPES
+from gtalign_jax.types import ACTIONS, CELLS, FORMS, GAME, REASONING, USER_TYPES
 
 # Tenths of payoff at which the written scale ends: two such numbers still have a sum of one digit.
 MOST = 49
@@ -53,7 +53,7 @@ class Chain(NamedTuple):
 
   def reasoning(self, form: str = GAME) -> int:
     """Characters of thinking and analyze, as far as `form` has them."""
-    return sum(len(getattr(self, b)) for b in FORMS[form] if b in ("thinking", "analyze"))
+    return sum(len(getattr(self, b)) for b in FORMS[form] if b in REASONING)
 
 
 def case(extra_info: dict[str, Any]) -> Case:

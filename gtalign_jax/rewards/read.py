@@ -15,9 +15,7 @@ from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.rewards import chain, conversation, features, tasks
 from gtalign_jax.rewards.blocks import Numbers, Span
 from gtalign_jax.rewards.tasks.base import Task, example_of
-from gtalign_jax.types import ACTIONS, BLOCKS, FORMS, GAME, has_payoff
-
-REASONING = ("thinking", "analyze")  # the blocks whose brevity the user is paid for
+from gtalign_jax.types import ACTIONS, BLOCKS, FORMS, GAME, REASONING, has_payoff
 
 
 class Reading(NamedTuple):
