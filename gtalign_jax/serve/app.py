@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from gtalign_jax.game.pricing import Pricing
 from gtalign_jax.sections import DataConfig
@@ -115,7 +116,12 @@ class Service:
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
     if asked.stream:
       stream = self._stream(asked, choices, head, len(ids))
-      return StreamingResponse(stream, media_type="text/event-stream")
+
+      def over() -> None:
+        for choice in choices:
+          self.desk.cancel(choice.job)
+
+      return _Events(stream, over)
     return await self._whole(request, asked, choices, head, len(ids))
 
   def _admit(self, request: Request) -> None:
@@ -225,6 +231,20 @@ class Service:
         self.meters.took.observe(time.monotonic() - began)
 
     return counted
+
+
+class _Events(StreamingResponse):
+  """A stream of events. over: called at its end, also where the client left before it began."""
+
+  def __init__(self, events: AsyncIterator[bytes], over: Callable[[], None]):
+    super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    self._over = over
+
+  async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+      await super().__call__(scope, receive, send)
+    finally:
+      self._over()
 
 
 async def _body(request: Request) -> bytes:
