@@ -46,7 +46,8 @@ def amend(
   begun = clock - one.count_B[0]
   token_C = one.count_B[0] - 2 - (clock - 2 - jnp.arange(slots, dtype=jnp.int32)) % slots
   seen = Context(
-    KVCache(*(jnp.concatenate(parts, 3) for parts in zip(prompt, row))),
+    # on a CPU the cache of prompts is wider than what is computed
+    KVCache(*(jnp.concatenate(parts, 3).astype(sampling.dtype) for parts in zip(prompt, row))),
     jnp.concatenate([context.mask_PS[new.lane], (token_C >= 0) & (token_C < new.kept)])[None],
     jnp.concatenate([context.positions_PS[new.lane], one.length_P[0] + token_C])[None],
   )
