@@ -11,7 +11,7 @@ from gtalign_jax.cli import arguments, generate
 from gtalign_jax.errors import BadInput
 from gtalign_jax.types import has_payoff
 
-ROUND = 64  # tokens: padded lengths are multiples of this
+ROUND = 32  # tokens: padded lengths are multiples of this
 SHORTEST = 256  # padded length, tokens: most requests, with the instructions of compact
 SEGMENT = 8  # tokens between looks at who has come and gone: what a stream shows at once
 
