@@ -56,8 +56,7 @@ def distil(
   to another job, or the endpoint cannot be asked; RunFailure where the endpoint refuses every
   request, some got no answer, or no chain was fit.
   """
-  asked = {record.id: prompts.messages(record, "full", form=form) for record in records}
-  part, job = out.with_name(out.name + ".part"), _job(asked, teacher)
+  part, job = out.with_name(out.name + ".part"), _job(records, teacher, form)
   if finished.is_done(out, json.dumps(job), overwrite):  # hours of paid answers
     log.info("%s is finished; nothing to do", out)
     fit_before = len(jsonl.read(out))
@@ -74,7 +73,7 @@ def distil(
     jsonl.write(part, [job, *answers.values()])
     with part.open("a", encoding="utf-8") as file:
       fault = functools.partial(check.fault, limits=limits, form=form)
-      chats = {record.id: asked[record.id] for record in wanted}
+      chats = {record.id: prompts.messages(record, "full", form=form) for record in wanted}
       failed = _ask(chats, endpoint, teacher, fault, file, answers, len(records), on_done)
   by_id = {record.id: record for record in records}  # in the order of the prompts
   fit = {i: each["completion"] for i, each in answers.items() if each["fault"] is None}
@@ -96,12 +95,12 @@ def distil(
   return counts
 
 
-def _job(asked: Mapping[str, Chat], teacher: TeacherConfig) -> dict[str, Any]:
-  """What answers in a part file depend on. asked: by id."""
+def _job(records: Sequence[Record], teacher: TeacherConfig, form: str = GAME) -> dict[str, Any]:
+  """What answers in a part file depend on."""
   # not the sampling settings: chains of another temperature are as good; nor the address
-  text = json.dumps(list(asked.items()))
-  digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-  return {"model": teacher.model, "prompts": len(asked), "digest": digest}
+  asked = json.dumps([[each.id, prompts.messages(each, "full", form=form)] for each in records])
+  digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
+  return {"model": teacher.model, "prompts": len(records), "digest": digest}
 
 
 def _resume(part: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
