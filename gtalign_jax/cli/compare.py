@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     raise BadInput("--runs is for the curves of --html FILE; give that as well, or leave it out")
   for flag in ("markdown", "html"):
     if (path := getattr(args, flag)) is not None:
-      files.check_output(path, args.files, name=f"--{flag}")
+      files.check_output(path, args.files, streams=False, name=f"--{flag}")
   lines = compare.read_rows(args.files)
   runs = compare.of_rows(lines, args.files)
   comparison = compare_runs(runs, args.epsilon, args.bootstrap)

@@ -31,9 +31,14 @@ SIDES = {"hypervolume": "hypervolume", "coverage": "ε-coverage", "regret": "reg
 
 def table(comparison: Mapping[str, Any]) -> str:
   """The comparison for a terminal: a block for all rows, and one for each source."""
-  blocks = [("all", comparison), *comparison["sources"].items()]
+  blocks = [("all", comparison), *_sources(comparison).items()]
   found = "\n\n".join(_block(title, each, comparison["epsilon"]) for title, each in blocks)
   return f"{found}\n\n{note(comparison)}"
+
+
+def _sources(comparison: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The sources of several; one would repeat the table of all."""
+  return comparison["sources"] if len(comparison["sources"]) > 1 else {}
 
 
 def note(comparison: Mapping[str, Any]) -> str:
@@ -43,7 +48,7 @@ def note(comparison: Mapping[str, Any]) -> str:
     "(or the row) less b (or the column): positive where a is higher. Brackets: "
     f"{LEVEL} % paired bootstrap intervals over prompts; p: paired permutation test over prompts; "
     "*: p < 0.05, corrected by Holm for the pairs of that measure. "
-    f"With fewer than {FEWEST} shared prompts there is neither."
+    f"With fewer than {FEWEST} shared prompts there is neither. ε = {comparison['epsilon']:g}."
   )
   runs = comparison["runs"].values()
   lacking = [k for k in NEEDS if not any(tables.there(run, k) for run in runs)]
@@ -130,7 +135,7 @@ def grids(
 ) -> tuple[Grid, list[tuple[str, Grid]], list[tuple[str, Grid]], list[str]]:
   """All tables: the runs, those of each source, every pair by measure; and what is to be said."""
   short = {name: name for name in comparison["runs"]}
-  sources = [(name, _runs(part)) for name, part in comparison["sources"].items()]
+  sources = [(name, _runs(part)) for name, part in _sources(comparison).items()]
   pairs = matrices(comparison, short, tables.signed)
   return _runs(comparison), sources, pairs, note(comparison).split("\n")
 

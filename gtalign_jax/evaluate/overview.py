@@ -71,7 +71,8 @@ def _summary(rows: Sequence[Row], run: paired.ScoredRun) -> dict[str, Any]:
   out: dict[str, Any] = paired.means(run)
   if run.places:
     for name, each in paired.intervals(run, RESAMPLES).items():
-      out[f"{name}_interval"] = [each["low"], each["high"]]
+      if name not in interventions.SHARES:  # which have intervals of their own kind there
+        out[f"{name}_interval"] = [each["low"], each["high"]]
   of_game = "game/"
   measured = summary.means(rows)
   out |= {k.removeprefix(of_game): v for k, v in measured.items() if k.startswith(of_game)}

@@ -54,7 +54,10 @@ def intervals(parts: Parts, resamples: int) -> dict[str, Interval]:
 
   low and high are NaN with fewer than FEWEST prompts.
   """
-  return _drawn(values(parts), lambda times_RP: _each(parts, times_RP), _count(parts), resamples)
+  joined_PS = _joined(parts) if parts else np.zeros((0, 0))
+  return _drawn(
+    values(parts), lambda times_RP: _each(parts, times_RP @ joined_PS), len(joined_PS), resamples
+  )
 
 
 def differences(a: Parts, b: Parts, resamples: int) -> dict[str, Interval]:
@@ -65,15 +68,19 @@ def differences(a: Parts, b: Parts, resamples: int) -> dict[str, Interval]:
   """
   shared = {name: each for name, each in a.items() if name in b}
   other = {name: b[name] for name in shared}
-
-  def gaps(times_RP: np.ndarray) -> dict[str, np.ndarray]:
-    ours, theirs = _each(shared, times_RP), _each(other, times_RP)
-    return {name: each - theirs[name] for name, each in ours.items()}
-
   ours, theirs = values(shared), values(other)
   means = {name: each - theirs[name] for name, each in ours.items()}
-  out = _drawn(means, gaps, _count(shared), resamples)
-  for name, p in _exchanged(shared, other, means).items():
+  if not means:
+    return {}
+  a_PS, b_PS = _joined(shared), _joined(other)
+
+  def gaps(ours_RS: np.ndarray, theirs_RS: np.ndarray) -> dict[str, np.ndarray]:
+    less = _each(shared, theirs_RS)
+    return {name: each - less[name] for name, each in _each(shared, ours_RS).items()}
+
+  out = _drawn(means, lambda times_RP: gaps(times_RP @ a_PS, times_RP @ b_PS), len(a_PS), resamples)
+  exchanged = lambda moved_RS: gaps(a_PS.sum(0) + moved_RS, b_PS.sum(0) - moved_RS)  # noqa: E731
+  for name, p in _exchanged(b_PS - a_PS, exchanged, means).items():
     out[name]["p"] = p
   return out
 
@@ -102,12 +109,15 @@ def spanned(mean: float | None, interval: Sequence[float] | None, form: str = ".
   return f"{mean:{form}} [{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
-def _count(parts: Parts) -> int:
-  return len(next(iter(parts.values()))) if parts else 0
+def _joined(parts: Parts) -> np.ndarray:
+  """[P, all S]: one product of matrices for all measures, in place of a narrow one for each."""
+  return np.concatenate(list(parts.values()), axis=1)
 
 
-def _each(parts: Parts, times_RP: np.ndarray) -> dict[str, np.ndarray]:
-  return {name: value(times_RP @ each) for name, each in parts.items()}
+def _each(parts: Parts, sums_RS: np.ndarray) -> dict[str, np.ndarray]:
+  """Each measure [R] of the sums of joined parts."""
+  ends = np.cumsum([each.shape[1] for each in parts.values()])[:-1]
+  return {name: value(each) for name, each in zip(parts, np.split(sums_RS, ends, axis=-1))}
 
 
 def _drawn(
@@ -136,19 +146,25 @@ def _drawn(
   return out
 
 
-def _exchanged(a: Parts, b: Parts, means: Mapping[str, float]) -> dict[str, float]:
-  """p of each measure; NaN with fewer than FEWEST prompts, or without a difference to test."""
-  count = _count(a)
+def _exchanged(
+  gain_PS: np.ndarray,
+  measured: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+  means: Mapping[str, float],
+) -> dict[str, float]:
+  """p of each measure; NaN with fewer than FEWEST prompts, or without a difference to test.
+
+  gain_PS: what the sums of a gain where a prompt is exchanged. measured: from such gains [R, S] to
+  the differences [R].
+  """
+  count = len(gain_PS)
   if count < FEWEST:
     return dict.fromkeys(means, math.nan)
   as_far, tried = dict.fromkeys(means, 0), 0
   for swap_RP in _swaps(count):
     tried += len(swap_RP)
-    for name, mean in means.items():
-      moved_RS = swap_RP @ (b[name] - a[name])
-      gap_R = value(a[name].sum(0) + moved_RS) - value(b[name].sum(0) - moved_RS)
+    for name, gap_R in measured(swap_RP @ gain_PS).items():
       # a share of 1e-9: sums in another order must not make an equal difference a smaller one
-      as_far[name] += int((abs(gap_R) >= abs(mean) * (1 - 1e-9) - 1e-12).sum())
+      as_far[name] += int((abs(gap_R) >= abs(means[name]) * (1 - 1e-9) - 1e-12).sum())
   exact = 2**count <= FLIPS
   return {
     # the files as they are count as one of the drawn exchanges, so that p is never 0

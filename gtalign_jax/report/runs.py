@@ -47,7 +47,7 @@ def write(
     "name": path.stem,
     "facts": [f"{len(runs)} runs", f"{len(_shared(rows))} prompts that all have answered"],
     "grid": tables.runs, "tints": tints, "notes": tables.notes, "pairs": tables.pairs,
-    "sources": tables.sources if len(tables.sources) > 1 else [],
+    "sources": tables.sources,
     "fronts": [(title, charts.scatter(clouds))] if clouds else [],
     "curves": charts.across({run.name: metrics.get(run.name, []) for run in runs}),
     "prompts": _side_by_side(rows, tints), "actions": charts.ACTION_WORDS.values(),

@@ -202,6 +202,9 @@ def arguments(command, parser, rng, pools):
     case "compare":
       fixed = [sane("scored.jsonl", rows) for _ in range(pick([1, 2, 2, 3]))]
       fixed.append("--bootstrap=3")
+      if rng.random() < 0.3:
+        fixed += [pick(["--markdown", "--html"]), sane("told.txt", outs)]
+      skip |= {"markdown", "html"}
     case "generate":
       fixed = ["--model", model, "--prompts", sane("prompts.jsonl", rows), sane("out.jsonl", outs)]
       skip |= {"model", "prompts"}

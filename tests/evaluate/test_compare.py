@@ -194,7 +194,10 @@ def test_three_runs_and_equal_stems(tmp_path, capsys):
 def test_table_and_plots(tmp_path, capsys):
   rng = np.random.default_rng(1)
   a, b = (
-    write(tmp_path / name, [row(str(i), *rng.uniform(size=2), data_source="s") for i in range(9)])
+    write(
+      tmp_path / name,
+      [row(str(i), *rng.uniform(size=2), data_source="st"[i % 2]) for i in range(9)],
+    )
     for name in ("a$_1.jsonl", "_b.jsonl")
   )
   assert main(["compare", a, b, "--plots", str(tmp_path / "plots" / "deep")]) == 0
