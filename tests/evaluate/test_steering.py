@@ -25,17 +25,17 @@ RECORDS = concierge.records("test", 24)
 
 def test_elasticity_by_hand():
   price = [0.0, 0.01, 0.02, 0.04]
-  half = np.outer([30, 50], [9, 1, 2**-0.5, 0.5])  # what stands at price 0 is not read
+  half = np.outer(range(30, 38), [9, 1, 2**-0.5, 0.5])  # what stands at price 0 is not read
   found = demand.elasticity(price, half, 200)
   assert found["elasticity"] == pytest.approx(-0.5)
   assert found["elasticity_interval"] == pytest.approx([-0.5, -0.5])
-  constant = demand.elasticity(price, np.full((3, 4), 10.3), 200)
+  constant = demand.elasticity(price, np.full((8, 4), 10.3), 200)
   assert (constant["elasticity"], constant["elasticity_interval"]) == (0, [0, 0])
   # of the means: 20, 15 tokens at a doubled price
   two = [[10.0, 10.0], [30.0, 20.0], [math.nan, 4.0]]
   found = demand.elasticity([0.01, 0.02], two, 2000)
   assert found["elasticity"] == pytest.approx(math.log(15 / 20) / math.log(2))
-  assert found["elasticity_interval"] == pytest.approx([math.log(2 / 3) / math.log(2), 0])
+  assert np.isnan(found["elasticity_interval"]).all()  # two prompts say nothing of all
   assert found["elasticity_prompts"] == 2
   for price in ([0.0, 0.01], [0.01, 0.01]):  # no slope, and no prompt
     assert demand.elasticity(price, [[1.0, 2.0]], 9)["elasticity"] is None
@@ -82,7 +82,7 @@ def test_rates_and_shares_by_hand():
   assert (first["hold"], first["changed"], first["n"]) == (pytest.approx(2 / 3), 0, 0)
   assert (second["follow"], second["carry"], second["changed"], second["n"]) == (0.5, 0.5, 3, 2)
   assert second["actions"] == {k: pytest.approx(1 / 3) for k in ("DA", "CQ", "none")} | {"AQ": 0}
-  assert first["tokens"] == 7 and second["tokens_interval"] == [4, 4]
+  assert first["tokens"] == 7 and np.isnan(second["tokens_interval"]).all()
   assert found["as_written"]["actions"]["DA"] == 1 and found["follow"] == 0.5
   # b has no response at the lower price: 7 tokens and 4
   assert found["elasticity"] == pytest.approx(math.log(4 / 7) / math.log(2))
