@@ -120,12 +120,14 @@ def test_an_answer_shows_its_game(chat):
       text = f"{role} {now} was {was}" if now != was else f"{role} {now}"
       expect(play.locator(f"[data-cell={name}]")).to_contain_text(text.replace("-", "\u2212"))
   expect(play.locator(".named")).to_have_count(1)
-  expect(play.locator(".named")).to_contain_text("chosen")
+  expect(play.locator(".named")).to_contain_text("named")
   assert play.locator(".named").get_attribute("data-cell") == "VQ_AQ"
   expect(play.locator(".matrix th")).to_have_text(
     ["answer (DA)", "ask (CQ)", "answer + ask (AQ)", "definite (DQ)", "vague (VQ)"]
   )
-  decision = "read the question as vague (VQ) and chose: answer + ask (AQ), as the rule would"
+  decision = (
+    "read the question as vague (VQ); its analysis names answer + ask (AQ), the rule's choice."
+  )
   expect(play).to_contain_text(decision)
   expect(play.locator(".response")).to_have_text(RESPONSES["AQ"])
   expect(play.get_by_text(THINKING)).to_be_hidden()
@@ -205,7 +207,7 @@ def test_what_the_model_writes_is_text(chat):
 
 def test_what_is_no_chain_is_told(chat):
   play = ask(chat, "plain")
-  expect(play).to_contain_text("this chain cannot be read (missing_block)")
+  expect(play).to_contain_text("This chain cannot be read (missing_block)")
   expect(play.locator(".response")).to_have_text("I am no chain.")
 
 
