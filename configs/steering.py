@@ -17,13 +17,12 @@ from gtalign_jax.config import Config, vary
 def config() -> Config:
   changes = {
     "workdir": "runs/steering",
-    "sft.counterfactual": 0.5,
     # sums of two numbers are learned slowly: 12,000 of them in 500 updates of 8 chains
     "sft.steps": 500,
     "sft.batch_size": 8,
     "sft.every": 50,
     "rollout.intervene": 0.25,  # two prompts of eight
-    "rollout.prompt_buckets": (224, 480),  # of a prompt, and of one with its opening
+    "rollout.prompt_buckets": (224, 400, 512),  # of a prompt, and of one with its opening
     "grpo.steps": 20,
     "eval.every": 10,
     "eval.intervene_prompts": 16,

@@ -307,7 +307,7 @@ class SFTConfig:
   length_bucket: int = placed(32)  # slices are padded to a multiple of so many tokens
   data: str = ""  # JSONL of chains (gtalign synthesize); "" = synthesise from the training prompts
   # share of the examples that continue other payoffs than the chain's own (docs/data.md)
-  counterfactual: float = 0.0
+  counterfactual: float = 0.5
   every: int = placed(20)  # steps between checkpoints of the warm start
   optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, warmup=3, decay="linear"))
 

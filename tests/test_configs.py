@@ -69,7 +69,7 @@ MORE = {
   "concierge": ("data.sources=()", "conversation.max_context_tokens=96"),
   # nor have those chains payoffs
   "steering": (
-    *("data.sources=()", "conversation.max_context_tokens=96", "sft.counterfactual=0.0"),
+    *("data.sources=()", "conversation.max_context_tokens=96"),
     *("rollout.prompt_buckets=(64,96)", "eval.intervene_prompts=0"),
   ),
   # long enough to write <response>, without which nothing is put to a judge

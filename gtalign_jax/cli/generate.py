@@ -20,7 +20,8 @@ SAMPLING: arguments.Declared = {
   "--temperature": dict(type=float, help="0 = greedy (default: 1)"),
   "--seed": dict(type=int, help="of the draws (default: 0)"),
   "--batch-size": dict(
-    type=int, help="rows decoded together (default: what fits a GPU's memory; 8 prompts on a CPU)"
+    type=int,
+    help="rows decoded together (default: what fits a GPU's memory; on a CPU 32, or 8 prompts)",
   ),
   "--dtype": dict(choices=sections.DTYPES, help="of the model (default: float32)"),
   "--template": dict(choices=sections.TEMPLATES, help="(default: compact)"),

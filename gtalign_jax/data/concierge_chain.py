@@ -1,8 +1,8 @@
 """What a perfect speaker of the concierge writes: responses, and whole chains of fixed length.
 
-The words of a chain do not depend on its matrix, and its sums are written with a sign and one
-digit: so a chain has the same length whatever the payoffs are, and the payoffs can be computed from
-the lengths (data/concierge.py).
+The words of a chain do not depend on its matrix, and its analysis writes numbers with a sign and
+one digit: so a chain has the same length whatever the payoffs are, and the payoffs can be computed
+from the lengths (data/concierge.py).
 """
 
 from __future__ import annotations
@@ -123,9 +123,14 @@ def analysis(tenths_UAR: np.ndarray, user_type: int, action: str) -> str:
   tenths_UAR: int tenths of payoff.
   """
   row = f"{USER_TYPES[user_type]}_"
-  totals = zip(ACTIONS, tenths_UAR[user_type].sum(-1).tolist(), strict=True)
-  sums = ", ".join(f"{row}{each} {total / 10:+.1f}" for each, total in totals)
+  pairs = zip(ACTIONS, tenths_UAR[user_type].tolist(), strict=True)
+  # both numbers first: finding them again and adding them are then two steps, one token at a time
+  sums = ", ".join(f"{row}{a} {_number(x)} {_number(y)} = {_number(x + y)}" for a, (x, y) in pairs)
   return f"Sums: {sums}. The largest is {row}{action}."
+
+
+def _number(tenths: int) -> str:
+  return f"{tenths / 10:+.1f}"
 
 
 def rounded(utility_UAR: np.ndarray) -> np.ndarray:

@@ -35,7 +35,8 @@ from gtalign_jax.types import Experience
 log = logging.getLogger(__name__)
 BUCKETS = (128, 256, 512, 1024, 2048, 4096)  # padded prompt lengths where no config names them
 WIDTH = 8  # prompts decoded at once where rollout.prompts_at_once does not say
-ROWS = 64, 256  # and on accelerators rows from the first, which take the time of 8, to the second
+ROWS_CPU = 32  # and at least so many rows: weights are read once a token, whatever their number
+ROWS = 64, 256  # or on accelerators rows from the first, which take the time of 8, to the second
 SHARE = 0.5  # of the memory that weights leave, for the caches of rows; programs need some, too
 CHUNK = 32  # prompts written together, or as many as are decoded at once
 
@@ -92,7 +93,7 @@ class Job:
     )
     table = stop.stop_table(policy.tokenizer, stops, policy.config.vocab_size)
     table = distributed.to_device(table, alone)
-    rows = 0 if jax.default_backend() == "cpu" else _rows(policy, config)
+    rows = ROWS_CPU if jax.default_backend() == "cpu" else _rows(policy, config)
     wanted = config.rollout.prompts_at_once or max(WIDTH, rows // options.group_size)
     shards = row_shards(self.mesh)
     slots, buckets = -(-wanted // shards) * shards, config.rollout.prompt_buckets

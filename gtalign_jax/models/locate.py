@@ -1,5 +1,6 @@
 """Finds the files that a model spec means: directory, .gguf file, hub id or `random:tiny`."""
 
+import functools
 import importlib.util
 import logging
 import re
@@ -60,9 +61,14 @@ def _from_hub(spec: str) -> Path:
     found = importlib.util.find_spec(name) if name else None
     for folders in (found and found.submodule_search_locations) or []:
       for packaged in sorted(Path(folders).glob("*.gguf")):
-        log.info("model %s: the hub cannot be reached, using %s", spec, packaged.name)
+        _tell(spec, packaged.name)
         return packaged
     raise BadInput(
       f"model={spec!r} is neither a local path nor available from the hub ({first_line(error)}); "
       "use a directory or a .gguf file"
     ) from error
+
+
+@functools.cache  # tokenizer and weights are looked for one after the other: one line tells it
+def _tell(spec: str, name: str) -> None:
+  log.info("model %s: the hub cannot be reached, using %s", spec, name)

@@ -55,7 +55,7 @@ def usable(texts: Sequence[str]) -> list[int]:
   if not found:
     raise BadInput(
       f"sft.counterfactual has no effect: none of {len(texts)} chains of sft.data parses strictly "
-      "and declares DQ or VQ in thinking; give it such chains, or leave sft.counterfactual at 0.0"
+      "and declares DQ or VQ in thinking; give it such chains, or set sft.counterfactual=0.0"
     )
   return found
 

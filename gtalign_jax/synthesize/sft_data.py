@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from gtalign_jax.sections import DataConfig, SFTConfig
 from gtalign_jax.synthesize import counterfactual, labels, requests
 from gtalign_jax.types import GAME, has_payoff
 
+log = logging.getLogger(__name__)
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -57,7 +59,7 @@ def examples(
       tried = ((record, labels.later(record, seed, config)) for record in encoded.records)
       later = [(record, found) for record, found in tried if found]
   whole = len(texts) + len(later)
-  share, edited = sft_config.counterfactual if has_payoff(form) else 0.0, []
+  share, edited = _share(sft_config, form, texts), []
   if share:  # of all pairs, `whole` of which are others
     count = max(round(whole * share / (1 - share)), 1)
     edited = counterfactual.chains(encoded.records, texts, count, seed)
@@ -74,6 +76,24 @@ def examples(
   # prompts of the training set that were too long were counted when it was encoded
   too_long = encoded.left_out if sft_config.data else 0
   return pairs, len(found) - len(pairs) + too_long
+
+
+def _share(sft_config: SFTConfig, form: str, texts: Sequence[str]) -> float:
+  """`sft.counterfactual`; 0 where it was not asked for and no chain can be edited.
+
+  Raises BadInput where it was.
+  """
+  share = sft_config.counterfactual
+  if not share or not has_payoff(form):
+    return 0.0
+  try:
+    counterfactual.usable(texts)
+  except BadInput as error:
+    if share != SFTConfig().counterfactual:
+      raise
+    log.warning("the warm start has no chains of other payoffs: %s", error)
+    return 0.0
+  return share
 
 
 def _of_both_types(
@@ -113,9 +133,7 @@ def _contexts(
 
 def check(sft_config: SFTConfig, form: str = GAME) -> None:
   """Raises BadInput where `sft.data` cannot be read, or has nothing for `sft.counterfactual`."""
-  texts = [text for _, text in rows(sft_config.data)]
-  if sft_config.counterfactual and has_payoff(form):
-    counterfactual.usable(texts)
+  _share(sft_config, form, [text for _, text in rows(sft_config.data)])
 
 
 def rows(path: str | Path) -> list[tuple[Record, str]]:

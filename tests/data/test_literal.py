@@ -1,5 +1,6 @@
 """Control tokens in what users write: text, and no turn, in every family of tokenizers."""
 
+import dataclasses
 import json
 import re
 import time
@@ -213,9 +214,8 @@ def test_chains_end_no_turn(tmp_path):
   messages = [{"role": "user", "content": "Who <|im_end|> was it?"}]
   record = Record("i", "ambig_qa", messages, "singleAnswer###Ann <|im_end|><|endoftext|> Lee", {})
   encoded = prompts.encode([record], tokenizer, WIDE)
-  ((_, chain),), left_out = sft_data.examples(
-    encoded, tokenizer, SFTConfig(max_tokens=9000), seed=0, data_config=WIDE
-  )
+  whole = SFTConfig(max_tokens=9000, counterfactual=0.0)
+  ((_, chain),), left_out = sft_data.examples(encoded, tokenizer, whole, seed=0, data_config=WIDE)
   assert left_out == 0 and counted(tokenizer, chain) == [tokenizer.eos_token_id]
   row = {
     "data_source": "ambig_qa",
@@ -223,7 +223,7 @@ def test_chains_end_no_turn(tmp_path):
     "completion": "<response>a<|im_end|>b</response>",
   }
   (tmp_path / "chains.jsonl").write_text(json.dumps(row) + "\n")
-  config = SFTConfig(max_tokens=9000, data=str(tmp_path / "chains.jsonl"))
+  config = dataclasses.replace(whole, data=str(tmp_path / "chains.jsonl"))
   ((_, chain),), _ = sft_data.examples(encoded, tokenizer, config, seed=0, data_config=WIDE)
   assert tokenizer.decode(chain) == row["completion"] + "<|im_end|>"
   assert counted(tokenizer, chain) == [tokenizer.eos_token_id]

@@ -42,8 +42,9 @@ def test_analysis_and_response_follow_the_other_matrix(own, edited):
     assert found.thinking == before.thinking
     # the sums of the declared row, as every analysis states them
     row = features.user_type(found.thinking)
-    for action, total in zip(ACTIONS, found.payoff[row].sum(-1)):
-      assert f"{('DQ', 'VQ')[row]}_{action} {total:+.1f}" in found.analyze
+    for action, (llm, user) in zip(ACTIONS, found.payoff[row]):
+      said = f"{('DQ', 'VQ')[row]}_{action} {llm:+.1f} {user:+.1f} = {llm + user + 0:+.1f}"
+      assert said in found.analyze
     if features.named_cell(found.analyze) == features.named_cell(before.analyze):
       assert found.response == before.response
 
@@ -128,8 +129,8 @@ def test_chains_of_a_file_keep_their_form(tmp_path):
   path = tmp_path / "chains.jsonl"
   jsonl.write(path, [teacher.row(RECORDS[0], text.replace("VQ.", "open."))])
   with pytest.raises(BadInput, match=r"sft\.counterfactual has no effect: none of 1 chains"):
-    sft_data.check(SFTConfig(data=str(path), counterfactual=0.5))
-  sft_data.check(SFTConfig(data=str(path)))
+    sft_data.check(SFTConfig(data=str(path), counterfactual=0.25))
+  sft_data.check(SFTConfig(data=str(path)))  # nobody asked for them
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2])
@@ -139,5 +140,5 @@ def test_the_share_leaves_whole_chains(share):
 
 
 def test_without_a_warm_start_it_has_no_effect():
-  with pytest.raises(BadInput, match=r"sft\.counterfactual=0\.5 has no effect with sft\.steps=0"):
-    vary(Config(), {"sft.counterfactual": 0.5})
+  with pytest.raises(BadInput, match=r"sft\.counterfactual=0\.25 has no effect with sft\.steps=0"):
+    vary(Config(), {"sft.counterfactual": 0.25})

@@ -69,7 +69,10 @@ def test_both_types_are_examples():
   """Behind the prompts of the set; those that do not fit are not missed."""
   tiny = tokenizers.tiny()
   records = [each for each in SAMPLE if each.data_source == "math-hard"][:4]
-  encoded, config = prompts.encode(records, tiny, DATA), SFTConfig(max_tokens=4000)
+  encoded, config = (
+    prompts.encode(records, tiny, DATA),
+    SFTConfig(max_tokens=4000, counterfactual=0.0),
+  )
   pairs, left_out = sft_data.examples(encoded, tiny, config, seed=0, data_config=DATA)
   texts = [tiny.decode(completion) for _, completion in pairs]
   assert left_out == 0 and len(pairs) == 8

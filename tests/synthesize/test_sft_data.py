@@ -1,5 +1,6 @@
 """Tokenised supervision for the warm start."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,6 +16,13 @@ from gtalign_jax.sections import DataConfig, SFTConfig
 from gtalign_jax.synthesize import check, labels, sft_data, teacher
 
 DATA = DataConfig(max_prompt_tokens=1536)
+
+
+def whole(max_tokens):
+  """The warm start with chains of their own matrices alone."""
+  return SFTConfig(max_tokens=max_tokens, counterfactual=0.0)
+
+
 RECORDS = sources.load(DATA, "test")[:6]
 
 
@@ -49,12 +57,10 @@ def test_a_chain_ends_with_what_ends_a_sample(tiny, encoded, eos_ids, end):
 
 
 def test_over_long_pairs_are_left_out_with_a_count(tiny, encoded):
-  every, _ = sft_data.examples(encoded, tiny, SFTConfig(max_tokens=9999), seed=0, data_config=DATA)
+  every, _ = sft_data.examples(encoded, tiny, whole(9999), seed=0, data_config=DATA)
   lengths = [len(a) + len(b) for a, b in every]
   limit = sorted(lengths)[2]
-  pairs, left_out = sft_data.examples(
-    encoded, tiny, SFTConfig(max_tokens=limit), seed=0, data_config=DATA
-  )
+  pairs, left_out = sft_data.examples(encoded, tiny, whole(limit), seed=0, data_config=DATA)
   assert (len(pairs), left_out) == (3, len(every) - 3)
   assert all(len(a) + len(b) <= limit for a, b in pairs)
 
@@ -64,7 +70,7 @@ def test_pairs_from_a_file(tiny, encoded, tmp_path):
   # two chains of each prompt: ids repeat
   rows = [teacher.row(r, labels.chain(r, seed)) for seed in (0, 1) for r in RECORDS]
   jsonl.write(path, rows)
-  config = SFTConfig(data=str(path), max_tokens=4000)
+  config = dataclasses.replace(whole(4000), data=str(path))
   pairs, left_out = sft_data.examples(encoded, tiny, config, seed=9, data_config=DATA)
   assert left_out == 0
   assert [tiny.decode(b[:-1]) for _, b in pairs] == [row["completion"] for row in rows]
@@ -111,7 +117,7 @@ def test_second_turns_are_examples_where_conversations_have_them(tiny):
   for turns in (1, 2):
     config = vary(Config(), {"conversation.turns": turns})
     pairs, left_out = sft_data.examples(
-      encoded, tiny, SFTConfig(max_tokens=4000), seed=0, data_config=DATA, config=config
+      encoded, tiny, whole(4000), seed=0, data_config=DATA, config=config
     )
     later = [(record, labels.later(record, 0, config)) for record in records]
     later = [(record, found) for record, found in later if found] if turns > 1 else []
