@@ -272,7 +272,7 @@ def test_flags_that_need_payoffs_are_refused(capfd, tmp_path, monkeypatch, argv,
 @pytest.mark.parametrize(
   "changes",
   [
-    {"sft.counterfactual": 0.5, "sft.steps": 2},
+    {"sft.counterfactual": 0.25, "sft.steps": 2},
     {"rollout.intervene": 0.25},
     {"eval.intervene_prompts": 2},
     {"rewards.llm_calibration": 0.1},
