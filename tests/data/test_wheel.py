@@ -17,11 +17,13 @@ from importlib import resources
 from gtalign_jax.data import prompts, sources
 from gtalign_jax.synthesize import labels
 from gtalign_jax.sections import DataConfig
+from gtalign_jax.types import FORMS
 print(gtalign_jax.__file__)
 print(sum(len(sources.load(DataConfig(), split)) for split in ("train", "test")))
 print(all("<payoff>" in prompts.template_text(name) for name in ("compact", "full")))
+print(all(prompts.template_text("full", form) for form in FORMS))
 print("<response>" in labels.chain(sources.load(DataConfig(), "test")[0], 0))
-print("{{ name }}" in resources.files("gtalign_jax.report").joinpath("page.html").read_text("utf-8"))
+print("{{ name }}" in resources.files("gtalign_jax.report").joinpath("base.html").read_text("utf-8"))
 """
 
 
@@ -61,4 +63,4 @@ def test_the_wheel_carries_data_files(tmp_path):
   where, count, *found = done.stdout.split()
   assert Path(where).is_relative_to(target)
   assert int(count) >= 240
-  assert found == ["True"] * 3
+  assert found == ["True"] * 4
