@@ -122,11 +122,15 @@ def analysis(tenths_UAR: np.ndarray, user_type: int, action: str) -> str:
 
   tenths_UAR: int tenths of payoff.
   """
-  row = f"{USER_TYPES[user_type]}_"
-  pairs = zip(ACTIONS, tenths_UAR[user_type].tolist(), strict=True)
-  # both numbers first: finding them again and adding them are then two steps, one token at a time
-  sums = ", ".join(f"{row}{a} {_number(x)} {_number(y)} = {_number(x + y)}" for a, (x, y) in pairs)
-  return f"Sums: {sums}. The largest is {row}{action}."
+  row, pairs_AR = f"{USER_TYPES[user_type]}_", tenths_UAR[user_type].tolist()
+  most = _number(sum(pairs_AR[ACTIONS.index(action)]))
+  # one step at a time, for a small model: both numbers are found before they are added, and the
+  # largest sum before the cell that has it (docs/steering.md)
+  sums = ", ".join(
+    f"{row}{each} {_number(llm)} {_number(user)} = {_number(llm + user)}"
+    for each, (llm, user) in zip(ACTIONS, pairs_AR, strict=True)
+  )
+  return f"Sums: {sums}. The largest is {most}, {row}{action}."
 
 
 def _number(tenths: int) -> str:
