@@ -81,6 +81,9 @@ class Desk:
     with self._changed:
       self._amended.append((old, new))
       self._changed.notify()
+      failure = self.failure
+    if failure is not None:  # nobody would look at it
+      new.tell(News([], [], error=failure))
 
   def cancel(self, job: Job) -> None:
     """Nobody wants the job any more; its lane is free after the segment that runs."""
