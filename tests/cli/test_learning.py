@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from gtalign_jax import config as configs
+from gtalign_jax.cli import arguments
+from gtalign_jax.cli.evaluate import READ
 from gtalign_jax.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -83,10 +85,24 @@ def test_the_end_of_time_leaves_a_table_and_what_needs_another_waits(learning, t
   assert json.loads(capsys.readouterr().out)["done"] == 0
   table = (tmp_path / "table.md").read_text()
   assert "| warm-none-t1 | stopped |" in table and "| none-linear-t1-s1 | waiting |" in table
-  names = [job.name for job in learning.jobs(tmp_path, learning.GRIDS["concierge"])]
-  assert len(names) == len(set(names)) == 3 * 3 + 12 and names[3] == "game-cobb_douglas-t2-s0"
   with pytest.raises(SystemExit):
     learning.main([str(tmp_path), "--rewards", "best"])
+
+
+def test_every_command_of_every_grid_has_a_config_that_holds(learning, tmp_path, monkeypatch):
+  monkeypatch.setenv("GTALIGN_DATA", "/data")
+  monkeypatch.chdir(ROOT)
+  for grid in learning.GRIDS.values():
+    for job in learning.jobs(tmp_path, grid):
+      for (name, *rest), _ in job.steps:
+        if name in ("sft", "train"):
+          configs.load(rest[0], rest[1:])
+        elif name == "eval":
+          given = [each for each in rest[2:] if each != "--intervene"]
+          arguments.only(given, READ, "eval")
+          configs.load(rest[0], ["grpo.steps=0", "sft.steps=0", *given])
+  names = [job.name for job in learning.jobs(tmp_path, learning.GRIDS["concierge"])]
+  assert len(names) == len(set(names)) == 3 * 3 + 12 and names[3] == "game-cobb_douglas-t2-s0"
 
 
 def test_a_command_runs_in_a_process_of_its_own_that_ends_in_time(learning, tmp_path):
