@@ -169,6 +169,12 @@ class Config:
         f"chain.form={form!r}: rewards.mode='paper' gives nothing to a text without payoffs; use "
         "corrected, or game"
       )
+    budgets = self.rollout.constrain
+    if budgets and len(budgets) != len(FORMS[form]) > 0:
+      raise BadInput(
+        f"rollout.constrain={budgets}: must be {len(FORMS[form])} numbers, tokens of "
+        f"{', '.join(FORMS[form])} (chain.form={form!r})"
+      )
     idle = [b for b, w in zip(BLOCKS, weights) if b not in (*FORMS[form], "response") and w != 1]
     if idle:
       raise BadInput(
@@ -201,6 +207,11 @@ class Config:
   def has_payoff(self) -> bool:
     """Whether chains hold a matrix. Keys that need one do nothing without (effects.py)."""
     return has_payoff(self.chain.form)
+
+  @property
+  def budgets(self) -> dict[str, int]:
+    """Most tokens of each block, where chains are constrained; else empty."""
+    return dict(zip(FORMS[self.chain.form], self.rollout.constrain))
 
   @property
   def intervenes(self) -> bool:

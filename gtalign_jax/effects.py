@@ -91,6 +91,9 @@ RULES = (
     ("conversation.user.persona", "conversation.user.max_words"), "conversation.user.kind",
     _is("conversation.user.kind", "http", "policy"), "take http or policy",
   ),
+  Rule(
+    ("rollout.constrain",), "chain.form", _is_not("chain.form", "none"), "take game or think",
+  ),
   # a preset may bring these along: whoever reads them asks for a matrix first
   Rule(
     (

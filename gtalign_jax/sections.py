@@ -58,6 +58,7 @@ MISMATCH_DEFAULTS = {
   "sequence": ("truncate", (0.0, 2.0)),
   "sequence-geometric": ("mask", (0.99, 1.01)),
 }
+CHAIN_END = "</response>"
 DECAYS = ("constant", "cosine", "linear")
 
 
@@ -152,7 +153,10 @@ class RolloutConfig:
   top_k: int = 0  # 0 = off
   top_p: float = 1.0  # 1 = off
   min_p: float = 0.0  # 0 = off
-  stop: tuple[str, ...] = ("</response>",)  # a row ends with the token that completes one of these
+  stop: tuple[str, ...] = (CHAIN_END,)  # a row ends with the token that completes one of these
+  # most tokens of each block, where only those are drawn that keep a chain strictly parseable and
+  # within budget; what a block leaves over is the next one's (docs/algorithms.md); () = off
+  constrain: tuple[int, ...] = ()
   # share of a step's prompts whose completions continue edited payoffs (docs/steering.md)
   intervene: float = 0.0
 
@@ -161,6 +165,8 @@ class RolloutConfig:
     at_least("rollout", self, 1, "group_size", "max_new_tokens", "segment")
     at_least("rollout", self, 0, "prompts_at_once", "temperature", "top_k")
     fraction("rollout", self, "top_p", "min_p")
+    if self.constrain:
+      self._check_constrain()
     if not 0 <= self.intervene < 1:
       raise BadInput(
         f"rollout.intervene={self.intervene}: must lie in [0, 1), 1 excluded: only whole chains "
@@ -169,6 +175,21 @@ class RolloutConfig:
     if not self.prompt_buckets:
       raise BadInput("rollout.prompt_buckets=(): must hold at least one length")
     ascending("rollout", self, "prompt_buckets")
+
+  def _check_constrain(self) -> None:
+    given, total = f"rollout.constrain={self.constrain}", sum(self.constrain)
+    if min(self.constrain) < 1:
+      raise BadInput(f"{given}: must be numbers of at least 1, tokens of each block")
+    if total > self.max_new_tokens:
+      raise BadInput(
+        f"{given}: that is {total} tokens, more than rollout.max_new_tokens="
+        f"{self.max_new_tokens}; lower one of them, or raise rollout.max_new_tokens"
+      )
+    if others := set(self.stop) - {CHAIN_END}:
+      raise BadInput(
+        f"{given}: a chain that rollout.stop={self.stop} breaks off at {sorted(others)[0]!r} does "
+        f"not parse; leave rollout.stop at {(CHAIN_END,)}"
+      )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,10 +53,12 @@ class Branches(NamedTuple):
   """What each of a prompt's G rows reads after the prompt, before it goes on; left-padded.
 
   tokens_BC: int32 token ids. length_B: int32 number of real tokens, -1 for a row that never runs.
+  grammar_B: as Prompts.grammar_P, of each row.
   """
 
   tokens_BC: Leaf
   length_B: Leaf
+  grammar_B: Leaf = None
 
 
 class Prompts(NamedTuple):
@@ -64,13 +66,28 @@ class Prompts(NamedTuple):
 
   tokens_PT: int32 token ids. length_P: int32 number of real tokens in each row.
   row_P: int32 global index of the prompt within its step; sampling keys are derived from it.
-  branches: None where all rows of a prompt go on from its end.
+  branches: None where all rows of a prompt go on from its end. grammar_P: int32 state of the
+  `Grammar` in which completions begin; None where there is none.
   """
 
   tokens_PT: Leaf
   length_P: Leaf
   row_P: Leaf
   branches: Branches | None = None
+  grammar_P: Leaf = None
+
+
+class Grammar(NamedTuple):
+  """Which tokens may follow (rollout/constrain.py), as tables that every device holds whole.
+
+  Tokens with the same effect in every state share a class c: class_V int32. next_SC: int32 state
+  after a token. latest_SC: int32, a row that has written t tokens may draw one of the class while
+  t <= latest; -1 for never. State 1 is the end of a chain, where all may follow.
+  """
+
+  class_V: Leaf
+  next_SC: Leaf
+  latest_SC: Leaf
 
 
 class KVCache(NamedTuple):
@@ -99,7 +116,8 @@ class Rollout(NamedTuple):
   """Completions of one batch of prompts, rows ordered prompt-major (row = p * G + g).
 
   tokens_BC: sampled ids, right-padded. mask_BC: True for sampled tokens, the EOS included.
-  logp_BC: f32 log-probability of each token under the tempered, untruncated policy.
+  logp_BC: f32 log-probability of each token under the tempered, untruncated policy; under a
+  `Grammar`, of the tokens that it allows.
   stopped_B: True where the row ended by EOS or a stop string, False where it ran out of budget.
   """
 
@@ -124,7 +142,7 @@ class Experience(NamedTuple):
               whose tokens the loss counts.
   on_mesh     prompts: `Prompts`. rollout: on the devices. block_BC: int8, likewise, the block that
               holds each token, -1 outside of all. block_PGK: tokens of each completion in each of
-              BLOCKS.
+              BLOCKS. grammar: what completions were drawn by, None where by none.
   score       f32, None where nothing asks for them: old_logp_BC, ref_logp_BC, of the policy before
               the first update and of the reference; value_BC of the critic.
   advantages  advantage: f32, [B], or [B, C] with a critic; 0 where invalid. mask_BC: tokens that
@@ -149,6 +167,7 @@ class Experience(NamedTuple):
   valid_PG: Any = None
   counted_PG: Any = None
   block_PGK: Any = None
+  grammar: Grammar | None = None
   block_BC: Leaf = None
   old_logp_BC: Leaf = None
   ref_logp_BC: Leaf = None
@@ -169,7 +188,8 @@ class TrainBatch(NamedTuple):
   they are not needed. advantage: [B], or [B, C] with a critic; 0 where invalid. sampler_logp_BC: as
   sampled. old_logp_BC, ref_logp_BC: of the policy before the first update, of the reference.
   value_BC, return_BC: of the critic before the first update, and what it should have said.
-  block_BC: int8, the block of the chain that holds each token, as in Experience.
+  block_BC: int8, the block of the chain that holds each token, as in Experience. grammar: whole,
+  however few rows there are.
   """
 
   prompt: Prompts
@@ -182,6 +202,7 @@ class TrainBatch(NamedTuple):
   value_BC: Leaf = None
   return_BC: Leaf = None
   block_BC: Leaf = None
+  grammar: Grammar | None = None
 
 
 class Fixed(NamedTuple):

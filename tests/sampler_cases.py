@@ -9,7 +9,7 @@ from gtalign_jax import models
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.rollout import generate, stop
+from gtalign_jax.rollout import constrain, generate, stop
 from gtalign_jax.rollout.engine import Engine, stream
 from gtalign_jax.sections import MeshConfig, RolloutConfig
 from gtalign_jax.types import Rollout
@@ -30,14 +30,19 @@ def prompts(lengths=LENGTHS):
   return [row[:length] for row, length in zip(tokens_PT, lengths)]
 
 
-def engine(stops=(), eos=(), dtype="float32", slots=4, buckets=(16,), mesh=None, **changes):
-  """mesh: default one device."""
+def engine(
+  stops=(), eos=(), dtype="float32", slots=4, buckets=(16,), mesh=None, budgets=None, **changes
+):
+  """mesh: default one device. budgets: block -> tokens, of constrained chains."""
   arch = policy().config
   sampling = generate.sampling_of(CONFIG, arch, tuple(eos), 0, dtype, **changes)
   mesh = mesh or meshes.make(MeshConfig(), jax.devices()[:1])
   table = stop.stop_table(policy().tokenizer, stops, arch.vocab_size)
-  placed = distributed.to_device(table, sharding.replicated(mesh))
-  return Engine(sampling, placed, policy().tokenizer, slots, buckets, Executables(mesh))
+  alone = sharding.replicated(mesh)
+  placed, tokenizer = distributed.to_device(table, alone), policy().tokenizer
+  constraint = constrain.constraint(tokenizer, arch.vocab_size, budgets or {}, alone)
+  compiled = Executables(mesh)
+  return Engine(sampling, placed, tokenizer, slots, buckets, compiled, constraint=constraint)
 
 
 def streamed(made, ids, step=0, params=None, **options):

@@ -79,6 +79,7 @@ ADVANTAGE_OFF = {
 OFF_OF = {
   ("rewards.alpha", "data.condition"): "alpha",
   ("rewards.pricing", "data.condition"): "pricing",
+  ("rollout.constrain", "chain.form"): "none",
 }
 ALSO_OFF = {
   "watch.skipped": {"sft.steps": 0},
@@ -94,7 +95,7 @@ OTHERS = {
   "grpo.train_samples": 4, "grpo.micro_samples": 2, "data.weights": {"medium": 2.0}, "grpo.dual_clip": 3.0,
   "grpo.length_buckets": (64,), "policy.lora_targets": ("q",), "grpo.gdpo_weights": (0.3, 0.7),
   "grpo.mismatch_bounds": (0.5, 2.0), "grpo.mismatch_veto": (1e-4, 1e2), "grpo.block_weights": (1, 2, 1, 1), "rewards.variant": "user",
-  "rollout.group_size": 4,
+  "rollout.group_size": 4, "rollout.constrain": (20, 120, 20, 20),
   "grpo.inner_epochs": 3, "checkpoint.keep": 3, "rewards.disagreement": (0.1, 0.2),
   "grpo.minibatch_prompts": 4, "watch.parse_fall": 0.1, "rewards.llm_calibration": 0.1,
   "data.condition_alphas": (0.2, 0.8), "data.condition_policies": ("free",),

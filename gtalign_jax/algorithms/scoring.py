@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from gtalign_jax.algorithms import slices
 from gtalign_jax.models import decoder, lora, prefix
 from gtalign_jax.models.critic import values
 from gtalign_jax.models.variants import Arch
-from gtalign_jax.ops.logprobs import token_logprobs
+from gtalign_jax.ops import grammar
+from gtalign_jax.ops.logprobs import Allowed, token_logprobs
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.progress import WorkLog
 from gtalign_jax.sections import CriticConfig, GRPOConfig, PolicyConfig
-from gtalign_jax.types import Experience, Fixed, TrainBatch, TrainState
+from gtalign_jax.types import Experience, Fixed, Grammar, TrainBatch, TrainState
 
 TURNS = "turn_"  # how names of programs for later turns of conversations begin
 
@@ -140,6 +142,7 @@ def train_batch(experience: Experience) -> TrainBatch:
     value_BC=experience.value_BC,
     return_BC=experience.return_BC,
     block_BC=experience.block_BC,
+    grammar=experience.grammar,
   )
 
 
@@ -163,7 +166,10 @@ def sizes(part: TrainBatch) -> tuple[int, ...]:
 def logprobs(
   objective: Objective, params: Any, frozen: Any, batch: TrainBatch
 ) -> tuple[jax.Array, jax.Array]:
-  """Log-probability and entropy of each completion token under the policy, [B, C] f32."""
+  """Log-probability and entropy of each completion token under the policy, [B, C] f32.
+
+  Under a grammar they are those of the tokens that it allowed, as in sampling.
+  """
   arch, policy = objective.arch, objective.policy
   params = params if frozen is None else lora.join(frozen, params, policy)
   hidden_BCD = prefix.hidden(
@@ -176,7 +182,16 @@ def logprobs(
     temperature=objective.temperature,
     softcap=arch.softcap,
     blank=arch.blank,
+    allowed=None if batch.grammar is None else _allowed(batch, batch.grammar),
   )
+
+
+def _allowed(batch: TrainBatch, tables: Grammar) -> Allowed:
+  (B, C), begin_P = batch.tokens_BC.shape, batch.prompt.grammar_P
+  begin_B = jnp.repeat(begin_P, B // begin_P.shape[0])
+  state_BC = grammar.states(tables, begin_B, batch.tokens_BC, batch.mask_BC)
+  count_BC = jnp.broadcast_to(jnp.arange(C, dtype=jnp.int32), (B, C))
+  return Allowed(tables.class_V, grammar.allowed(tables, state_BC, count_BC))
 
 
 def logprobs_only(objective: Objective, params: Any, frozen: Any, batch: TrainBatch) -> jax.Array:

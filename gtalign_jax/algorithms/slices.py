@@ -139,7 +139,9 @@ def take(width: int, batch: TrainBatch, prompt_p: jax.Array, sample_pg: jax.Arra
   prompt = jax.tree.map(
     lambda x: constrain(x[prompt_p], ("batch",) + (None,) * (x.ndim - 1)), batch.prompt
   )
-  return TrainBatch(prompt, *jax.tree.map(rows, tuple(batch[1:])))
+  whole = {"prompt": prompt, "grammar": batch.grammar}
+  cut = {name: jax.tree.map(rows, x) for name, x in batch._asdict().items() if name not in whole}
+  return TrainBatch(**whole, **cut)
 
 
 def put(

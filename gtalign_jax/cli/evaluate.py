@@ -42,7 +42,7 @@ READ = (
   "eval.prompts", "eval.group_size", "eval.temperature", "rollout.max_new_tokens",
   "rollout.prompt_buckets",
   "rollout.prompts_at_once", "rollout.segment", "rollout.top_k", "rollout.top_p", "rollout.min_p",
-  "rollout.stop",
+  "rollout.stop", "rollout.constrain",
 )  # fmt: skip
 # of a model behind an endpoint: nobody here has its tokenizer, its weights, or its sampler
 ASKED_KEYS = KEYS | {

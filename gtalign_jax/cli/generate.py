@@ -27,6 +27,9 @@ SAMPLING: arguments.Declared = {
   "--template": dict(choices=sections.TEMPLATES, help="(default: compact)"),
   "--form": {},
 }
+CONSTRAIN = dict(
+  metavar="N,N,N,N", help="write chains that parse, of so many tokens a block (rollout.constrain)"
+)
 DEFAULTS = {"--group-size": 1, "--temperature": 1.0, "--seed": 0, "--template": "compact"}
 ARGUMENTS: arguments.Declared = {
   "--model": {},
@@ -34,6 +37,7 @@ ARGUMENTS: arguments.Declared = {
   "output": {},
   "--template-arguments": {},
   "--ignore-eos": dict(action="store_true", help="decode the whole budget"),
+  "--constrain": CONSTRAIN,
   **{flag: options | {"default": DEFAULTS.get(flag)} for flag, options in SAMPLING.items()},
   "--overwrite": {},
 }
@@ -69,6 +73,13 @@ def at_once(args: argparse.Namespace, config: Config) -> Config:
   return configs.vary(config, {"rollout.prompts_at_once": rows // samples})
 
 
+def constrained(args: argparse.Namespace, config: Config) -> Config:
+  """The config with what --constrain says, checked as the key of a config is."""
+  if args.constrain is None:
+    return config
+  return configs.override(config, [f"rollout.constrain={args.constrain}"])
+
+
 def given(args: argparse.Namespace, keys: Mapping[str, str]) -> dict[str, Any]:
   """Keys of a config with the values that flags give them. keys: flag -> key."""
   found = {key: getattr(args, flag) for flag, key in keys.items()}
@@ -94,6 +105,9 @@ def run(args: argparse.Namespace) -> int:
   changes["data.template_arguments"] = arguments.template_arguments(args)
   changes["eval.group_size"] = args.group_size
   config = at_once(args, configs.vary(offline.config_for(args.model), changes))
+  if args.constrain is not None and args.ignore_eos:
+    raise BadInput("--ignore-eos: a chain of --constrain ends where it is whole; drop one")
+  config = constrained(args, config)
   options = offline.Options(args.group_size, args.temperature, args.seed, args.ignore_eos)
   with offline.Job(config, options, scored=False) as job, progress("generate") as advance:
     merge = offline.by_record(rows, records)

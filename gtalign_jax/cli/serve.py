@@ -31,6 +31,7 @@ ARGUMENTS: arguments.Declared = {
   **{flag: generate.SAMPLING[flag] for flag in ("--dtype", "--template")},
   "--form": {},
   "--template-arguments": {},
+  "--constrain": generate.CONSTRAIN,
 }
 KEYS = {**generate.KEYS, "max_prompt_tokens": "data.max_prompt_tokens"}
 
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     "rollout.segment": SEGMENT,
     "data.template_arguments": arguments.template_arguments(args),
   }
-  config = configs.vary(offline.config_for(args.model), given)
+  config = generate.constrained(args, configs.vary(offline.config_for(args.model), given))
   from gtalign_jax.serve import server
 
   queue = 4 * args.max_rows if args.queue is None else args.queue

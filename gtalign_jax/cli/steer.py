@@ -25,6 +25,7 @@ KEYS = {**generate.KEYS, "data": "data.root", "split": "data.eval_split", "seed"
 READ = (
   "mesh.", "chain.form", "data.sources", "data.seed", "data.max_prompt_tokens",
   "rollout.prompt_buckets", "rollout.segment", "rollout.top_k", "rollout.top_p", "rollout.min_p",
+  "rollout.constrain",
 )  # fmt: skip
 
 ARGUMENTS: arguments.Declared = {

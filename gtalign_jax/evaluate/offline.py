@@ -27,7 +27,7 @@ from gtalign_jax.parallel.mesh import row_shards
 from gtalign_jax.parallel.programs import Executables
 from gtalign_jax.progress import Advance
 from gtalign_jax.rewards.reward import check_verdicts
-from gtalign_jax.rollout import collect, force, generate, intervene, stop
+from gtalign_jax.rollout import collect, constrain, force, generate, intervene, stop
 from gtalign_jax.rollout.engine import Engine, with_turns
 from gtalign_jax.rollout.talk import Environment, environment
 from gtalign_jax.types import Experience
@@ -99,7 +99,12 @@ class Job:
     slots, buckets = -(-wanted // shards) * shards, config.rollout.prompt_buckets
     compiled = Executables(self.mesh)
     self.chunk = max(CHUNK, slots)
-    engine = Engine(sampling, table, policy.tokenizer, slots, buckets, compiled)
+    constraint = constrain.constraint(
+      policy.tokenizer, policy.config.vocab_size, config.budgets, alone
+    )
+    engine = Engine(
+      sampling, table, policy.tokenizer, slots, buckets, compiled, constraint=constraint
+    )
     self.engine = with_turns(engine, self.environment.conversation, self.chunk)
 
   def __enter__(self) -> Job:

@@ -23,16 +23,31 @@ BLOCK = 4096
 RUNS = 8  # contiguous runs of the vocabulary that a block takes pieces of; covers tensor <= 8
 
 
+class Allowed(NamedTuple):
+  """Which entries a token is drawn from. class_V: int32 class of each. classes_BTC: bool."""
+
+  class_V: Array
+  classes_BTC: Array
+
+
 def token_logprobs(
-  hidden_BTD, head_DV, tokens_BT, *, temperature=1.0, softcap=None, blank=(), block=BLOCK
+  hidden_BTD,
+  head_DV,
+  tokens_BT,
+  *,
+  temperature=1.0,
+  softcap=None,
+  blank=(),
+  allowed: Allowed | None = None,
+  block=BLOCK,
 ) -> tuple[Array, Array]:
   """Log-probability of `tokens_BT` and entropy of the distribution each was drawn from.
 
   hidden_BTD: states that predict tokens_BT (already shifted); their dtype is that of the matmuls.
   head_DV: output matrix, cast to it (its gradient is summed in f32 or wider). Logits are
   softcap * tanh(x / softcap) where a softcap is given, then divided by `temperature`. blank: runs
-  [first, end) of entries that have no part in the distribution. block: vocabulary entries in memory
-  at once; temporaries take about B * T * block * 4 bytes.
+  [first, end) of entries that have no part in the distribution; allowed: those that have one (None:
+  all). block: vocabulary entries in memory at once; temporaries take about B * T * block * 4 bytes.
   Returns (logp_BT, entropy_BT) in nats, at least f32; both differentiable with respect to hidden
   states and head.
   """
@@ -40,7 +55,7 @@ def token_logprobs(
   run = head_DV.shape[1] // runs
   width = max(1, min(run, block // runs))
   plan = _Plan(float(temperature), float(softcap or 0), blank, runs, run, width)
-  return _logprobs(hidden_BTD, head_DV, tokens_BT, plan)
+  return _logprobs(hidden_BTD, head_DV, tokens_BT, allowed, plan)
 
 
 class _Plan(NamedTuple):
@@ -61,7 +76,7 @@ class _Plan(NamedTuple):
     return jnp.minimum(i * self.width, self.run - self.width)
 
 
-def _block_logits(hidden_BTD, head_DRV, tokens_BT, i, plan: _Plan):
+def _block_logits(hidden_BTD, head_DRV, tokens_BT, allowed, i, plan: _Plan):
   """(logits before temperature [B, T, R, W], is it the token, the head's block [D, R, W])."""
   wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
   start = plan.start(i)
@@ -74,6 +89,10 @@ def _block_logits(hidden_BTD, head_DRV, tokens_BT, i, plan: _Plan):
   is_token = entry == tokens_BT[..., None, None]
   for first, end in plan.blank:
     z = jnp.where((entry >= first) & (entry < end), -jnp.inf, z)
+  if allowed is not None:
+    class_RV = allowed.class_V.reshape(plan.runs, plan.run)
+    class_RW = jax.lax.dynamic_slice_in_dim(class_RV, start, plan.width, axis=1)
+    z = jnp.where(jnp.take(allowed.classes_BTC, class_RW, axis=-1), z, -jnp.inf)
   if plan.run % plan.width:  # the last block reaches back: what an earlier one saw counts once
     fresh = within >= i * plan.width
     z, is_token = jnp.where(fresh, z, -jnp.inf), is_token & fresh
@@ -84,17 +103,17 @@ def _split(head_DV: Array, hidden_BTD: Array, plan: _Plan) -> Array:
   return head_DV.astype(hidden_BTD.dtype).reshape(-1, plan.runs, plan.run)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _logprobs(hidden_BTD, head_DV, tokens_BT, plan):
-  return _forward(hidden_BTD, head_DV, tokens_BT, plan)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _logprobs(hidden_BTD, head_DV, tokens_BT, allowed, plan):
+  return _forward(hidden_BTD, head_DV, tokens_BT, allowed, plan)[0]
 
 
-def _forward(hidden_BTD, head_DV, tokens_BT, plan):
+def _forward(hidden_BTD, head_DV, tokens_BT, allowed, plan):
   head_DRV = _split(head_DV, hidden_BTD, plan)
 
   def body(carry, i):
     top_BT, total_BT, moment_BT, chosen_BT = carry
-    z, is_token, _ = _block_logits(hidden_BTD, head_DRV, tokens_BT, i, plan)
+    z, is_token, _ = _block_logits(hidden_BTD, head_DRV, tokens_BT, allowed, i, plan)
     z = z / plan.temperature
     new_BT = jnp.maximum(top_BT, jnp.max(z, axis=(2, 3)))
     away = z - new_BT[..., None, None]
@@ -115,19 +134,19 @@ def _forward(hidden_BTD, head_DV, tokens_BT, plan):
   (top_BT, total_BT, moment_BT, chosen_BT), _ = jax.lax.scan(body, begin, plan.blocks)
   log_total_BT = jnp.log(total_BT)
   entropy_BT = log_total_BT - moment_BT / total_BT
-  kept = (hidden_BTD, head_DV, tokens_BT, entropy_BT, top_BT + log_total_BT)
+  kept = (hidden_BTD, head_DV, tokens_BT, allowed, entropy_BT, top_BT + log_total_BT)
   # from the maximum first: their sum is rounded at its own size, by 4e-6 at 50; logp may be 1e-6
   return ((chosen_BT - top_BT) - log_total_BT, entropy_BT), kept
 
 
 def _backward(plan, kept, cotangents):
-  hidden_BTD, head_DV, tokens_BT, entropy_BT, lse_BT = kept
+  hidden_BTD, head_DV, tokens_BT, allowed, entropy_BT, lse_BT = kept
   dlogp_BT, dentropy_BT = (cotangent[..., None, None] for cotangent in cotangents)
   head_DRV, wide = _split(head_DV, hidden_BTD, plan), lse_BT.dtype
 
   def body(carry, i):
     dhidden_BTD, dhead_DRV = carry
-    z, is_token, block_DRW = _block_logits(hidden_BTD, head_DRV, tokens_BT, i, plan)
+    z, is_token, block_DRW = _block_logits(hidden_BTD, head_DRV, tokens_BT, allowed, i, plan)
     logq = z / plan.temperature - lse_BT[..., None, None]
     # d logp / dz = onehot - p;  d entropy / dz = -p (log p + entropy)
     q = jnp.exp(logq)
@@ -148,7 +167,7 @@ def _backward(plan, kept, cotangents):
   begin = (jnp.zeros(hidden_BTD.shape, wide), jnp.zeros(head_DRV.shape, wide))
   (dhidden_BTD, dhead_DRV), _ = jax.lax.scan(body, begin, plan.blocks)
   dhead_DV = dhead_DRV.reshape(head_DV.shape).astype(head_DV.dtype)
-  return dhidden_BTD.astype(hidden_BTD.dtype), dhead_DV, None
+  return dhidden_BTD.astype(hidden_BTD.dtype), dhead_DV, None, None
 
 
 _logprobs.defvjp(_forward, _backward)

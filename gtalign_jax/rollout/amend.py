@@ -22,6 +22,7 @@ class Amendment(NamedTuple):
 
   lane: its slot. kept: tokens of its own that stay, fewer than it has written. tokens_M: those that
   follow them, right-padded, `length` of them, at least one. number: of the draws after them.
+  grammar: state after them, None without one.
   """
 
   lane: Leaf
@@ -29,6 +30,7 @@ class Amendment(NamedTuple):
   tokens_M: Leaf
   length: Leaf
   number: Leaf
+  grammar: Leaf = None
 
 
 def amend(
@@ -108,6 +110,7 @@ def _rewritten(sampling: Sampling, one: DecodeState, new: Amendment) -> DecodeSt
     row_P=new.number[None],
     count_B=count_B,
     stop_B=jnp.zeros_like(one.stop_B),
+    grammar_B=None if new.grammar is None else new.grammar[None],
     own=one.own._replace(begun_B=count_B),
     rollout=Rollout(
       tokens_BC=jnp.where(kept_1C, out.tokens_BC, tokens_BC),

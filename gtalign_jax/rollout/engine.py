@@ -27,8 +27,9 @@ from gtalign_jax.parallel.mesh import row_shards
 from gtalign_jax.parallel.programs import Executables, Program, Table
 from gtalign_jax.progress import Quiet, WorkLog
 from gtalign_jax.rollout import generate
+from gtalign_jax.rollout.constrain import Constraint
 from gtalign_jax.rollout.generate import DecodeInputs, Sampling
-from gtalign_jax.types import Branches, Prompts, Rollout
+from gtalign_jax.types import Branches, Grammar, Prompts, Rollout
 
 REFILLS = 8  # prefills that renew all slots: an ended slot waits until an eighth of them have ended
 QUIET = Quiet()
@@ -38,7 +39,8 @@ class Engine(NamedTuple):
   """Samples one model in one way, on one mesh.
 
   stop_table: of stop.stop_table, whole on every device. slots: P, prompts decoded at once, over all
-  processes. buckets: padded prompt lengths, tokens. programs: compiled by `table`.
+  processes. buckets: padded prompt lengths, tokens. programs: compiled by `table`. constraint: what
+  completions have to be (None: anything).
   """
 
   sampling: Sampling
@@ -52,6 +54,12 @@ class Engine(NamedTuple):
   opening: Engine | None = None  # samples openings that are edited, a row for each
   most: int = 0  # of `later`: rows that the turns of a step are padded to; of `opening`: all rows
   branch: int = 0  # padded length of what each row reads after its prompt, tokens; 0: nothing
+  constraint: Constraint | None = None
+
+  @property
+  def grammar(self) -> Grammar | None:
+    """What decoding reads of the constraint."""
+    return self.constraint and self.constraint.grammar
 
   @property
   def refill_batch(self) -> int:
@@ -198,21 +206,24 @@ def opening_tables(opening: Engine | None, params: Any, buckets: Sequence[int]) 
   return [table(opening, params, bucket, each) for bucket in buckets for each in more]
 
 
-def abstract_prompts(mesh: Mesh, count: int, bucket: int) -> Prompts:
+def abstract_prompts(mesh: Mesh, count: int, bucket: int, constrained: bool = False) -> Prompts:
   """A batch of prompts as shapes, rows split over the mesh."""
   rows = sharding.rows(mesh)
   row_P = jax.ShapeDtypeStruct((count,), jnp.int32, sharding=rows)
-  return Prompts(jax.ShapeDtypeStruct((count, bucket), jnp.int32, sharding=rows), row_P, row_P)
+  tokens_PT = jax.ShapeDtypeStruct((count, bucket), jnp.int32, sharding=rows)
+  return Prompts(tokens_PT, row_P, row_P, grammar_P=row_P if constrained else None)
 
 
 def _abstract_batch(engine: Engine, count: int, bucket: int) -> Prompts:
   mesh, B = engine.programs.mesh, count * engine.sampling.group_size
-  prompts = abstract_prompts(mesh, count, bucket)
+  constrained = engine.constraint is not None
+  prompts = abstract_prompts(mesh, count, bucket, constrained)
   if not engine.branch:
     return prompts
   # rows split over the mesh as prompts do
-  tokens = abstract_prompts(mesh, B, engine.branch)
-  return prompts._replace(branches=Branches(tokens.tokens_PT, tokens.length_P))
+  tokens = abstract_prompts(mesh, B, engine.branch, constrained)
+  branches = Branches(tokens.tokens_PT, tokens.length_P, tokens.grammar_P)
+  return prompts._replace(branches=branches)
 
 
 def abstract_inputs(engine: Engine, params: Any) -> DecodeInputs:
@@ -220,8 +231,11 @@ def abstract_inputs(engine: Engine, params: Any) -> DecodeInputs:
   alone = sharding.replicated(engine.programs.mesh)
   key = jax.eval_shape(lambda: jax.random.key(0))
   key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=alone)
-  stops = jax.ShapeDtypeStruct(engine.stop_table.shape, engine.stop_table.dtype, sharding=alone)
-  return DecodeInputs(params, None, stops, key, abstract_scalar(engine.programs.mesh))
+  stops, grammar = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone),
+    (engine.stop_table, engine.grammar),
+  )
+  return DecodeInputs(params, None, stops, key, abstract_scalar(engine.programs.mesh), grammar)
 
 
 def abstract_scalar(mesh: Mesh) -> Any:
@@ -287,8 +301,8 @@ def stream(
   compiled first.
   """
   row_P = np.arange(len(ids)) if row_P is None else row_P
-  place = functools.partial(replicated, engine.programs.mesh)
-  inputs = DecodeInputs(params, None, engine.stop_table, key, place(np.int32(step)))
+  number = replicated(engine.programs.mesh, np.int32(step))
+  inputs = DecodeInputs(params, None, engine.stop_table, key, number, engine.grammar)
   for bucket, chosen in groups(engine, ids):
     queue = _Queue(int(bucket), chosen, [ids[p] for p in chosen], row_P[chosen])
     if branches is not None:
@@ -371,24 +385,29 @@ def _fill(held_P: np.ndarray, new: range, few: int) -> Iterator[tuple[np.ndarray
 def _take(engine: Engine, queue: _Queue, some: Sequence[int], width: int) -> Prompts:
   """Prompts number `some` of a queue (those it has) as a batch of `width` rows on the mesh."""
   some, mesh = [index for index in some if index < len(queue.ids)], engine.programs.mesh
-  ids = [queue.ids[i] for i in some]
-  prompts = to_device(mesh, ids, queue.row_P[some], width, (queue.bucket,))
+  ids, constraint = [queue.ids[i] for i in some], engine.constraint
+  prompts = to_device(mesh, ids, queue.row_P[some], width, (queue.bucket,), constraint=constraint)
   if queue.branches is None:
     return prompts
-  branches = _branches(engine, [queue.branches[i] for i in some], width)
+  branches = _branches(engine, ids, [queue.branches[i] for i in some], width)
   rows = sharding.rows(mesh)
-  return prompts._replace(branches=distributed.to_device(branches, Branches(rows, rows)))
+  placed = distributed.to_device(branches, jax.tree.map(lambda _: rows, branches))
+  return prompts._replace(branches=placed)
 
 
-def _branches(engine: Engine, some: Sequence[Sequence[Sequence[int]]], width: int) -> Branches:
-  """Branches of some prompts, left-padded, for a batch of `width` prompts."""
-  G = engine.sampling.group_size
+def _branches(
+  engine: Engine, ids: Sequence[np.ndarray], some: Sequence[Sequence[Sequence[int]]], width: int
+) -> Branches:
+  """Branches of some prompts `ids`, left-padded, for a batch of `width` prompts."""
+  G, constraint = engine.sampling.group_size, engine.constraint
   tokens_BC = np.full((width * G, engine.branch), engine.sampling.pad_id, np.int32)
   length_B = np.full(width * G, -1, np.int32)
-  for p, rows in enumerate(some):
-    for b, ids in enumerate(rows, p * G):
-      tokens_BC[b, engine.branch - len(ids) :], length_B[b] = ids, len(ids)
-  return Branches(tokens_BC, length_B)
+  whole_B = [np.zeros(0, np.int32)] * (width * G)
+  for p, (stem, rows) in enumerate(zip(ids, some, strict=True)):
+    for b, tail in enumerate(rows, p * G):
+      tokens_BC[b, engine.branch - len(tail) :], length_B[b] = tail, len(tail)
+      whole_B[b] = np.asarray([*stem, *tail], np.int32)
+  return Branches(tokens_BC, length_B, None if constraint is None else constraint.begin(whole_B))
 
 
 def to_device(
@@ -398,16 +417,20 @@ def to_device(
   width: int,
   buckets: Sequence[int],
   shortest: int = 0,
+  constraint: Constraint | None = None,
 ) -> Prompts:
   """Pads `ids` to the smallest bucket that holds all and to `width` rows, and shards them.
 
   row_P: number of each prompt within its step. shortest: tokens of the rows that fill up.
   """
   rest = width - len(ids)
-  tokens_PT, length_P = batches.pad([*ids, *[np.zeros(shortest, np.int32)] * rest], buckets)
-  local = Prompts(tokens_PT, length_P, np.asarray([*row_P, *[0] * rest], np.int32))
+  filled = [*ids, *[np.zeros(shortest, np.int32)] * rest]
+  tokens_PT, length_P = batches.pad(filled, buckets)
+  grammar_P = None if constraint is None else constraint.begin(filled)
+  numbers = np.asarray([*row_P, *[0] * rest], np.int32)
+  local = Prompts(tokens_PT, length_P, numbers, grammar_P=grammar_P)
   rows = sharding.rows(mesh)
-  return distributed.to_device(local, Prompts(rows, rows, rows))
+  return distributed.to_device(local, jax.tree.map(lambda _: rows, local))
 
 
 def replicated(mesh: Mesh, array: np.ndarray | np.generic) -> jax.Array:

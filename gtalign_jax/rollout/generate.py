@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from gtalign_jax.models import decoder, decoding
 from gtalign_jax.models.prefix import extend, prompt_context
 from gtalign_jax.models.variants import Arch
+from gtalign_jax.ops import grammar
 from gtalign_jax.ops.sampling import Options, row_uniforms, sample, sample_each
 from gtalign_jax.parallel.sharding import constrain
 from gtalign_jax.sections import RolloutConfig
-from gtalign_jax.types import Context, KVCache, Leaf, Prompts, Rollout
+from gtalign_jax.types import Context, Grammar, KVCache, Leaf, Prompts, Rollout
 
 
 class Sampling(NamedTuple):
@@ -85,12 +86,14 @@ class Own(NamedTuple):
   """What rows of a server have of their own, in place of what `Sampling` says for all.
 
   options: of their draws. budget_B: int32 new tokens, at most `Sampling.budget`. begun_B: int32
-  tokens that they had when their draws began, which are numbered from there.
+  tokens that they had when their draws began, which are numbered from there. spent_B: int32 tokens
+  that the grammar counts as written before them.
   """
 
   options: Options
   budget_B: Leaf
   begun_B: Leaf
+  spent_B: Leaf
 
 
 class DecodeInputs(NamedTuple):
@@ -98,7 +101,7 @@ class DecodeInputs(NamedTuple):
 
   params: without adapters, in the compute dtype. layers: of `prepare` (None in prefill, so that the
   copy that a CPU decodes from does not lie beside it). stop_table: of stop.stop_table. key, step:
-  of the draws.
+  of the draws. grammar: of constrain.constraint, None where nothing is constrained.
   """
 
   params: Any
@@ -106,6 +109,7 @@ class DecodeInputs(NamedTuple):
   stop_table: Leaf
   key: Leaf
   step: Leaf
+  grammar: Grammar | None = None
 
 
 class DecodeState(NamedTuple):
@@ -113,9 +117,10 @@ class DecodeState(NamedTuple):
 
   clock: tokens drawn since the start by the row that has run longest. over: no row has anything
   left to decode. length_P, row_P: of the prompts in the slots. count_B: tokens written so far.
-  token_B: the newest token. stop_B: state of the stop automaton. done_B: row has ended. row_cache:
-  keys and values of what the rows wrote, a ring: the token drawn at clock t is in cache slot t - 1.
-  branch_B: tokens of each row's branch, whose entries lie before its own; () without branches.
+  token_B: the newest token. stop_B, grammar_B: states of the stop automaton and of the grammar
+  (None without). done_B: row has ended. row_cache: keys and values of what the rows wrote, a ring:
+  the token drawn at clock t is in cache slot t - 1. branch_B: tokens of each row's branch, whose
+  entries lie before its own; () without branches.
   """
 
   clock: jax.Array
@@ -130,6 +135,7 @@ class DecodeState(NamedTuple):
   row_cache: Any  # KVCache; during prefill that of the branches, () without
   branch_B: Any = ()
   own: Any = ()  # Own; () where all rows are sampled alike, as in training
+  grammar_B: Any = None
 
 
 def _draw(
@@ -142,6 +148,9 @@ def _draw(
     row_B = jnp.repeat(state.row_P, G)
   t_B = state.count_B - state.own.begun_B if state.own else state.count_B
   uniform_B = row_uniforms(inputs.key, inputs.step, row_B, t_B)
+  if inputs.grammar is not None:
+    count_B = state.count_B + (state.own.spent_B if state.own else 0)
+    logits_BV = grammar.masked(inputs.grammar, logits_BV, state.grammar_B, count_B)
   if state.own:
     return sample_each(logits_BV, uniform_B, state.own.options)
   return sample(
@@ -158,7 +167,7 @@ def draw(
   sampling: Sampling, logits_BV: jax.Array, inputs: DecodeInputs, state: DecodeState
 ) -> DecodeState:
   """The state once every row has drawn its next token."""
-  return _record(sampling, state, _draw(sampling, logits_BV, inputs, state), inputs.stop_table)
+  return _record(sampling, state, _draw(sampling, logits_BV, inputs, state), inputs)
 
 
 def branched(state: DecodeState) -> bool:
@@ -170,16 +179,20 @@ def _record(
   sampling: Sampling,
   state: DecodeState,
   drawn: tuple[jax.Array, jax.Array],
-  stop_table: jax.Array,
+  inputs: DecodeInputs,
 ) -> DecodeState:
-  """Writes each row's next token and moves its stop automaton."""
-  token_B, logp_B = drawn
+  """Writes each row's next token and moves its automata."""
+  (token_B, logp_B), stop_table, grammar_B = drawn, inputs.stop_table, state.grammar_B
   live_B = ~state.done_B
   token_B = jnp.where(live_B, token_B, sampling.pad_id).astype(jnp.int32)
   stop_B = jnp.where(live_B, stop_table[state.stop_B, token_B].astype(jnp.int32), state.stop_B)
   ended_B = stop_B == stop_table.shape[0] - 1
   for eos in sampling.eos_ids:
     ended_B |= token_B == eos
+  if inputs.grammar is not None:
+    after_B = grammar.moved(inputs.grammar, grammar_B, token_B)
+    grammar_B = jnp.where(live_B, after_B, grammar_B)
+    ended_B |= grammar_B == grammar.END
   out = state.rollout
   # rows are at columns of their own: a comparison splits over devices, a scatter would not
   column_C = jnp.arange(sampling.budget, dtype=jnp.int32)
@@ -205,6 +218,7 @@ def _record(
     stop_B=stop_B,
     done_B=done_B,
     rollout=out,
+    grammar_B=grammar_B,
   )
 
 
@@ -222,6 +236,7 @@ def _begin(
   if prompts.branches is None:
     logits_PV = decoder.unembed(arch, params, last_PD)
     logits_BV = jnp.repeat(logits_PV, sampling.group_size, axis=0)
+    grammar_B = jax.tree.map(lambda x: jnp.repeat(x, sampling.group_size), prompts.grammar_P)
   else:
     last_BD, cache = extend(
       arch, params, prompts.branches, prompts.length_P, last_PD, context, dtype=dtype
@@ -229,6 +244,7 @@ def _begin(
     logits_BV = decoder.unembed(arch, params, last_BD)
     done_B |= prompts.branches.length_B < 0
     width, branch_B = prompts.branches.tokens_BC.shape[1], prompts.branches.length_B
+    grammar_B = prompts.branches.grammar_B
   B = logits_BV.shape[0]
   state = DecodeState(
     clock=jnp.int32(width),
@@ -248,6 +264,7 @@ def _begin(
     row_cache=cache,
     branch_B=branch_B,
     own=own,
+    grammar_B=grammar_B,
   )
   prompt_cache = decoding.layout(sampling.layout).prompt_cache(context.cache)
   drawn = _draw(sampling, logits_BV, inputs, state)
@@ -256,7 +273,7 @@ def _begin(
     constrain(x, ("batch", None)) for x in (context.mask_PS, context.positions_PS)
   )
   context = Context(prompt_cache, mask_PS, positions_PS)
-  return context, _record(sampling, state, drawn, inputs.stop_table)
+  return context, _record(sampling, state, drawn, inputs)
 
 
 def start(
@@ -338,6 +355,7 @@ def refill(
     done_B=done_B,
     rollout=jax.tree.map(rows, state.rollout, fresh.rollout),
     own=jax.tree.map(rows, state.own, fresh.own),
+    grammar_B=jax.tree.map(rows, state.grammar_B, fresh.grammar_B),
   )
   context = Context(
     jax.tree.map(caches, context.cache, fresh_context.cache),
@@ -391,7 +409,7 @@ def segment(
     )  # fmt: skip
     logits_BV = decoder.unembed(sampling.arch, inputs.params, hidden_BD)
     drawn = _draw(sampling, logits_BV, inputs, state)
-    return _record(sampling, state._replace(row_cache=row_cache), drawn, inputs.stop_table)
+    return _record(sampling, state._replace(row_cache=row_cache), drawn, inputs)
 
   def alive(state: DecodeState) -> jax.Array:
     on = (state.clock < end) & ~state.over

@@ -62,8 +62,11 @@ class Lanes:
     mesh = engine.programs.mesh
     engine.programs.compile([_refills(engine, params), _decodes(engine, params)])
     self._replicated = functools.partial(engines.replicated, mesh)
-    self._inputs = DecodeInputs(params, None, engine.stop_table, key, self._replicated(np.int32(0)))
-    nobody = engines.to_device(mesh, [], [], self.count, engine.buckets[-1:])
+    step = self._replicated(np.int32(0))
+    self._inputs = DecodeInputs(params, None, engine.stop_table, key, step, engine.grammar)
+    nobody = engines.to_device(
+      mesh, [], [], self.count, engine.buckets[-1:], constraint=engine.constraint
+    )
     with jax.set_mesh(mesh):
       self._context, self._state = self._program("vacant")(self._inputs, nobody, self._own([]))
       self._layers = self._program("layers")(params)
@@ -92,7 +95,8 @@ class Lanes:
       source_P[lane], self._length_P[lane] = index, len(each.ids)
     numbers = [each.number for each in asked]
     mesh, ids = self.engine.programs.mesh, [each.ids for each in asked]
-    prompts = engines.to_device(mesh, ids, numbers, few, (bucket,))
+    constraint = self.engine.constraint
+    prompts = engines.to_device(mesh, ids, numbers, few, (bucket,), constraint=constraint)
     self._context, self._state = self._program("refill", bucket, few)(
       self._inputs, prompts, self._replicated(source_P), self._context, self._state,
       self._own(asked, few),
@@ -110,7 +114,10 @@ class Lanes:
       column("temperature", f32), column("top_k", np.int32), column("top_p", f32),
       column("min_p", f32),
     )  # fmt: skip
-    own = Own(options, column("budget", np.int32), np.zeros(width, np.int32))
+    budget_B, constraint = column("budget", np.int32), self.engine.constraint
+    # budgets of blocks are counted from the end, where a row has fewer tokens than all of them
+    spent_B = np.maximum((constraint.total if constraint else 0) - budget_B, 0)
+    own = Own(options, budget_B, np.zeros_like(budget_B), spent_B)
     rows_of = sharding.rows(self.engine.programs.mesh)
     return distributed.to_device(own, jax.tree.map(lambda _: rows_of, own))
 
@@ -125,8 +132,10 @@ class Lanes:
       return False
     tokens_M = np.zeros(AMENDED, np.int32)
     tokens_M[: len(tail)] = tail
-    numbers = map(np.int32, (lane, kept, len(tail), number))
+    numbers, constraint = map(np.int32, (lane, kept, len(tail), number)), self.engine.constraint
     new = Amendment(next(numbers), next(numbers), tokens_M, *numbers)
+    if constraint is not None:
+      new = new._replace(grammar=constraint.begin([np.asarray(head)])[0])
     self._state = self._program("amend")(
       self._inputs, jax.tree.map(self._replicated, new), self._context, self._state
     )
@@ -192,14 +201,14 @@ def _own_of(mesh: Any, count: int) -> Own:
     return jax.ShapeDtypeStruct((count,), dtype, sharding=sharding.rows(mesh))
 
   number, count = shape(jnp.float32), shape(jnp.int32)
-  return Own(Options(number, count, number, number), count, count)
+  return Own(Options(number, count, number, number), count, count, count)
 
 
 def _vacant(engine: Engine, params: Any) -> Program:
   """The lanes before anyone is in them."""
   sampling, mesh, P = engine.sampling, engine.programs.mesh, engine.slots
   inputs = engines.abstract_inputs(engine, params)
-  prompts = engines.abstract_prompts(mesh, P, engine.buckets[-1])
+  prompts = engines.abstract_prompts(mesh, P, engine.buckets[-1], engine.constraint is not None)
   return Program(
     f"{engine.prefix}lane_vacant",
     functools.partial(generate.vacant, sampling, sampling.budget),
@@ -213,7 +222,7 @@ def _refills(engine: Engine, params: Any) -> Table:
   inputs = engines.abstract_inputs(engine, params)
   for bucket in engine.buckets:
     for few in widths(engine):
-      prompts = engines.abstract_prompts(mesh, few, bucket)
+      prompts = engines.abstract_prompts(mesh, few, bucket, engine.constraint is not None)
       context, state = yield Program(
         f"{engine.prefix}lane_refill",
         functools.partial(generate.refill, sampling),
@@ -230,10 +239,12 @@ def _decodes(engine: Engine, params: Any) -> Table:
   inputs = engines.abstract_inputs(engine, params)
   scalar = engines.abstract_scalar(engine.programs.mesh)
   tokens_M = engines.abstract_index(engine.programs.mesh, AMENDED)
+  grammar = None if engine.constraint is None else scalar
+  new = Amendment(scalar, scalar, tokens_M, scalar, scalar, grammar)
   state = yield Program(
     f"{engine.prefix}lane_amend",
     functools.partial(amend, engine.sampling),
-    (inputs, Amendment(scalar, scalar, tokens_M, scalar, scalar), context, state),
+    (inputs, new, context, state),
     donated=(3,),
   )
   inputs = inputs._replace(layers=layers)

@@ -45,7 +45,8 @@ def _placed(
   )
   return experience._replace(
     # one token: attention over none would be 0 / 0
-    prompts=to_device(mesh, ids, range(len(ids)), most, buckets, shortest=1),
+    prompts=to_device(mesh, ids, range(len(ids)), most, buckets, 1, engine.constraint),
+    grammar=engine.grammar,
     rollout=distributed.to_device(rollout, Rollout(*[rows] * len(rollout))),
     # not -1: a step may have no later turn
     block_PGK=np.stack(counts, -1).reshape(len(ids), engine.sampling.group_size, len(BLOCKS)),

@@ -50,8 +50,8 @@ def _byte_alphabet() -> dict[str, int]:
   return table | {chr(256 + rank): byte for rank, byte in enumerate(others)}
 
 
-def _automaton(stops: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-  """Goto table [states, 256] and which states have matched a stop string."""
+def automaton(stops: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+  """Goto table [states, 256] from state 0, and which states have matched a stop string."""
   children: list[dict[int, int]] = [{}]
   final = [False]
   for stop in stops:
@@ -91,7 +91,7 @@ def stop_table(tokenizer: Any, stops: Sequence[str], vocab: int) -> np.ndarray:
   table has one live state and is never left.
   """
   stops = [stop for stop in stops if stop]
-  goto, final = _automaton([stop.encode() for stop in stops])
+  goto, final = automaton([stop.encode() for stop in stops])
   states = len(goto)
   pieces = token_bytes(tokenizer, vocab)
   width = max(map(len, pieces), default=0)

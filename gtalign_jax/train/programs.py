@@ -97,12 +97,14 @@ def turn_tables(
 def _batch(setup: Setup, prompts: int, group_size: int, bucket: int) -> TrainBatch:
   """A batch of completions as shapes, without what is computed of them."""
   mesh, B, C = setup.mesh, prompts * group_size, setup.config.rollout.max_new_tokens
+  constraint = setup.constraint
   return TrainBatch(
-    prompt=abstract_prompts(mesh, prompts, bucket),
+    prompt=abstract_prompts(mesh, prompts, bucket, constraint is not None),
     tokens_BC=rows(mesh, jnp.int32, B, C),
     mask_BC=rows(mesh, jnp.bool_, B, C),
     sampler_logp_BC=rows(mesh, jnp.float32, B, C),
     block_BC=rows(mesh, jnp.int8, B, C),
+    grammar=constraint and abstract(constraint.grammar),
   )
 
 

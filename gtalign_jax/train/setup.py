@@ -20,7 +20,8 @@ from gtalign_jax.models.variants import Arch, split_dimensions
 from gtalign_jax.parallel import distributed, sharding
 from gtalign_jax.parallel import mesh as meshes
 from gtalign_jax.parallel.programs import Executables
-from gtalign_jax.rollout import edit, generate, intervene, stop
+from gtalign_jax.rollout import constrain, edit, generate, intervene, stop
+from gtalign_jax.rollout.constrain import Constraint
 from gtalign_jax.rollout.engine import Engine, with_openings, with_turns
 from gtalign_jax.train import preflight
 from gtalign_jax.types import Fixed, TrainState
@@ -33,8 +34,8 @@ class Setup(NamedTuple):
 
   fixed: parameters that no update touches. shardings: of TrainState.params. train_set, test_set:
   encoded prompts (none where a run is only planned). opening_table: stop table of openings that are
-  edited, None without. train_key, eval_key: two keys, so that
-  evaluating more often changes no training sample.
+  edited, None without. constraint: of all engines, None without. train_key, eval_key: two keys, so
+  that evaluating more often changes no training sample.
   """
 
   config: Config
@@ -46,6 +47,7 @@ class Setup(NamedTuple):
   shardings: Any
   stop_table: Any
   opening_table: Any = None
+  constraint: Constraint | None = None
   train_set: prompts.Encoded = NO_PROMPTS
   test_set: prompts.Encoded = NO_PROMPTS
   train_key: Any = None
@@ -109,6 +111,9 @@ def load(
     shardings=sharding.tree_shardings(mesh, names),
     stop_table=stopping(config.rollout.stop),
     opening_table=stopping(_opening_stops(config)) if config.intervenes else None,
+    constraint=constrain.constraint(
+      policy.tokenizer, policy.config.vocab_size, config.budgets, alone
+    ),
     train_set=encoded[train],
     test_set=held_out,
     train_key=train_key,
@@ -152,8 +157,9 @@ def abstract(config: Config, arch: Arch, mesh: Mesh) -> tuple[Setup, Any]:
   shardings = sharding.tree_shardings(mesh, names)
   # the ids that end a row change no shape and no memory
   fixed = Fixed(frozen)
-  setup = Setup(config, mesh, arch, None, (0,), fixed, shardings, stop_table, opening_table)
-  return setup, params
+  constraint = constrain.abstract(arch.vocab_size, config.budgets, sharding.replicated(mesh))
+  tables = (stop_table, opening_table, constraint)
+  return Setup(config, mesh, arch, None, (0,), fixed, shardings, *tables), params
 
 
 def _opening_stops(config: Config) -> tuple[str, ...]:
@@ -266,6 +272,6 @@ def _engine(
   )
   engine = Engine(
     sampling, setup.stop_table, setup.tokenizer, slots, config.rollout.prompt_buckets, programs,
-    prefix,
+    prefix, constraint=setup.constraint,
   )  # fmt: skip
   return with_turns(engine, config.conversation, prompts)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from gtalign_jax.ops.logprobs import token_logprobs
+from gtalign_jax.ops.logprobs import Allowed, token_logprobs
 from gtalign_jax.parallel import mesh, sharding
 from gtalign_jax.sections import MeshConfig
 
@@ -44,6 +44,30 @@ def test_values_and_gradients(block, V, temperature, softcap):
     for one, two in zip((*ours, *pull(cotangent)), (*expected, *pull_plain(cotangent))):
       assert one.dtype == jnp.float64 and one.shape == two.shape
       np.testing.assert_allclose(one, two, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_entries_that_are_not_allowed_have_no_part(softcap):
+  rng = np.random.default_rng(2)
+  with jax.enable_x64(True):
+    hidden, head, tokens = arrays(V=131)
+    class_V, classes_BTC = rng.integers(0, 5, 131), rng.random((B, T, 5)) < 0.4
+    np.put_along_axis(classes_BTC, class_V[np.asarray(tokens)][..., None], True, -1)
+    allowed = Allowed(jnp.asarray(class_V), jnp.asarray(classes_BTC))
+
+    def masked(h, w):
+      logits = softcap * jnp.tanh(h @ w / softcap) if softcap else h @ w
+      some = jnp.where(classes_BTC[..., class_V], logits / 0.6, -1e30)
+      logq = jax.nn.log_softmax(some)
+      entropy = -jnp.sum(jnp.exp(logq) * jnp.maximum(logq, -1e6), -1)
+      return jnp.take_along_axis(logq, tokens[..., None], -1)[..., 0], entropy
+
+    options = {"temperature": 0.6, "softcap": softcap, "block": 40, "allowed": allowed}
+    ours, pull = jax.vjp(lambda h, w: token_logprobs(h, w, tokens, **options), hidden, head)
+    expected, pull_plain = jax.vjp(masked, hidden, head)
+    cotangent = tuple(jnp.asarray(rng.normal(size=(2, B, T))))
+    for one, two in zip((*ours, *pull(cotangent)), (*expected, *pull_plain(cotangent))):
+      np.testing.assert_allclose(one, two, rtol=1e-10, atol=1e-11)
 
 
 def test_against_finite_differences():
