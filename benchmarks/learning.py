@@ -312,8 +312,9 @@ def main(argv=None, run=launch):
   # of an earlier start: minutes add up
   path = args.root / "state.json"
   state = json.loads(path.read_text()) if path.exists() else {}
-  # the last minute is for the table
-  deadline = None if args.minutes is None else began + 60 * args.minutes - min(60, 6 * args.minutes)
+  # what is left is for the command to save itself, which compiling holds up, and for the table
+  left = None if args.minutes is None else 60 * args.minutes
+  deadline = None if left is None else began + left - min(GRACE + 60, 0.3 * left)
   signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a child is told as well
   try:
     work(args.root, wanted, state, deadline, run)
