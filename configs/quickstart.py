@@ -27,10 +27,10 @@ def config() -> Config:
     policy=PolicyConfig(dtype="bfloat16", remat="dots"),
     data=DataConfig(template="compact", max_prompt_tokens=256),
     sft=SFTConfig(
-      steps=44,
+      steps=60,
       batch_size=4,
       micro_batch=4,
-      every=22,
+      every=30,
       optim=OptimConfig(lr=5e-4, warmup=3, decay="linear"),
     ),
     rollout=RolloutConfig(group_size=8, max_new_tokens=312, prompt_buckets=(256,), segment=104),
