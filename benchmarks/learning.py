@@ -94,9 +94,9 @@ def cells(turns):
 
 
 GRIDS = {
-  "concierge": Grid("configs/concierge.py", cells(2), intervene=("rollout.prompt_buckets=(224,480)",)),
+  "concierge": Grid("configs/concierge.py", cells(2), intervene=("rollout.prompt_buckets=(224,400,512)",)),
   "released": Grid(
-    "configs/quickstart.py", cells(1), ("data.root=$GTALIGN_DATA",), intervene=("rollout.prompt_buckets=(256,544)",)
+    "configs/quickstart.py", cells(1), ("data.root=$GTALIGN_DATA",), intervene=("rollout.prompt_buckets=(256,568)",)
   ),
   "smoke": Grid(
     "configs/smoke.py", (Cell("game", "cobb_douglas", 1, 0), Cell("game", "linear", 1, 0)),

@@ -7,7 +7,7 @@ payoffs of a quarter of its prompts. Expect `gtalign steer` and edited payoffs t
 and game/follow, game/sums_right, game/payoff_icc and game/type_accuracy to rise with the updates.
 Not measured yet. Baselines are the same command with sft.counterfactual=0.0, rollout.intervene=0.0
 or both. Other prompts: data.sources=() with the sample set or data.root=$GTALIGN_DATA, and the
-lengths of configs/quickstart.py (rollout.prompt_buckets=(256,544)).
+lengths of configs/quickstart.py (rollout.prompt_buckets=(256,568)).
 """
 
 from configs.concierge import config as concierge

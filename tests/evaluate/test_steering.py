@@ -164,12 +164,12 @@ def asked(tmp_path, *more):
 
 def test_an_honest_policy_flips_where_the_closed_form_does(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(intervene, "stream", Concierge().stream)
-  flags = ["--suite", "concierge", "--prompts", "12", "--sweep", "price=0:0.18:4"]
+  flags = ["--suite", "concierge", "--prompts", "24", "--sweep", "price=0:0.18:7"]
   command = asked(tmp_path, *flags)
   assert main(command) == 0
   *shown, last = capsys.readouterr().out.splitlines()
   got = json.loads(last)
-  assert (got["questions"], got["unreadable"]) == (12, 0)
+  assert (got["questions"], got["unreadable"]) == (24, 0)
   assert got["follow"] == got["carry"] == got["hold"] == 1 and got["n"] >= 2
   by_sum = got["flip"]["sum"]
   assert by_sum["records"] >= 1
@@ -180,11 +180,11 @@ def test_an_honest_policy_flips_where_the_closed_form_does(tmp_path, monkeypatch
   assert first["actions"] == first["closed_form"] | {"none": 0}
   assert dearest["actions"]["DA"] > first["actions"]["DA"]
   # a question is shorter than the answer that takes its place
-  assert got["elasticity"] > 0 and got["elasticity_prompts"] == 12
+  assert got["elasticity"] > 0 and got["elasticity_prompts"] == 24
   assert (tmp_path / "out.png").stat().st_size > 20_000
   rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-  assert len(rows) == 12
-  assert [each["price"] for each in rows[0]["policies"]] == [0, 0.06, 0.12, 0.18]
+  assert len(rows) == 24
+  assert [each["price"] for each in rows[0]["policies"]] == pytest.approx([0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.18])
   assert sum(", followed" in line for line in shown) >= 1
   monkeypatch.setattr(intervene, "stream", None)  # a finished job samples nothing
   assert main(command) == 0

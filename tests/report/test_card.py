@@ -234,7 +234,7 @@ def nothing(hub):
     ("me/tiny", {"HF_HUB_OFFLINE": "1"}, nothing, 2, "HF_HUB_OFFLINE is set; unset it"),
     ("you/tiny", {}, nothing, 2, "that of 'me', who may push to me/… or Lab/…"),
     ("me/tiny", {}, lambda hub: setattr(hub, "me", ME | {"auth": {"accessToken": {"role": "read"}}}), 2, "may only read"),
-    ("me/tiny", {}, lambda hub: hub.server_close(), 1, "Connection refused; nothing was pushed"),
+    ("me/tiny", {}, lambda hub: (hub.shutdown(), hub.server_close()), 1, "Connection refused; nothing was pushed"),
     ("me/tiny", {}, lambda hub: hub.broken.update({"whoami": 500}), 1, "answered 500"),
     ("me/tiny", {}, lambda hub: hub.broken.update({"create": 403}), 2, "may not write there"),
     ("me/tiny", {}, lambda hub: hub.broken.update({"/lfs/": 400}), 1, "nothing was pushed"),
