@@ -184,7 +184,9 @@ def test_an_honest_policy_flips_where_the_closed_form_does(tmp_path, monkeypatch
   assert (tmp_path / "out.png").stat().st_size > 20_000
   rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
   assert len(rows) == 24
-  assert [each["price"] for each in rows[0]["policies"]] == pytest.approx([0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.18])
+  assert [each["price"] for each in rows[0]["policies"]] == pytest.approx(
+    [0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.18]
+  )
   assert sum(", followed" in line for line in shown) >= 1
   monkeypatch.setattr(intervene, "stream", None)  # a finished job samples nothing
   assert main(command) == 0
