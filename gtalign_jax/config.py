@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gtalign_jax import config_file, effects, hints, translate
+from gtalign_jax import config_file, config_rules, effects, hints, translate
 from gtalign_jax.conversation_section import ConversationConfig as ConversationConfig
 from gtalign_jax.endpoint_sections import AssistantConfig
 from gtalign_jax.endpoint_sections import JudgeConfig as JudgeConfig  # for config files
 from gtalign_jax.endpoint_sections import TeacherConfig as TeacherConfig
 from gtalign_jax.errors import BadInput
-from gtalign_jax.fields import PLACEMENT, divides, placed, settle
+from gtalign_jax.fields import PLACEMENT, placed, settle
 from gtalign_jax.fields import Table as Table
 from gtalign_jax.reward_section import RewardConfig
 from gtalign_jax.sections import (
@@ -45,7 +45,7 @@ from gtalign_jax.sections import (
   SFTConfig,
   WatchConfig,
 )
-from gtalign_jax.types import BLOCKS, FORMS, has_payoff
+from gtalign_jax.types import FORMS, has_payoff
 
 log = logging.getLogger(__name__)
 
@@ -85,123 +85,7 @@ class Config:
     settle("", self)
     if not 0 <= self.seed < 2**63:  # jax takes 64 bits with a sign, numpy no sign
       raise BadInput(f"seed={self.seed}: must be at least 0 and below 2**63")
-    # groups without spread have no advantages: such a run would train on nothing
-    greedy = {"temperature": 0, "top_k": 1, "top_p": 0, "min_p": 1}
-    for key, value in greedy.items():
-      if self.grpo.steps and getattr(self.rollout, key) == value:
-        raise BadInput(
-          f"rollout.{key}={value}: all samples of a prompt would be alike, and so their rewards; "
-          "sample with some freedom (the evaluation has its own eval.temperature)"
-        )
-    G, K = self.rollout.group_size, self.grpo.train_samples
-    if G < 2 and not self.has_critic:
-      raise BadInput(
-        f"rollout.group_size={G}: a group baseline needs at least 2 samples; use 2 or more, or a "
-        "critic (grpo.advantage='gae')"
-      )
-    if K > G:
-      raise BadInput(
-        f"grpo.train_samples={K} is more than rollout.group_size={G}; use fewer, or 0 for all"
-      )
-    of = "grpo.train_samples" if K else "rollout.group_size"
-    divides(self.grpo.micro_samples, K or G, "grpo.micro_samples", of)
-    budget, buffer = self.rollout.max_new_tokens, self.grpo.overlong_buffer
-    if buffer > budget:
-      raise BadInput(
-        f"grpo.overlong_buffer={buffer} is more than rollout.max_new_tokens={budget}; use fewer "
-        "tokens, or 0 for off"
-      )
-    trains = self.grpo.steps or self.sft.steps
-    if trains and self.policy.param_dtype != "float32" and not self.policy.lora_rank:
-      raise BadInput(
-        f"policy.param_dtype={self.policy.param_dtype!r} with policy.lora_rank=0: it holds the "
-        "weights that are trained, and steps of lr 1e-6 are lost in it; use float32 (policy.dtype "
-        "is what is computed in), or adapters, which are float32 over any base"
-      )
-    off = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
-    cuts = [f"rollout.{k}={v}" for k in off if (v := getattr(self.rollout, k)) != off[k]]
-    uses = {"mismatch": "off", "mismatch_veto": None}
-    used = [key for key, unset in uses.items() if getattr(self.grpo, key) != unset]
-    if used and cuts:
-      # the weights would compare the trained policy with another than was sampled
-      raise BadInput(
-        f"grpo.{used[0]}={getattr(self.grpo, used[0])!r} corrects for a sampler of the whole "
-        f"distribution; use {'none' if uses[used[0]] is None else 'off'}, or drop {', '.join(cuts)}"
-      )
-    if self.has_critic and 0 < self.grpo.steps <= self.critic.warmup_steps:
-      raise BadInput(
-        f"critic.warmup_steps={self.critic.warmup_steps}: the policy learns after them, and there "
-        f"are {self.grpo.steps} steps (grpo.steps) in all; use fewer"
-      )
-    if self.has_critic and self.conversation.turns > 1:
-      raise BadInput(
-        f"conversation.turns={self.conversation.turns} with grpo.advantage='gae': a critic values "
-        "the tokens of one turn, not what the user's reply is worth; use a group advantage, or 1"
-      )
-    condition, score = self.data.condition, self.rewards.maximised
-    unread = {
-      f"rewards.mode={self.rewards.mode!r}": self.rewards.mode == "paper",
-      f"the score {score!r}": condition == "alpha" and score not in ("cobb_douglas", "ces"),
-      f"grpo.advantage={self.grpo.advantage!r}": condition == "alpha"
-      and self.grpo.advantage == "gdpo",
-    }
-    for reader, cannot in unread.items():
-      # the prompt would say what its reward does not do
-      if condition != "none" and cannot:
-        raise BadInput(
-          f"data.condition={condition!r}: {reader} does not read it; change one of them"
-        )
-    largest = self.rollout.prompt_buckets[-1]
-    if self.data.max_prompt_tokens > largest:
-      raise BadInput(
-        f"data.max_prompt_tokens={self.data.max_prompt_tokens} is more than the largest of "
-        f"rollout.prompt_buckets={self.rollout.prompt_buckets}; add a bucket or lower the limit"
-      )
-
-    self._check_form()
-    if self.intervenes and self.grpo.steps:
-      self._check_intervene()
-
-  def _check_form(self) -> None:
-    form, weights = self.chain.form, self.grpo.block_weights
-    if not self.has_payoff and self.rewards.mode == "paper":
-      raise BadInput(
-        f"chain.form={form!r}: rewards.mode='paper' gives nothing to a text without payoffs; use "
-        "corrected, or game"
-      )
-    budgets = self.rollout.constrain
-    if budgets and len(budgets) != len(FORMS[form]) > 0:
-      raise BadInput(
-        f"rollout.constrain={budgets}: must be {len(FORMS[form])} numbers, tokens of "
-        f"{', '.join(FORMS[form])} (chain.form={form!r})"
-      )
-    idle = [b for b, w in zip(BLOCKS, weights) if b not in (*FORMS[form], "response") and w != 1]
-    if idle:
-      raise BadInput(
-        f"grpo.block_weights={weights}: chain.form={form!r} has no {' or '.join(idle)}, whose "
-        "weight must stay 1"
-      )
-
-  def _check_intervene(self) -> None:
-    share, prompts = self.rollout.intervene, self.grpo.prompts_per_step
-    given = f"rollout.intervene={share}"
-    if not 0 < round(share * prompts) < prompts:
-      raise BadInput(
-        f"{given}: of grpo.prompts_per_step={prompts} that is {round(share * prompts)}; it must be "
-        "one at least, and not all: take another share, or more prompts"
-      )
-    if self.rewards.mode == "paper":
-      raise BadInput(
-        f"{given}: rewards.mode='paper' does not read what a chain decides by its matrix; use "
-        "corrected, or 0"
-      )
-    longest = self.data.max_prompt_tokens + self.rollout.max_new_tokens
-    if self.rollout.prompt_buckets[-1] < longest:
-      raise BadInput(
-        f"{given}: a prompt and its opening may have data.max_prompt_tokens + "
-        f"rollout.max_new_tokens={longest} tokens, more than the largest of "
-        f"rollout.prompt_buckets={self.rollout.prompt_buckets}; add a bucket of {longest}"
-      )
+    config_rules.check(self)
 
   @property
   def has_payoff(self) -> bool:

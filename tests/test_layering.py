@@ -10,7 +10,7 @@ from gtalign_jax import endpoint_sections, reward_section, sections, types
 
 ROOT = Path(gtalign_jax.__file__).parent
 LEVELS = {
-  "__init__": 0, "config": 0, "config_file": 0, "effects": 0, "fields": 0, "sections": 0,
+  "__init__": 0, "config": 0, "config_file": 0, "config_rules": 0, "effects": 0, "fields": 0, "sections": 0,
   "endpoint_sections": 0, "conversation_section": 0, "reward_section": 0, "types": 0, "errors": 0, "arrays": 0, "jsonl": 0, "files": 0, "finished": 0, "hints": 0, "aliases": 0, "translate": 0, "progress": 0, "hub": 0, "address": 0, "wording": 0, "concierge_words": 0, "confirmation": 0, "looks": 0,
   "endpoint": 1, "ops": 1, "parallel": 1, "game": 1,
   "models": 2, "data": 2, "rewards": 2, "users": 2,

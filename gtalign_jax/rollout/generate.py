@@ -120,7 +120,7 @@ class DecodeState(NamedTuple):
   token_B: the newest token. stop_B, grammar_B: states of the stop automaton and of the grammar
   (None without). done_B: row has ended. row_cache: keys and values of what the rows wrote, a ring:
   the token drawn at clock t is in cache slot t - 1. branch_B: tokens of each row's branch, whose
-  entries lie before its own; () without branches.
+  entries lie before its own; None without branches.
   """
 
   clock: jax.Array
@@ -133,7 +133,7 @@ class DecodeState(NamedTuple):
   done_B: jax.Array
   rollout: Rollout
   row_cache: Any  # KVCache; during prefill that of the branches, () without
-  branch_B: Any = ()
+  branch_B: Any = None
   own: Any = ()  # Own; () where all rows are sampled alike, as in training
   grammar_B: Any = None
 
@@ -144,7 +144,9 @@ def _draw(
   """(token, its log-probability) of each row."""
   G = sampling.group_size
   row_B = (state.row_P[:, None] * G + jnp.arange(G, dtype=jnp.int32)).reshape(-1)
-  if branched(state):  # branches are compared, so those of a prompt draw the same numbers
+  if (
+    state.branch_B is not None
+  ):  # branches are compared, so those of a prompt draw the same numbers
     row_B = jnp.repeat(state.row_P, G)
   t_B = state.count_B - state.own.begun_B if state.own else state.count_B
   uniform_B = row_uniforms(inputs.key, inputs.step, row_B, t_B)
@@ -168,11 +170,6 @@ def draw(
 ) -> DecodeState:
   """The state once every row has drawn its next token."""
   return _record(sampling, state, _draw(sampling, logits_BV, inputs, state), inputs)
-
-
-def branched(state: DecodeState) -> bool:
-  """Whether rows go on from branches; static."""
-  return not isinstance(state.branch_B, tuple)
 
 
 def _record(
@@ -230,9 +227,8 @@ def _begin(
   last_PD, context = prompt_context(arch, params, prompts, dtype=dtype)
   # prompts of no tokens fill a batch up and never run
   done_B = jnp.repeat(prompts.length_P == 0, sampling.group_size)
-  width = 0
+  width, branch_B = 0, None
   cache: Any = ()
-  branch_B: Any = ()
   if prompts.branches is None:
     logits_PV = decoder.unembed(arch, params, last_PD)
     logits_BV = jnp.repeat(logits_PV, sampling.group_size, axis=0)
@@ -267,13 +263,12 @@ def _begin(
     grammar_B=grammar_B,
   )
   prompt_cache = decoding.layout(sampling.layout).prompt_cache(context.cache)
-  drawn = _draw(sampling, logits_BV, inputs, state)
+  state = draw(sampling, logits_BV, inputs, state)
   # as a refill gives them back: the compiler, left alone, may place its results elsewhere
   mask_PS, positions_PS = (
     constrain(x, ("batch", None)) for x in (context.mask_PS, context.positions_PS)
   )
-  context = Context(prompt_cache, mask_PS, positions_PS)
-  return context, _record(sampling, state, drawn, inputs)
+  return Context(prompt_cache, mask_PS, positions_PS), state
 
 
 def start(
@@ -284,7 +279,7 @@ def start(
   P, dtype = prompts.length_P.shape[0], context.cache.k[0].dtype
   model = decoding.layout(sampling.layout)
   made = model.empty(sampling.arch, P, sampling.group_size, slots, dtype)
-  if branched(state):
+  if state.branch_B is not None:
     made = model.place(made, state.row_cache, state.clock - 1, jnp.arange(P, dtype=jnp.int32))
   return context, state._replace(row_cache=made)
 
@@ -339,7 +334,7 @@ def refill(
     return constrain(chosen, ("batch", "kv_heads", None, None))
 
   done_B = rows(state.done_B, fresh.done_B)
-  if branched(state):
+  if state.branch_B is not None:
     slot, model = (state.clock - 1) % slots_of(sampling, state), decoding.layout(sampling.layout)
     state = state._replace(
       branch_B=rows(state.branch_B, fresh.branch_B),
@@ -401,15 +396,14 @@ def segment(
 
   def body(state: DecodeState) -> DecodeState:
     # the newest token enters the cache, then the next one is drawn
-    held_B = state.count_B + (state.branch_B if branched(state) else 0)
+    held_B = state.count_B + (0 if state.branch_B is None else state.branch_B)
     position_B = jnp.repeat(state.length_P, G) + held_B - 1
     hidden_BD, row_cache = model.step(
       sampling.arch, inputs.params, inputs.layers, state.token_B, position_B, context,
       state.row_cache, (state.clock - 1) % slots, held_B, dtype=sampling.dtype,
     )  # fmt: skip
     logits_BV = decoder.unembed(sampling.arch, inputs.params, hidden_BD)
-    drawn = _draw(sampling, logits_BV, inputs, state)
-    return _record(sampling, state._replace(row_cache=row_cache), drawn, inputs)
+    return draw(sampling, logits_BV, inputs, state._replace(row_cache=row_cache))
 
   def alive(state: DecodeState) -> jax.Array:
     on = (state.clock < end) & ~state.over
